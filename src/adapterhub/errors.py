@@ -1,0 +1,65 @@
+"""Every error that adapterhub raises on purpose; each says what happened, where, and what to do."""
+
+
+class AdapterHubError(Exception):
+    """Base of all errors of this package; the command line shows its text without a traceback."""
+
+
+class ConfigError(AdapterHubError, ValueError):
+    """A configuration that is unknown, malformed, or holds a value out of range."""
+
+
+class SiteError(AdapterHubError, ValueError):
+    """A model in which the places that an adapter needs were not found."""
+
+
+class CompositionError(AdapterHubError, ValueError):
+    """A composition that has no meaning, or that cannot run on this model."""
+
+
+class AdapterNotFoundError(AdapterHubError, LookupError):
+    """An adapter name that this model does not hold."""
+
+
+class AdapterExistsError(AdapterHubError, ValueError):
+    """An adapter or head name that is taken already."""
+
+
+class HeadError(AdapterHubError, ValueError):
+    """A prediction head that is missing, unknown, or given input that it cannot use."""
+
+
+class CheckpointError(AdapterHubError, ValueError):
+    """A checkpoint that cannot be written or read; the classes below name the commoner causes."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """No checkpoint at the given place."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """A file that is truncated, altered, or not of the declared format."""
+
+
+class TensorMismatchError(CheckpointError):
+    """Tensors that are missing, left over, or of another shape than the adapter or head has."""
+
+
+class BaseModelMismatchError(CheckpointError):
+    """A checkpoint made for another base model than the one it is loaded into."""
+
+
+class LabelMismatchError(CheckpointError):
+    """A head whose labels disagree with the ones that were asked for."""
+
+
+class DataError(AdapterHubError, ValueError):
+    """A data set that is missing, unreadable, or not fit for the task."""
+
+
+class BackboneError(AdapterHubError, RuntimeError):
+    """A pre-trained model that is not installed, or whose weights are not the expected ones."""
+
+
+class TrainingError(AdapterHubError, RuntimeError):
+    """A training that cannot start or go on; nothing that was saved before is lost."""

@@ -1,0 +1,96 @@
+"""What discovery found in a model: its layers, their sublayers, projections and norms, as plain data.
+
+Names of sites are the same for every architecture, so that an adapter does not depend on how a modelling file
+calls its modules: ``layers.3.attention``, ``decoder.layers.0.cross_attention``, ``vision_model.layers.2.feed_forward``.
+Paths are module paths in the model that was inspected.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+SublayerKind = Literal["attention", "cross_attention", "feed_forward"]
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map inside a sublayer: role ``q k v qkv kv o up gate gate_up down`` (or ``other``) and path."""
+
+    role: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation module: its site name, its path and the layer it stands in (None outside the layers)."""
+
+    name: str
+    path: str
+    layer: int | None
+
+
+@dataclass(frozen=True)
+class Sublayer:
+    """An attention or feed-forward sublayer ``h = f(x)`` whose output is added to the residual stream ``x``.
+
+    ``residual_at`` is the module whose first argument is x; ``output_at`` is the last module that yields h before
+    the addition (a tensor, or the first item of a tuple). ``norm`` is the layer norm applied to ``h + x`` where the
+    model is of the post-norm kind, else None.
+    """
+
+    name: str
+    kind: SublayerKind
+    layer: int
+    width: int
+    residual_at: str
+    output_at: str
+    norm: str | None
+    projections: tuple[Projection, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One repeated block; ``index`` counts over all towers, in the order in which they run."""
+
+    index: int
+    name: str
+    tower: str
+    path: str
+    sublayers: tuple[Sublayer, ...]
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Every place of a model where an adapter can act."""
+
+    model_class: str
+    layers: tuple[Layer, ...]
+    norms: tuple[Norm, ...]
+    embeddings: str | None
+
+    @property
+    def sublayers(self) -> Iterator[Sublayer]:
+        """All sublayers, layer by layer."""
+        return (sublayer for layer in self.layers for sublayer in layer.sublayers)
+
+    @property
+    def towers(self) -> tuple[str, ...]:
+        """Names of the towers (stacks of layers) in running order; one unnamed tower is ``""``."""
+        return tuple(dict.fromkeys(layer.tower for layer in self.layers))
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary of everything that was found."""
+        from dataclasses import asdict
+
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"{self.model_class}: {len(self.layers)} layers, {sum(1 for _ in self.sublayers)} sublayers"]
+        for layer in self.layers:
+            lines.append(f"{layer.name}  ({layer.path})")
+            for sub in layer.sublayers:
+                placing = f"post-norm {sub.norm}" if sub.norm else "pre-norm"
+                roles = " ".join(projection.role for projection in sub.projections)
+                kind = sub.name.rsplit(".", 1)[-1]
+                lines.append(f"  {kind:<15} width {sub.width}  at {sub.output_at}  {placing}  [{roles}]")
+        return "\n".join(lines)

@@ -1,1 +1,8 @@
-""""""
+"""What binds sites, methods and compositions to a model."""
+
+from adapterhub.engine.adapter import Adapter
+from adapterhub.engine.engine import Engine
+from adapterhub.engine.plan import Plan
+from adapterhub.engine.setup import AdapterSetup, current_frame
+
+__all__ = ["Adapter", "AdapterSetup", "Engine", "Plan", "current_frame"]

@@ -1,0 +1,76 @@
+"""An adapter: one module that holds a configuration and all its parameters, addressed by site."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adapterhub.errors import ConfigError
+from adapterhub.methods import AdapterConfig, Place
+from adapterhub.sites import Sites
+
+
+class Adapter(nn.Module):
+    """The modules of one adapter; ``adapter.get_submodule("layers.3.feed_forward")`` is the one at that site."""
+
+    def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
+        """Build a module for every place where ``config`` acts.
+
+        Raises:
+            ConfigError: if it acts at none of them.
+        """
+        super().__init__()
+        self.name = name
+        self.config = config
+        parts = [(place.name, part) for place in places if (part := config.build(place)) is not None]
+        if not parts:
+            raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
+        for path, part in parts:
+            self._attach(path, part)
+        self.site_names = frozenset(path for path, _ in parts)
+
+    def _attach(self, path: str, part: nn.Module) -> None:
+        *parents, last = path.split(".")
+        parent: nn.Module = self
+        for name in parents:
+            if name not in parent._modules:
+                parent.add_module(name, nn.Module())
+            parent = parent.get_submodule(name)
+        parent.add_module(last, part)
+
+    def at(self, site: str) -> nn.Module | None:
+        """The module at a site, or None where this adapter does not act."""
+        return self.get_submodule(site) if site in self.site_names else None
+
+
+def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
+    """Every place that ``model`` offers to a method, in running order."""
+    for sublayer in sites.sublayers:
+        yield Place("sublayer", sublayer.name, sublayer.kind, sublayer.layer, sublayer.width)
+    for norm in sites.norms:
+        module = model.get_submodule(norm.path)
+        width = next((parameter.numel() for parameter in module.parameters()), 0)
+        yield Place("norm", norm.name, "norm", norm.layer, width, module)
+
+
+def match_device(adapter: Adapter, model: PreTrainedModel, sites: Sites) -> None:
+    """Move each module of ``adapter`` to the device of the base module that it follows; halves become float32.
+
+    An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
+    """
+    paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
+    paths |= {norm.name: norm.path for norm in sites.norms}
+    for site in adapter.site_names:
+        nearest = _nearest_parameter(model, paths[site])
+        adapter.get_submodule(site).to(device=nearest.device, dtype=torch.float32)
+
+
+def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
+    """A parameter of the module at ``path``, or of the closest module around it that has one."""
+    while path:
+        parameter = next(model.get_submodule(path).parameters(), None)
+        if parameter is not None:
+            return parameter
+        path = path.rpartition(".")[0]
+    return next(model.parameters())

@@ -1,0 +1,134 @@
+"""The engine of one model: its sites, its adapters, the active plan, and the hooks that carry it out."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+from transformers import PreTrainedModel
+
+from adapterhub.composition import Composition
+from adapterhub.engine.adapter import Adapter, match_device, places
+from adapterhub.engine.hooks import NormHook, SublayerHook
+from adapterhub.engine.named import NamedModules
+from adapterhub.engine.plan import Plan, compile_plan
+from adapterhub.engine.setup import AdapterSetup, current_frame
+from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
+from adapterhub.methods import AdapterConfig
+from adapterhub.sites import Sites
+
+
+class Engine:
+    """Binds adapters to a model. Hooks stand exactly at the sites that the plans in use need, and nowhere else."""
+
+    def __init__(self, model: PreTrainedModel, sites: Sites) -> None:
+        self.model = model
+        self.sites = sites
+        self.adapters: NamedModules[Adapter] = NamedModules()
+        self.active: Plan | None = None
+        self._in_use: Counter[Plan] = Counter()
+        self._hooks: dict[str, SublayerHook | NormHook] = {}
+        self._lock = threading.RLock()
+
+    def add(self, name: str, config: AdapterConfig, overwrite: bool = False) -> Adapter:
+        """Build an adapter and hold it under ``name``.
+
+        Raises:
+            AdapterExistsError: if the name is taken and ``overwrite`` is False.
+            ConfigError: if the configuration does not fit the model.
+        """
+        if name in self.adapters and not overwrite:
+            raise AdapterExistsError(f"there is an adapter {name!r} already: delete it, or pass overwrite_ok=True")
+        adapter = Adapter(name, config, places(self.model, self.sites))
+        match_device(adapter, self.model, self.sites)
+        adapter.train(self.model.training)
+        self.adapters[name] = adapter
+        if self.active is not None and name in self.active.setup.flatten():
+            self.activate(self.active.setup, self.active.skip_layers)
+        return adapter
+
+    def delete(self, name: str) -> None:
+        """Drop an adapter; a setup that it is active in becomes None.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+        """
+        if name not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise AdapterNotFoundError(f"no adapter named {name!r} in this model; it holds: {known}")
+        if self.active is not None and name in self.active.setup.flatten():
+            self.activate(None)
+        del self.adapters[name]
+
+    def activate(self, setup: Composition | None, skip_layers: Iterable[int] = ()) -> None:
+        """Make ``setup`` the model's active one; None runs the bare model, without any hook.
+
+        Raises:
+            AdapterNotFoundError: if it names an adapter that is not there.
+            CompositionError: for a layer to skip that the model does not have.
+        """
+        plan = self.acquire(setup, skip_layers)
+        self.active, old = plan, self.active
+        self.release(old)
+
+    def plan(self) -> Plan | None:
+        """The plan for the call under way: that of the innermost ``AdapterSetup``, else the active one."""
+        frame = current_frame()
+        return self.active if frame is None else frame.plan(self)
+
+    def acquire(self, setup: Composition | None, skip_layers: Iterable[int] = ()) -> Plan | None:
+        """Compile a plan and put hooks where it needs them, until it is released."""
+        if setup is None:
+            return None
+        skipped = tuple(skip_layers)
+        unknown = [layer for layer in skipped if layer not in range(len(self.sites.layers))]
+        if unknown:
+            raise CompositionError(f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}")
+        with self._lock:
+            plan = compile_plan(setup, self.adapters, self.sites, skipped)
+            self._in_use[plan] += 1
+            self._place_hooks()
+        return plan
+
+    def release(self, plan: Plan | None) -> None:
+        """Give back a plan: hooks that no other plan needs are removed."""
+        if plan is None:
+            return
+        with self._lock:
+            self._in_use[plan] -= 1
+            self._in_use += Counter()  # drops what has come to zero
+            self._place_hooks()
+
+    def recompute_contexts(self) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
+        """Contexts for the two passes of gradient checkpointing: the second runs with the first one's setup.
+
+        By then the ``with`` block around the first may have ended, or another thread may do the second.
+        """
+        plan = self.plan()
+        setup, skipped = (None, ()) if plan is None else (plan.setup, tuple(plan.skip_layers))
+        return nullcontext(), AdapterSetup(setup, skip_layers=skipped)
+
+    def _place_hooks(self) -> None:
+        """Make the hooks those that the plans in use need."""
+        sublayers = {name for plan in self._in_use for name in plan.sublayers}
+        norms = {path for plan in self._in_use for path in plan.norms}
+        for key in [key for key in self._hooks if key not in sublayers | norms]:
+            self._hooks.pop(key).detach()
+        for sublayer in self.sites.sublayers:
+            if sublayer.name in sublayers and sublayer.name not in self._hooks:
+                self._hooks[sublayer.name] = SublayerHook(self, sublayer)
+        for norm in self.sites.norms:
+            if norm.path in norms and norm.path not in self._hooks:
+                self._hooks[norm.path] = NormHook(self, norm)
+        for plan in self._in_use:
+            for name, parts in plan.sublayers.items():
+                hook = self._hooks[name]
+                if isinstance(hook, SublayerHook) and not parts[-1].keeps_base_output:
+                    hook.attach_norm()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()

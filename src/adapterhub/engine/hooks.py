@@ -1,0 +1,101 @@
+"""The hooks that let an adapter act inside an unchanged base model.
+
+A hook is a method of an object that reaches its model's engine by attribute, not a closure: copying or pickling the
+model copies the hooks with it, and they then belong to the copy.
+"""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from adapterhub.sites import Norm, Sublayer
+
+if TYPE_CHECKING:
+    from adapterhub.engine.engine import Engine
+
+
+class SublayerHook:
+    """Runs the adapters of a plan after one sublayer: its residual stream is noted, its output replaced."""
+
+    def __init__(self, engine: "Engine", site: Sublayer) -> None:
+        self.engine = engine
+        self.site = site
+        module = engine.model.get_submodule
+        self.layer_norm = None if site.norm is None else module(site.norm)
+        self._noted = threading.local()  # values of the pass that this thread is in
+        self._handles: dict[str, RemovableHandle] = {
+            "reader": module(site.residual_at).register_forward_pre_hook(self.note_residual),
+            "writer": module(site.output_at).register_forward_hook(self.adapt),
+        }
+
+    def attach_norm(self) -> None:
+        """Register the hook on the norm after the sublayer too, for adapters that leave it out."""
+        if self.layer_norm is not None and "norm" not in self._handles:
+            self._handles["norm"] = self.layer_norm.register_forward_hook(self.replace_norm)
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+
+    def note_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Pre-hook of the module that reads the residual stream first."""
+        self._noted.residual = args[0]
+
+    def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
+        plan = self.engine.plan()
+        parts = plan.sublayers.get(self.site.name) if plan is not None else None
+        residual = self._noted.residual
+        self._noted.residual = None  # a tensor kept here would outlive the pass
+        if plan is None or not parts:
+            return output
+        hidden = output if isinstance(output, Tensor) else output[0]
+        norm = None
+        if self.layer_norm is not None:  # its forward, not a call: hooks on the norm are for the base's own use of it
+            norm = plan.norms.get(self.site.norm) or self.layer_norm.forward
+        for part in parts:
+            hidden = part(hidden, residual, norm)
+        if not parts[-1].keeps_base_output:
+            if self.layer_norm is None:
+                hidden = hidden - residual  # the base model adds it back
+            else:
+                self._noted.result = hidden
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
+
+    def replace_norm(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Hook of the norm after the sublayer: hand on the adapters' result as it is."""
+        result = getattr(self._noted, "result", None)
+        if result is None:
+            return output
+        self._noted.result = None
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_noted"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._noted = threading.local()
+
+
+class NormHook:
+    """Puts the adapter's own copy of a layer norm in the place of the base model's."""
+
+    def __init__(self, engine: "Engine", site: Norm) -> None:
+        self.engine = engine
+        self.site = site
+        self._handle = engine.model.get_submodule(site.path).register_forward_hook(self.replace, prepend=True)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+
+    def replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Hook of the norm: the same input through the adapter's copy."""
+        plan = self.engine.plan()
+        own = plan.norms.get(self.site.path) if plan is not None else None
+        return output if own is None else own(*args)

@@ -1,0 +1,85 @@
+"""The setup of a call: adapters and heads that are active inside a ``with`` block, for this thread or task alone."""
+
+import threading
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakKeyDictionary
+
+from adapterhub.composition import Composition, parse_composition
+
+if TYPE_CHECKING:
+    from adapterhub.engine.engine import Engine
+    from adapterhub.engine.plan import Plan
+
+_lock = threading.Lock()
+# How many frames are open anywhere. Hooks ask the context variable only when some are: torch.compile cannot trace
+# a ContextVar, and guards on this number instead.
+_open_frames = 0
+
+
+class Frame:
+    """One entered setup, and the plans that models made for it."""
+
+    def __init__(self, setup: "AdapterSetup", previous: "Frame | None") -> None:
+        self.setup = setup
+        self.previous = previous
+        self.plans: WeakKeyDictionary[Engine, Plan | None] = WeakKeyDictionary()
+
+    def plan(self, engine: "Engine") -> "Plan | None":
+        """This frame's plan for one model, compiled when that model first runs in it."""
+        if engine not in self.plans:
+            self.plans[engine] = engine.acquire(self.setup.adapter_setup, self.setup.skip_layers)
+        return self.plans[engine]
+
+    def close(self) -> None:
+        """Give back every plan."""
+        for engine, plan in list(self.plans.items()):
+            engine.release(plan)
+        self.plans.clear()
+
+
+_frame: ContextVar[Frame | None] = ContextVar("adapterhub_setup", default=None)
+
+
+def current_frame() -> Frame | None:
+    """The innermost setup entered by this thread or task, if any."""
+    return _frame.get() if _open_frames else None
+
+
+class AdapterSetup:
+    """Adapters (and heads) for the calls inside a ``with`` block, in place of those that are active in the model.
+
+    The setup is kept in a context variable: other threads and asyncio tasks that use the same model do not see it.
+    ``adapter_setup`` None runs the bare model. Without ``head_setup`` the heads named like the last adapters are
+    used, where the model has such heads. ``skip_layers`` as in ``set_active_adapters``.
+
+    Raises:
+        AdapterNotFoundError: by a model that runs inside the block and lacks one of the adapters.
+        CompositionError: for something that is no setup.
+    """
+
+    def __init__(
+        self, adapter_setup: Any, head_setup: Any = None, skip_layers: "tuple[int, ...] | list[int]" = ()
+    ) -> None:
+        self.adapter_setup: Composition | None = parse_composition(adapter_setup)
+        self.head_setup = head_setup
+        self.skip_layers = tuple(skip_layers)
+
+    def __enter__(self) -> Self:
+        global _open_frames
+        with _lock:
+            _open_frames += 1
+        _frame.set(Frame(self, _frame.get()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        global _open_frames
+        frame = _frame.get()
+        assert frame is not None
+        _frame.set(frame.previous)
+        frame.close()
+        with _lock:
+            _open_frames -= 1

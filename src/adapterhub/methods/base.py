@@ -1,0 +1,114 @@
+"""What every method has in common: its configuration, and what it is told about a place in a model.
+
+A method knows no transformer. For each place that a model offers, the configuration is asked for a module
+(``AdapterConfig.build``) and answers with one, or with None where it does not act.
+"""
+
+import json
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import nn
+
+from adapterhub.errors import ConfigError
+
+PlaceKind = Literal["sublayer", "norm"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place in a model, as a method sees it.
+
+    ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``) or ``norm``; ``layer``
+    counts over the whole model and is None outside its layers; ``width`` is the hidden size; ``norm`` is the base
+    model's own module at a place of kind ``norm``.
+    """
+
+    kind: PlaceKind
+    name: str
+    role: str
+    layer: int | None
+    width: int
+    norm: nn.Module | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterConfig(ABC):
+    """Configuration of a method: immutable, comparable and complete (what is not a field is not an option)."""
+
+    method: ClassVar[str]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AdapterConfig) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    @abstractmethod
+    def build(self, place: Place) -> nn.Module | None:
+        """A new module of this method for ``place``, or None where the method does not act.
+
+        Raises:
+            ConfigError: if a value of the configuration does not fit the place.
+        """
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the name of the method, ready for JSON."""
+        return {"method": self.method, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The configuration with the given fields; a ``method`` among them is checked.
+
+        Raises:
+            ConfigError: for an unknown field, naming those there are, or a value out of range.
+        """
+        given = dict(values)
+        if given.pop("method", cls.method) != cls.method:
+            raise ConfigError(f"a configuration of method {values['method']!r} is not one of {cls.method!r}")
+        cls._check_names(given)
+        return cls(**given)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed.
+
+        Raises:
+            ConfigError: for an unknown field, naming those there are, or a value out of range.
+        """
+        self._check_names(changes)
+        return replace(self, **changes)
+
+    @classmethod
+    def _check_names(cls, given: Mapping[str, Any]) -> None:
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ConfigError(f"{cls.__name__} has no option {', '.join(unknown)}. Its options: {', '.join(known)}.")
+
+
+def seeded(seed: int | None, name: str) -> torch.Generator | None:
+    """A generator for the initial values at the place ``name``; None (the global random state) without a seed.
+
+    The name goes into the seed: layers differ, and the order in which they are built does not matter.
+    """
+    if seed is None:
+        return None
+    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+
+
+def trainable_copy(module: nn.Module) -> nn.Module:
+    """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
+    made = copy(module)
+    for name, value in nn.Module().__dict__.items():
+        if name.endswith("_hooks") or "_hooks_" in name:
+            made.__dict__[name] = value
+    made._parameters = {
+        name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in module._parameters.items()
+    }
+    made._buffers = {name: None if b is None else b.clone() for name, b in module._buffers.items()}
+    return made

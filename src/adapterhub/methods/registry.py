@@ -1,0 +1,98 @@
+"""Methods by name, and configurations from whatever a person writes: an object, a name, a dictionary, a file."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adapterhub.errors import ConfigError
+from adapterhub.methods.base import AdapterConfig
+
+DEFAULT_CONFIG = "seq_bn"
+
+_methods: dict[str, type[AdapterConfig]] = {}
+_named: dict[str, AdapterConfig] = {}
+
+
+def register(config_class: type[AdapterConfig], named: Mapping[str, AdapterConfig]) -> None:
+    """Make a method known under ``config_class.method``, and its configurations under their names.
+
+    Raises:
+        ConfigError: if another method has one of the names.
+    """
+    taken = [name for name in named if name in _named]
+    if taken or config_class.method in _methods:
+        raise ConfigError(f"method {config_class.method!r}: {', '.join(taken) or 'its name'} is registered already")
+    _methods[config_class.method] = config_class
+    _named.update(named)
+
+
+def named_configs() -> dict[str, AdapterConfig]:
+    """Every named configuration."""
+    return dict(_named)
+
+
+def load_config(source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any) -> AdapterConfig:
+    """A configuration from an object, a name with overrides (``"seq_bn[reduction_factor=8]"``), a dictionary of
+    fields with its ``method``, or a JSON file of such a dictionary; None is ``"seq_bn"``.
+
+    Raises:
+        ConfigError: for an unknown name or option, a malformed string, or a file that is not such a dictionary.
+    """
+    config = _load(DEFAULT_CONFIG if source is None else source)
+    return config.replace(**overrides) if overrides else config
+
+
+def _load(source: "AdapterConfig | str | Mapping[str, Any] | Path") -> AdapterConfig:
+    if isinstance(source, AdapterConfig):
+        return source
+    if isinstance(source, Mapping):
+        return _from_dict(source)
+    if isinstance(source, (str, Path)):
+        text = str(source)
+        return _from_file(Path(source)) if text.endswith(".json") or Path(text).is_file() else _from_string(text)
+    raise ConfigError(f"a configuration is an object, a name, a dictionary or a JSON file, not {type(source).__name__}")
+
+
+def _from_dict(values: Mapping[str, Any]) -> AdapterConfig:
+    method = values.get("method")
+    if not isinstance(method, str) or method not in _methods:
+        raise ConfigError(f"a configuration names its method, one of {', '.join(_methods)}; this one says {method!r}")
+    return _methods[method].from_dict(values)
+
+
+def _from_file(path: Path) -> AdapterConfig:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"configuration file {path} could not be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"configuration file {path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"configuration file {path} must hold a JSON object, and holds a {type(values).__name__}")
+    return _from_dict(values)
+
+
+def _from_string(text: str) -> AdapterConfig:
+    match = re.fullmatch(r"\s*([\w+-]+)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
+    if match is None:
+        raise ConfigError(f"malformed configuration {text!r}: write a name, or name[option=value, ...]")
+    name, options = match.groups()
+    if name not in _named:
+        raise ConfigError(f"unknown configuration {name!r}. Known: {', '.join(_named)}.")
+    return _named[name].replace(**_options(text, options)) if options else _named[name]
+
+
+def _options(text: str, options: str) -> dict[str, Any]:
+    """Parse ``a=1, b=[0, 1], c=relu`` by Python's own grammar; a bare word is a string."""
+    try:
+        call = ast.parse(f"f({options})", mode="eval").body
+        assert isinstance(call, ast.Call) and not call.args and all(word.arg for word in call.keywords)
+        return {
+            str(word.arg): word.value.id if isinstance(word.value, ast.Name) else ast.literal_eval(word.value)
+            for word in call.keywords
+        }
+    except (SyntaxError, ValueError, AssertionError):
+        raise ConfigError(f"malformed options in {text!r}: write name[option=value, ...] with literal values") from None

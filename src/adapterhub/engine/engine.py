@@ -2,8 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -47,15 +47,24 @@ class Engine:
             self.activate(self.active.setup, self.active.skip_layers)
         return adapter
 
-    def delete(self, name: str) -> None:
-        """Drop an adapter; a setup that it is active in becomes None.
+    def get(self, name: str) -> Adapter:
+        """The adapter of that name.
 
         Raises:
-            AdapterNotFoundError: if there is none of that name.
+            AdapterNotFoundError: if there is none.
         """
         if name not in self.adapters:
             known = ", ".join(self.adapters) or "none"
             raise AdapterNotFoundError(f"no adapter named {name!r} in this model; it holds: {known}")
+        return self.adapters[name]
+
+    def delete(self, name: str) -> None:
+        """Drop an adapter; if it is active, no adapter is afterwards.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+        """
+        self.get(name)
         if self.active is not None and name in self.active.setup.flatten():
             self.activate(None)
         del self.adapters[name]
@@ -99,14 +108,28 @@ class Engine:
             self._in_use += Counter()  # drops what has come to zero
             self._place_hooks()
 
-    def recompute_contexts(self) -> tuple[AbstractContextManager[object], AbstractContextManager[object]]:
-        """Contexts for the two passes of gradient checkpointing: the second runs with the first one's setup.
+    def checkpoint(self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Checkpoint ``function`` (by ``checkpoint``) so that it is recomputed under the setup of this first pass.
 
-        By then the ``with`` block around the first may have ended, or another thread may do the second.
+        By the time of the backward pass the ``with`` block around the first pass may have ended, the active setup may
+        be another, or another thread may be at work.
         """
         plan = self.plan()
-        setup, skipped = (None, ()) if plan is None else (plan.setup, tuple(plan.skip_layers))
-        return nullcontext(), AdapterSetup(setup, skip_layers=skipped)
+
+        def under_same_setup(*args: Any, **kwargs: Any) -> Any:
+            if self.plan() is plan:
+                return function(*args, **kwargs)
+            with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
+                self.enter()
+                return function(*args, **kwargs)
+
+        return checkpoint(under_same_setup, *args, **kwargs)
+
+    def enter(self) -> None:
+        """Have the hooks of an ``AdapterSetup`` in place, before any submodule of the model runs."""
+        frame = current_frame()
+        if frame is not None:
+            frame.plan(self)
 
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""

@@ -1,0 +1,123 @@
+"""Discovery against what the modelling code of each family is known to do."""
+
+from itertools import pairwise
+
+import pytest
+import tiny
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adapterhub.errors import SiteError
+from adapterhub.sites import discover
+
+POST_NORM = {
+    "bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet", "bart", "marian",
+}  # fmt: skip
+FUSED = {"gpt2": "qkv", "modernbert": "qkv", "phi3": "qkv", "deberta": "qkv"}
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_finds_every_layer_and_sublayer(family: str) -> None:
+    sites = discover(tiny.model(family))
+    towers = 2 if family in (*tiny.ENCODER_DECODERS, "clip") else 1
+    assert len(sites.towers) == towers
+    assert len(sites.layers) == (1 if family == "albert" else 2 * towers)  # ALBERT runs one layer several times
+    for layer in sites.layers:
+        kinds = [sublayer.kind for sublayer in layer.sublayers]
+        expected = ["attention", "feed_forward"]
+        if family in tiny.ENCODER_DECODERS and layer.tower == "decoder":
+            expected.insert(1, "cross_attention")
+        assert kinds == expected
+        assert all(sublayer.width == 32 for sublayer in layer.sublayers)
+        assert all((sublayer.norm is not None) == (family in POST_NORM) for sublayer in layer.sublayers)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_names_the_projections_by_role(family: str) -> None:
+    for sublayer in discover(tiny.model(family)).sublayers:
+        roles = [projection.role for projection in sublayer.projections]
+        if sublayer.kind == "feed_forward":
+            assert roles in (["up", "down"], ["gate", "up", "down"], ["gate_up", "down"])
+        else:
+            assert roles[-1] == "o"
+            assert ([FUSED[family]] if family in FUSED else ["q", "k", "v"]) == [r for r in roles[:-1] if r != "other"]
+
+
+@pytest.mark.parametrize("family", [family for family in tiny.FAMILIES if family != "phi"])  # its sublayers share x
+def test_residual_and_output_add_up(family: str) -> None:
+    """The values at the sites really are x and h: what the next sublayer of the layer reads is their sum."""
+    model = tiny.model(family)
+    sites = discover(model)
+    x: dict[str, torch.Tensor] = {}
+    h: dict[str, torch.Tensor] = {}
+
+    def keep(values: dict[str, torch.Tensor], name: str, value: torch.Tensor | tuple[torch.Tensor]) -> None:
+        values.setdefault(name, value if torch.is_tensor(value) else value[0])
+
+    for site in sites.sublayers:
+        reader, writer = model.get_submodule(site.residual_at), model.get_submodule(site.output_at)
+        reader.register_forward_pre_hook(lambda module, args, name=site.name: keep(x, name, args))
+        writer.register_forward_hook(lambda module, args, out, name=site.name: keep(h, name, out))
+    with torch.no_grad():
+        model(**tiny.inputs(family))
+        for layer in sites.layers:
+            for site, following in pairwise(layer.sublayers):
+                total = x[site.name] + h[site.name]
+                expected = total if site.norm is None else model.get_submodule(site.norm)(total)
+                torch.testing.assert_close(x[following.name], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_leaves_the_model_as_it_was(family: str) -> None:
+    model = tiny.model(family).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    discover(model)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering"])
+def test_site_names_do_not_depend_on_the_head(kind: str) -> None:
+    bare, headed = discover(tiny.model("bert")), discover(tiny.model("bert", kind))
+    assert [s.name for s in bare.sublayers] == [s.name for s in headed.sublayers]
+    assert all(s.output_at.startswith("bert.") for s in headed.sublayers)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart", "marian", "whisper"])
+def test_encoder_decoder_with_head_names_its_sites_alike(family: str) -> None:
+    bare, headed = discover(tiny.model(family)), discover(tiny.model(family, "MTModel" if family == "marian" else "ForConditionalGeneration"))
+    assert [s.name for s in bare.sublayers] == [s.name for s in headed.sublayers]
+
+
+def test_a_model_without_attention_is_an_error_that_says_what_was_looked_for() -> None:
+    class Plain(PreTrainedModel):
+        def __init__(self, config):
+            super().__init__(config)
+            self.layers = nn.ModuleList([nn.Linear(4, 4)])
+
+        def forward(self, input_ids):
+            return input_ids
+
+    with pytest.raises(SiteError, match="Plain has no adapter sites: looked for .* attention.*by hand"):
+        discover(Plain(tiny.config("bert")))
+
+
+def test_a_model_that_does_not_run_is_an_error_with_the_cause() -> None:
+    model = tiny.model("bert")
+    model.forward = lambda input_ids, attention_mask=None: 1 / 0
+    with pytest.raises(SiteError, match=r"could not be run.*input_ids: ZeroDivisionError"):
+        discover(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_reads_as_text_and_as_json() -> None:
+    import json
+
+    sites = discover(tiny.model("bert"))
+    assert "post-norm encoder.layer.0.output.LayerNorm  [up down]" in str(sites)
+    assert json.loads(json.dumps(sites.to_dict()))["layers"][1]["name"] == "layers.1"

@@ -17,6 +17,8 @@ _BART = {
     "decoder_attention_heads": 4,
     "encoder_ffn_dim": 37,
     "decoder_ffn_dim": 37,
+    "encoder_layerdrop": 0.0,
+    "decoder_layerdrop": 0.0,
     "max_position_embeddings": 64,
     "pad_token_id": 1,
     "eos_token_id": 2,

@@ -1,3 +1,88 @@
-"""Adapters for any Hugging Face transformer: small trained parts stitched into a frozen base model."""
+"""Adapters for any Hugging Face transformer: small trained parts stitched into a frozen base model.
+
+Two lines make a model ready and train an adapter::
+
+    model = adapterhub.AutoAdapterModel.from_pretrained("roberta-base")
+    model.add_adapter("sst-2"); model.train_adapter("sst-2")
+
+Names are loaded when they are first used. Beside those listed in ``__all__`` there is an ``AutoModelForX`` for every
+one of transformers, and an ``XAdapterModel`` (formerly ``XModelWithHeads``) for every X of which transformers has
+``XModel``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AdapterConfig": "methods",
+    "AdapterPlusConfig": "methods.bottleneck",
+    "AdapterSetup": "engine",
+    "AdapterTrainer": "training.trainer",
+    "AdapterType": "model",
+    "AutoAdapterModel": "auto",
+    "AutoModelWithHeads": "auto",
+    "BnConfig": "methods.bottleneck",
+    "BottleneckConfig": "methods.bottleneck",
+    "DoubleSeqBnConfig": "methods.bottleneck",
+    "Houlsby2019Config": "methods.bottleneck",
+    "HoulsbyConfig": "methods.bottleneck",
+    "ParBnConfig": "methods.bottleneck",
+    "ParallelConfig": "methods.bottleneck",
+    "PfeifferConfig": "methods.bottleneck",
+    "Seq2SeqAdapterTrainer": "training.trainer",
+    "SeqBnConfig": "methods.bottleneck",
+    "Sites": "sites",
+    "Stack": "composition",
+    "compare": "training.compare",
+    "init": "auto",
+    "load_config": "methods",
+    "named_configs": "methods",
+    "sites": "sites",
+}
+
+if TYPE_CHECKING:
+    from adapterhub import sites
+    from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init
+    from adapterhub.composition import Stack
+    from adapterhub.engine import AdapterSetup
+    from adapterhub.methods import AdapterConfig, load_config, named_configs
+    from adapterhub.methods.bottleneck import (
+        AdapterPlusConfig,
+        BnConfig,
+        BottleneckConfig,
+        DoubleSeqBnConfig,
+        Houlsby2019Config,
+        HoulsbyConfig,
+        ParallelConfig,
+        ParBnConfig,
+        PfeifferConfig,
+        SeqBnConfig,
+    )
+    from adapterhub.model import AdapterType
+    from adapterhub.sites import Sites
+    from adapterhub.training.compare import compare
+    from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name not in _HOMES:
+        from adapterhub.auto import model_class
+
+        value = model_class(name)
+        if value is None:
+            raise AttributeError(f"module 'adapterhub' has no attribute {name!r}")
+    else:
+        module = import_module(f"adapterhub.{_HOMES[name]}")
+        value = module if name == _HOMES[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,6 +1,7 @@
 """Models with adapters, from a name: the counterparts of the ``Auto`` classes of transformers."""
 
-from collections.abc import Callable
+from functools import cache
+from os import PathLike
 from typing import Any, TypeVar
 
 import transformers
@@ -35,3 +36,76 @@ def init(model: M, sites: Sites | None = None) -> M:
         model.__class__ = original
         raise
     return model
+
+
+class AutoAdapterModel:
+    """The base model of any architecture with adapters and flexible heads, from a name or a configuration."""
+
+    def __init__(self) -> None:
+        raise TypeError("AutoAdapterModel is made by from_pretrained(name) or from_config(config)")
+
+    @staticmethod
+    def from_pretrained(name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
+        """Load a model with adapters and flexible heads.
+
+        A head that the checkpoint brings (``RobertaForMaskedLM``, say) is kept as the head ``"default"``, and is
+        active. Adapters and heads that ``save_pretrained`` wrote with the model come back. Arguments are those of
+        ``transformers.AutoModel.from_pretrained``.
+
+        Raises:
+            SiteError: if no site is found in the model.
+        """
+        config = kwargs.pop("config", None) or AutoConfig.from_pretrained(name_or_path, **_for_config(kwargs))
+        return _flexible(type(config)).from_pretrained(name_or_path, *args, config=config, **kwargs)
+
+    @staticmethod
+    def from_config(config: PretrainedConfig, **kwargs: Any) -> PreTrainedModel:
+        """A model with random weights.
+
+        Raises:
+            SiteError: if no site is found in the model.
+        """
+        return _flexible(type(config))._from_config(config, **kwargs)
+
+
+AutoModelWithHeads = AutoAdapterModel
+
+
+def model_class(name: str) -> type | None:
+    """The class behind a name that is not written down: ``AutoModelForX``, ``XAdapterModel``, ``XModelWithHeads``."""
+    if name.startswith("AutoModel") and hasattr(transformers, name):
+        return _auto_class(name)
+    for ending in ("AdapterModel", "ModelWithHeads"):
+        base = getattr(transformers, name.removesuffix(ending) + "Model", None)
+        if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
+            return flexible_class(base)
+    return None
+
+
+@cache
+def _auto_class(name: str) -> type:
+    """The ``Auto`` class of that name, which makes models with adapters."""
+    original = getattr(transformers, name)
+
+    def from_pretrained(name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
+        return init(original.from_pretrained(name_or_path, *args, **kwargs))
+
+    def from_config(config: PretrainedConfig, **kwargs: Any) -> PreTrainedModel:
+        return init(original.from_config(config, **kwargs))
+
+    doc = f"``transformers.{name}``, of which every model is ready for adapters."
+    methods = {"from_pretrained": staticmethod(from_pretrained), "from_config": staticmethod(from_config)}
+    return type(name, (), {"__doc__": doc, "__module__": __name__, **methods})
+
+
+def _flexible(config_class: type[PretrainedConfig]) -> Any:
+    base = MODEL_MAPPING.get(config_class)
+    if base is None:
+        raise SiteError(f"transformers has no base model for {config_class.__name__}")
+    return flexible_class(base[0] if isinstance(base, tuple) else base)
+
+
+def _for_config(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Those arguments of from_pretrained that say where and in which version the files are."""
+    names = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "trust_remote_code")
+    return {name: kwargs[name] for name in names if name in kwargs}

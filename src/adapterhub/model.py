@@ -44,6 +44,20 @@ class AdapterMixin(_Base):
     engine: Engine
     adapters: NamedModules[Adapter]
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.device.type == "meta":  # from_pretrained builds on no device, and loads before it can run
+            self.init_adapters()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, and with the adapters (and flexible heads) that ``save_pretrained`` wrote."""
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if "engine" not in model.__dict__:
+            model.init_adapters()
+        return loaded
+
     def init_adapters(self, sites: Sites | None = None) -> None:
         """Find the sites of this model (or take ``sites``) and make it ready for adapters.
 

@@ -28,6 +28,7 @@ class Engine:
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
         self._hooks: dict[str, SublayerHook | NormHook] = {}
+        self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
 
     def add(self, name: str, config: AdapterConfig, overwrite: bool = False) -> Adapter:
@@ -127,9 +128,12 @@ class Engine:
 
     def enter(self) -> None:
         """Have the hooks of an ``AdapterSetup`` in place, before any submodule of the model runs."""
-        frame = current_frame()
-        if frame is not None:
-            frame.plan(self)
+        # torch.compile does not look whether hooks came or went since it traced a model; that this text is read
+        # makes it guard on the text.
+        if self._hooked != "never":
+            frame = current_frame()
+            if frame is not None:
+                frame.plan(self)
 
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""
@@ -148,6 +152,7 @@ class Engine:
                 hook = self._hooks[name]
                 if isinstance(hook, SublayerHook) and not parts[-1].keeps_base_output:
                     hook.attach_norm()
+        self._hooked = " ".join(f"{site}:{hook.count}" for site, hook in self._hooks.items())
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}

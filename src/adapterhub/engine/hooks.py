@@ -30,6 +30,11 @@ class SublayerHook:
             "writer": module(site.output_at).register_forward_hook(self.adapt),
         }
 
+    @property
+    def count(self) -> int:
+        """How many hooks are registered."""
+        return len(self._handles)
+
     def attach_norm(self) -> None:
         """Register the hook on the norm after the sublayer too, for adapters that leave it out."""
         if self.layer_norm is not None and "norm" not in self._handles:
@@ -84,6 +89,8 @@ class SublayerHook:
 
 class NormHook:
     """Puts the adapter's own copy of a layer norm in the place of the base model's."""
+
+    count = 1
 
     def __init__(self, engine: "Engine", site: Norm) -> None:
         self.engine = engine

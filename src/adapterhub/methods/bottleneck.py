@@ -293,3 +293,9 @@ register(
         "adapter_plus": AdapterPlusConfig(),
     },
 )
+
+# Names that scripts for earlier libraries use.
+BnConfig = BottleneckConfig
+PfeifferConfig = SeqBnConfig
+HoulsbyConfig = DoubleSeqBnConfig
+ParallelConfig = ParBnConfig

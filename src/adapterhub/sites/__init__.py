@@ -1,6 +1,32 @@
-"""Where adapters can act in a transformer: sites, discovered from the model itself."""
+"""Where adapters can act in a transformer: sites, discovered from the model itself.
+
+The module can be called: ``adapterhub.sites(model)`` is what discovery finds in a model.
+"""
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from adapterhub.sites.discovery import discover
 from adapterhub.sites.layout import Layer, Norm, Projection, Sites, Sublayer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["Layer", "Norm", "Projection", "Sites", "Sublayer", "discover"]
+
+
+class _Callable(ModuleType):
+    """``adapterhub.sites`` names both this package and the function that a person calls."""
+
+    def __call__(self, model: "PreTrainedModel") -> Sites:
+        """The sites of ``model``: those it works with if it has adapters, else what discovery finds in it.
+
+        Raises:
+            SiteError: if there are none.
+        """
+        engine = getattr(model, "engine", None)
+        return discover(model) if engine is None else engine.sites
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -63,7 +63,7 @@ def _run(model: PreTrainedModel) -> Trace:
     problems = []
     for kwargs in probe.inputs(model.base_model):
         try:
-            return record(model, lambda kwargs=kwargs: model.base_model(**correct(kwargs)))
+            return record(model, lambda kwargs=kwargs: model.base_model.forward(**correct(kwargs)))
         except Exception as error:  # any model's code may run here
             problems.append(f"{', '.join(kwargs)}: {type(error).__name__}: {error}")
     tried = "; ".join(problems) or "no input of a known name"

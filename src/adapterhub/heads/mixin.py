@@ -1,0 +1,293 @@
+"""Prediction heads on a base model: add, choose, run and delete them."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from adapterhub.engine.named import NamedModules, check_name
+from adapterhub.errors import AdapterExistsError, HeadError
+from adapterhub.heads.adding import AddHeadMixin
+from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
+from adapterhub.heads.vocabulary import with_decoder_inputs
+
+_Model: Any = PreTrainedModel if TYPE_CHECKING else object
+
+TARGETS = ("labels", "start_positions", "end_positions")
+_ADDED = (*TARGETS, "logits_to_keep", "head", "return_dict")
+
+
+@dataclass
+class MultiHeadOutput(ModelOutput):
+    """What several active heads answered (``output[0]``, ...), and the sum of their losses."""
+
+    loss: Tensor | None = None
+    head_outputs: tuple[ModelOutput, ...] = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.head_outputs[key] if isinstance(key, int) else super().__getitem__(key)
+
+
+def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
+    """The signature of ``base.forward`` and, by keyword, the arguments of heads.
+
+    transformers' ``Trainer`` reads in it which columns of a data set are of use, and which of them are
+    labels.
+    """
+    own = inspect.signature(base.forward).parameters
+    plain = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
+    names = [name for name in _ADDED if name not in own]
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
+    rest = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
+    return inspect.Signature([*plain, *added, rest])
+
+
+class FlexibleHeadsMixin(AddHeadMixin, _Model):
+    """Makes a base model one with heads: ``class BertAdapterModel(FlexibleHeadsMixin, BertModel)``."""
+
+    heads: NamedModules[Head]
+    # The arguments of the base model's forward by position; set for each class below.
+    _base_arguments: ClassVar[tuple[str, ...]] = ()
+    # Losses are means over the batch that a head gets, so the Trainer is to divide them by its accumulation
+    # steps.
+    accepts_loss_kwargs: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = (one for one in cls.__mro__ if issubclass(one, PreTrainedModel))
+        base = next((one for one in bases if not issubclass(one, FlexibleHeadsMixin)), None)
+        if base is None or "forward" in cls.__dict__:
+            return
+
+        def forward(self: FlexibleHeadsMixin, *args: Any, **kwargs: Any) -> Any:
+            return self._forward_heads(*args, **kwargs)
+
+        forward.__signature__ = head_signature(base)  # type: ignore[attr-defined]
+        cls.forward = forward
+        cls._base_arguments = tuple(inspect.signature(base.forward).parameters)[1:]
+
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        self.init_heads()
+
+    def init_heads(self) -> None:
+        """Give the model the heads that its configuration names (those it was saved with); none is active."""
+        config = self.config
+        self.heads = NamedModules()
+        self._active_head: str | tuple[str, ...] | None = None
+        self._own_labels = (config.id2label, config.label2id, config.problem_type)
+        for name, values in (getattr(config, "prediction_heads", None) or {}).items():
+            self.add_prediction_head_from_config(name, values, set_active=False)
+
+    # Adding and deleting
+
+    def add_prediction_head(
+        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
+    ) -> None:
+        """Add a head that was built already, moving it to the device of the base model.
+
+        Raises:
+            AdapterExistsError: if there is a head of this name, unless ``overwrite_ok``.
+            ConfigError: if the name cannot be part of a state-dict key.
+        """
+        self._check_free(head_name, overwrite_ok)
+        added = ("heads", "adapters")
+        last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in added][-1]
+        dtype = torch.float32 if head.full_precision and last.dtype.itemsize < 4 else last.dtype
+        self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
+        self._remember_heads()
+        self.active_head = head_name if set_active else self.active_head
+
+    def add_prediction_head_from_config(
+        self, head_name: str, config: Mapping[str, Any], overwrite_ok: bool = False, set_active: bool = True
+    ) -> None:
+        """Add a new head: ``config`` is what ``get_prediction_heads_config`` shows of one.
+
+        Raises:
+            HeadError: for an unknown head type or option, or one that does not fit the base model.
+            AdapterExistsError: if there is a head of this name, unless ``overwrite_ok``.
+        """
+        self._check_free(head_name, overwrite_ok)
+        self.add_prediction_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
+
+    def add_custom_head(
+        self,
+        head_type: str,
+        head_name: str,
+        overwrite_ok: bool = False,
+        set_active: bool = True,
+        **options: Any,
+    ) -> None:
+        """Add a head of any registered type; ``options`` are the fields of its configuration."""
+        self.add_prediction_head_from_config(
+            head_name, {"head_type": head_type, **options}, overwrite_ok, set_active
+        )
+
+    @staticmethod
+    def register_custom_head(head_type: str, head: type[Head]) -> None:
+        """Make a head of your own known, for all models: ``adapterhub.heads.register_head``."""
+        register_head(head_type, head)
+
+    def delete_head(self, head_name: str) -> None:
+        """Delete a head; if it was active, the others that were stay so.
+
+        Raises:
+            HeadError: if there is none of this name.
+        """
+        self._known(head_name)
+        active = self._active_head
+        if isinstance(active, tuple):
+            active = tuple(name for name in active if name != head_name) or None
+        self.active_head = None if active == head_name else active
+        del self.heads[head_name]
+        self._remember_heads()
+
+    # Looking
+
+    @property
+    def head_types(self) -> tuple[str, ...]:
+        """The types of head that can be added."""
+        return registered_heads()
+
+    def get_prediction_heads_config(self) -> dict[str, dict[str, Any]]:
+        """Type and options of every head by name, ready for JSON."""
+        return {name: head.to_dict() for name, head in self.heads.items()}
+
+    def get_labels_dict(self, head: str | None = None) -> dict[int, str] | None:
+        """Names of the classes of a head (by default the active one) by index; None if it has no classes.
+
+        Raises:
+            HeadError: if there is no such head, or none is named and not exactly one is active.
+        """
+        name = self._active_head if head is None else head
+        if not isinstance(name, str):
+            raise HeadError(f"name the head whose labels you want: {self._listed()}")
+        return self._known(name).labels
+
+    def get_labels(self, head: str | None = None) -> list[str] | None:
+        """Names of the classes of a head (by default the active one); None if it has no classes.
+
+        Raises:
+            HeadError: if there is no such head, or none is named and not exactly one is active.
+        """
+        labels = self.get_labels_dict(head)
+        return None if labels is None else list(labels.values())
+
+    # Choosing
+
+    @property
+    def active_head(self) -> str | list[str] | None:
+        """The head that ``forward`` runs, several, or None. Set it to a name, a list of names, or None.
+
+        Raises:
+            HeadError: on setting it to a name that no head has.
+        """
+        return list(self._active_head) if isinstance(self._active_head, tuple) else self._active_head
+
+    @active_head.setter
+    def active_head(self, value: str | Sequence[str] | None) -> None:
+        chosen = value if value is None or isinstance(value, str) else tuple(value) or None
+        for name in _names(chosen):
+            self._known(name)
+        self._active_head = chosen
+        self._show_labels()
+
+    def _context_head(self) -> str | Sequence[str] | None:
+        """The head that surroundings of a call ask for, before ``active_head``; for a subclass to say."""
+        return None
+
+    # Running
+
+    def _forward_heads(
+        self, *args: Any, head: Any = None, return_dict: bool | None = None, **kwargs: Any
+    ) -> Any:
+        chosen = head or self._context_head() or self._active_head
+        heads = [self._known(name) for name in _names(chosen)]
+        given = dict(zip(self._base_arguments, args, strict=False)) | kwargs
+        inputs, targets = self._split(given, heads)
+        as_dict = self.config.return_dict if return_dict is None else return_dict
+        if not heads:
+            return super().forward(**inputs, return_dict=as_dict)
+        base_inputs = self._prepared(inputs, targets, heads)
+        outputs = super().forward(**base_inputs, return_dict=True)
+        context = HeadContext(self, outputs, inputs, base_inputs, targets)
+        answers = [one(context) for one in heads]
+        answer = answers[0] if isinstance(chosen, str) else _together(answers)
+        return answer if as_dict else answer.to_tuple()
+
+    def _split(self, given: dict[str, Any], heads: list[Head]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments for the base model, and those for the heads."""
+        wanted = {name for head in heads for name in head.arguments if name not in self._base_arguments}
+        targets = {name: value for name, value in given.items() if name in wanted and value is not None}
+        for name in TARGETS:
+            if given.get(name) is not None and name not in wanted:
+                taken = f"the active head takes {', '.join(sorted(wanted))}" if heads else "no head is active"
+                raise HeadError(f"{name} was given, but {taken}. {self._listed()}")
+        left_out = wanted.union(_ADDED).difference(self._base_arguments)
+        return {name: value for name, value in given.items() if name not in left_out}, targets
+
+    def _prepared(self, inputs: dict[str, Any], targets: dict[str, Any], heads: list[Head]) -> dict[str, Any]:
+        """The inputs for the base model as the heads want them."""
+        prepared = dict(inputs)
+        for head in heads:
+            prepared = head.prepare(self, prepared, targets)
+        if self.config.is_encoder_decoder:
+            prepared = with_decoder_inputs(self, prepared, prepared.get("input_ids"))
+        learns = any(name in targets for name in TARGETS)
+        if learns and "use_cache" in self._base_arguments and prepared.get("use_cache") is None:
+            prepared["use_cache"] = False
+        return prepared
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """As in transformers; the heads follow."""
+        embeddings = super().resize_token_embeddings(*args, **kwargs)
+        for head in self.heads.values():
+            head.resize_vocabulary(embeddings.weight.shape[0])
+        return embeddings
+
+    def _known(self, name: str) -> Head:
+        head = self.heads.get(name)
+        if head is None:
+            raise HeadError(f"there is no head {name!r}. {self._listed()}")
+        return head
+
+    def _listed(self) -> str:
+        return f"Heads of this model: {', '.join(self.heads) or 'none yet'}."
+
+    def _check_free(self, name: str, overwrite_ok: bool) -> None:
+        check_name(name)
+        if name in self.heads and not overwrite_ok:
+            raise AdapterExistsError(
+                f"there is a head {name!r} already; delete it, or pass overwrite_ok=True"
+            )
+
+    def _remember_heads(self) -> None:
+        """Keep in the configuration what ``from_pretrained`` needs to build the heads again."""
+        self.config.prediction_heads = self.get_prediction_heads_config()
+
+    def _show_labels(self) -> None:
+        """Show the labels of the active head in the configuration, where pipelines look for them."""
+        id2label, label2id, problem_type = self._own_labels
+        head = self.heads.get(self._active_head) if isinstance(self._active_head, str) else None
+        if head is not None and head.labels is not None:
+            id2label = dict(head.labels)
+            label2id = {label: index for index, label in id2label.items()}
+            problem_type = head.problem_type
+        self.config.id2label, self.config.label2id = id2label, label2id
+        self.config.problem_type = problem_type
+
+
+def _names(chosen: str | Sequence[str] | None) -> tuple[str, ...]:
+    if chosen is None:
+        return ()
+    return (chosen,) if isinstance(chosen, str) else tuple(chosen)
+
+
+def _together(answers: Sequence[ModelOutput]) -> MultiHeadOutput:
+    losses = [answer["loss"] for answer in answers if answer.get("loss") is not None]
+    return MultiHeadOutput(loss=sum(losses[1:], losses[0]) if losses else None, head_outputs=tuple(answers))

@@ -1,0 +1,330 @@
+"""A head that a checkpoint brings: what is left of a transformers class when its base model is taken out.
+
+``BertForTokenClassification``, ``GPT2LMHeadModel`` and their like are a base model and a few modules after
+it. Here the class itself is kept, and runs its own ``forward``; in place of its base model stands a stand-in
+that hands back what the base model has answered already. So every such class of transformers is a head, with
+its own logits and loss.
+"""
+
+import copy
+import inspect
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils import ModelOutput
+
+from adapterhub.errors import HeadError
+from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, register_head, text_config
+from adapterhub.heads.multiple_choice import flatten_choices
+from adapterhub.heads.vocabulary import with_decoder_inputs
+
+# The call that is going on in this thread, for the stand-ins deep inside the class. (A context variable
+# would be the natural choice, but torch.compile breaks the graph at one.)
+_call = threading.local()
+
+
+@dataclass(frozen=True)
+class StaticConfig(HeadConfig):
+    """A class of transformers by name, its configuration where that differs from the defaults, and its tied
+    weights.
+
+    ``tied`` maps the name of a parameter in that class to the one whose values it shares.
+    """
+
+    architecture: str
+    settings: Mapping[str, Any]
+    tied: Mapping[str, str]
+
+
+class StandIn(nn.Module):
+    """In place of a base model: answers a call with what the base model answered, and has its attributes.
+
+    ``part`` is ``encoder`` or ``decoder`` where a class calls these two itself, as T5's do.
+    """
+
+    def __init__(self, part: str | None = None) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, *args: Any, **kwargs: Any) -> ModelOutput:
+        """The outputs of the call that is going on."""
+        outputs: ModelOutput = _call.context.outputs
+        if self.part is None:
+            return outputs
+        if self.part == "encoder":
+            return BaseModelOutput(
+                last_hidden_state=outputs["encoder_last_hidden_state"],
+                hidden_states=outputs.get("encoder_hidden_states"),
+                attentions=outputs.get("encoder_attentions"),
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=outputs["last_hidden_state"],
+            past_key_values=outputs.get("past_key_values"),
+            hidden_states=outputs.get("decoder_hidden_states"),
+            attentions=outputs.get("decoder_attentions"),
+            cross_attentions=outputs.get("cross_attentions"),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        context = getattr(_call, "context", None)
+        if context is None or self.__dict__.get("part") is not None:
+            return super().__getattr__(name)
+        return getattr(context.base, name)
+
+
+class TiedLinear(nn.Module):
+    """A linear map that owns only some of ``weight`` and ``bias``; the others are read at each call where
+    they live.
+
+    ``tied`` maps a name to where its value lives: a module (None for the base model of the call) and a path
+    in it.
+    """
+
+    def __init__(self, linear: nn.Linear, tied: dict[str, tuple[nn.Module | None, str]]) -> None:
+        super().__init__()
+        self.tied = tied
+        for name in ("weight", "bias"):
+            if name not in tied:
+                self.register_parameter(name, getattr(linear, name))
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.__dict__.get("tied", ()):
+            return super().__getattr__(name)
+        owner, path = self.tied[name]
+        return reduce(getattr, path.split("."), _call.context.base if owner is None else owner)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """``[..., in]`` to ``[..., out]``."""
+        return F.linear(hidden, self.weight, self.bias)
+
+
+@register_head("static")
+class StaticHead(Head):
+    """The head of any class of transformers: takes the arguments and gives the outputs of that class."""
+
+    config_class = StaticConfig
+    config: StaticConfig
+
+    def __init__(self, config: StaticConfig, base: BaseInfo, shell: PreTrainedModel | None = None) -> None:
+        """A new head with random weights, or one around ``shell``, a model whose base is taken out already.
+
+        Raises:
+            HeadError: if transformers has no such class, or no base model can be told apart in it.
+        """
+        super().__init__(config, base)
+        self.shell = _carve(_new_model(config)) if shell is None else shell
+        parameters = inspect.signature(self.shell.forward).parameters
+        self.arguments = tuple(name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD)
+        self.takes_more = len(self.arguments) < len(parameters)
+
+    @classmethod
+    def from_model(cls, model: PreTrainedModel) -> Self:
+        """The head of ``model``, as a copy; the model stays as it is.
+
+        Raises:
+            HeadError: if the model has no head, or no base model can be told apart in it.
+        """
+        settings = json.loads(model.config.to_json_string())
+        for name in ("architectures", "_name_or_path", "transformers_version"):
+            settings.pop(name, None)
+        shell = _carve(model)
+        config = StaticConfig(type(model).__name__, settings, _tied_names(model))
+        return cls(config, BaseInfo.of(base_of(model)), shell)
+
+    def prepare(
+        self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The inputs as the class prepares them for its base model."""
+        if self.config.architecture.endswith("ForMultipleChoice"):
+            return flatten_choices(inputs)
+        if self.shell.config.is_encoder_decoder and self.shell.can_generate():
+            return with_decoder_inputs(base, inputs, targets.get("labels"))
+        return inputs
+
+    def forward(self, context: HeadContext) -> ModelOutput:
+        """What the class answers to the inputs and targets of the caller."""
+        given = {**context.inputs, **context.targets}
+        if not self.takes_more:
+            given = {name: value for name, value in given.items() if name in self.arguments}
+        outer = getattr(_call, "context", None)
+        _call.context = context
+        try:
+            return self.shell(**{**given, "return_dict": True})
+        finally:
+            _call.context = outer
+
+    @property
+    def labels(self) -> dict[int, str] | None:
+        """Names of the classes, if the class of transformers is a classifier."""
+        return dict(self.shell.config.id2label) if "Classification" in self.config.architecture else None
+
+    @property
+    def problem_type(self) -> str | None:
+        """As in the configuration of the class."""
+        return self.shell.config.problem_type
+
+    def resize_vocabulary(self, size: int) -> None:
+        """New tokens get the mean of what the head has for those there are, or a bias of 0."""
+        config = text_config(self.shell.config)
+        if self.labels is None:
+            for module in self.shell.modules():
+                _resize(module, config.vocab_size, size)
+        config.vocab_size = size
+
+
+def _resize(module: nn.Module, old_size: int, size: int) -> None:
+    """Resize what ``module`` holds for a vocabulary V: tensors of shape ``[V]``, ``[V, *]``, ``[1, V]``."""
+    for store in (module._parameters, module._buffers):
+        for name, old in store.items():
+            if old is None or old_size not in (old.shape[0], *(old.shape[1:] if old.shape[0] == 1 else ())):
+                continue
+            rows = old.data.reshape(old_size, -1)
+            filling = (
+                rows.mean(0, keepdim=True) if old.shape[0] == old_size and old.dim() == 2 else rows[:1] * 0
+            )
+            rows = torch.cat((rows[:size], filling.expand(max(size - old_size, 0), -1)))
+            shape = [size if length == old_size else length for length in old.shape]
+            new = rows.reshape(shape)
+            store[name] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+    for name in ("vocab_size", "out_features"):
+        if getattr(module, name, None) == old_size:
+            setattr(module, name, size)
+
+
+def base_of(model: PreTrainedModel) -> PreTrainedModel:
+    """The base model inside ``model``: its own modules, not a copy.
+
+    Raises:
+        HeadError: if the model has no head, or no base model can be told apart in it.
+    """
+    parts = _base_parts(model)
+    if "" in parts:
+        return parts[""]
+    base = _empty_base(model)
+    for name, module in parts.items():
+        setattr(base, name, module)
+    return base.train(model.training)
+
+
+def _base_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The base model under an empty name; or the modules that make it up, by name, where they stand loose."""
+    base_class = _base_class(model)
+    if base_class is not None and isinstance(model, base_class):
+        raise HeadError(f"{type(model).__name__} has no head")
+    inner = getattr(model, model.base_model_prefix or "-", None)
+    models = [child for child in model.children() if isinstance(child, PreTrainedModel)]
+    if not isinstance(inner, PreTrainedModel) and len(models) == 1:
+        inner = models[0]
+    if isinstance(inner, PreTrainedModel):
+        while len(wrapped := list(inner.children())) == 1 and isinstance(wrapped[0], PreTrainedModel):
+            inner = wrapped[0]  # a decoder in a wrapper, as in BartForCausalLM
+        return {"": inner}
+    if base_class is not None:
+        names = [name for name, _ in _empty_base(model).named_children()]
+        if all(hasattr(model, name) for name in names):
+            return {name: getattr(model, name) for name in names}
+    raise HeadError(
+        f"no base model can be told apart in {type(model).__name__}, so its head cannot be taken off"
+    )
+
+
+def _base_class(model: PreTrainedModel) -> type[PreTrainedModel] | None:
+    """The class that transformers has for the base model of this kind of model, if any."""
+    known = MODEL_MAPPING.get(type(model.config), None)
+    return known[0] if isinstance(known, tuple) else known
+
+
+def _empty_base(model: PreTrainedModel) -> PreTrainedModel:
+    """A base model with the configuration of ``model`` and no values."""
+    with torch.device("meta"):
+        base = _base_class(model)(copy.deepcopy(model.config))
+    base.config = model.config
+    return base
+
+
+def _carve(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of ``model`` with stand-ins for its base model, and no parameter twice.
+
+    Raises:
+        HeadError: if something else than a linear map shares a parameter.
+    """
+    # A deep copy takes what the memo already holds for an object instead of copying it.
+    memo: dict[int, Any] = {}
+    homes: dict[int, str] = {}
+    for part, module in _base_parts(model).items():
+        memo[id(module)] = StandIn(part if part in ("encoder", "decoder") else None)
+        for path, parameter in module.named_parameters(prefix=part, remove_duplicate=False):
+            if id(parameter) not in memo:
+                memo[id(parameter)] = nn.Parameter(torch.empty(0), requires_grad=False)
+                homes[id(memo[id(parameter)])] = path
+    shell = copy.deepcopy(model, memo)
+    shell._tied_weights_keys = shell.all_tied_weights_keys = {}
+
+    owners: dict[int, tuple[nn.Module | None, str]] = {marker: (None, path) for marker, path in homes.items()}
+    for path, module in list(shell.named_modules()):
+        own = {name: one for name, one in module._parameters.items() if one is not None}
+        tied = {name: owners[id(one)] for name, one in own.items() if id(one) in owners}
+        if tied:
+            if type(module) is not nn.Linear:
+                where = f"{', '.join(tied)} of {path or 'itself'}"
+                raise HeadError(f"{type(model).__name__} shares {where}, which is no linear map")
+            module = TiedLinear(module, tied)
+            shell.set_submodule(path, module)
+        owners |= {id(one): (module, name) for name, one in own.items() if name not in tied}
+    return shell
+
+
+def _tied_names(model: PreTrainedModel) -> dict[str, str]:
+    """For every name of a parameter that has another name before it: that one."""
+    first: dict[int, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: first[id(one)] for name, one in named if first.setdefault(id(one), name) != name}
+
+
+def _new_model(config: StaticConfig) -> PreTrainedModel:
+    """The class of ``config`` with a newly initialised head, around a base model without values.
+
+    Raises:
+        HeadError: if transformers has no such class.
+    """
+    made = getattr(transformers, config.architecture, None)
+    if not (isinstance(made, type) and issubclass(made, PreTrainedModel)):
+        raise HeadError(f"transformers {transformers.__version__} has no model class {config.architecture!r}")
+    with torch.device("meta"):
+        model = made(made.config_class.from_dict(dict(config.settings)))
+    for target, source in config.tied.items():
+        parent, _, name = target.rpartition(".")
+        setattr(model.get_submodule(parent), name, model.get_parameter(source))
+    inside = {module for part in _base_parts(model).values() for module in part.modules()}
+    of_base = {parameter for module in inside for parameter in module.parameters()}
+    new: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        if module not in inside:
+            _give_values(module, of_base, new)
+    with torch.no_grad():
+        for module in model.modules():
+            if module not in inside:
+                model._init_weights(module)
+    return model
+
+
+def _give_values(module: nn.Module, leave: set[nn.Parameter], new: dict[nn.Parameter, nn.Parameter]) -> None:
+    """Put zeros in place of the parameters and buffers of ``module``, the same ones for the same ones."""
+    device = torch.get_default_device()
+    for name, one in module._parameters.items():
+        if one is not None and one not in leave:
+            values = torch.zeros_like(one, device=device)
+            module._parameters[name] = new.setdefault(one, nn.Parameter(values, one.requires_grad))
+    for name, buffer in module._buffers.items():
+        if buffer is not None:
+            module._buffers[name] = torch.zeros_like(buffer, device=device)

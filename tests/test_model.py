@@ -63,7 +63,9 @@ def test_identity_base_untouched_and_gradients(family: str, config: str) -> None
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     changed = output(model, family)
     assert (changed - bare).abs().max() > 0.05
-    loss = sum(v.float().sin().sum() for v in model(**tiny.inputs(family)).to_tuple() if torch.is_tensor(v) and v.requires_grad)
+    loss = sum(
+        v.float().sin().sum() for v in model(**tiny.inputs(family)).to_tuple() if torch.is_tensor(v) and v.requires_grad
+    )
     loss.backward()
     for name, parameter in model.named_parameters():
         ours = name.startswith("adapters.a.")
@@ -262,7 +264,11 @@ def test_refused_calls_leave_everything_as_it_was() -> None:
         (ConfigError, r'contains a "\."', lambda: model.add_adapter("a.b")),
         (ConfigError, "unknown configuration", lambda: model.add_adapter("b", config="nothing")),
         (ConfigError, "act nowhere", lambda: model.add_adapter("b", config="seq_bn[leave_out=[0, 1]]")),
-        (AdapterNotFoundError, "no adapter named b in this model; it holds: a", lambda: model.set_active_adapters("b")),
+        (
+            AdapterNotFoundError,
+            "no adapter named b in this model; it holds: a",
+            lambda: model.set_active_adapters("b"),
+        ),
         (AdapterNotFoundError, "no adapter named b", lambda: model.train_adapter(["a", "b"])),
         (AdapterNotFoundError, "no adapter named 'b'", lambda: model.delete_adapter("b")),
         (AdapterNotFoundError, "no adapter named 'b'", lambda: model.adapter_to("b", "cpu")),

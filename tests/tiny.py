@@ -52,7 +52,10 @@ FAMILIES: dict[str, tuple[str, dict]] = {
     "bert": ("Bert", _ENCODER),
     "roberta": ("Roberta", _ENCODER | {"pad_token_id": 1}),
     "xlm-roberta": ("XLMRoberta", _ENCODER | {"pad_token_id": 1}),
-    "distilbert": ("DistilBert", {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 37}),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 37},
+    ),
     "albert": ("Albert", _ENCODER | {"embedding_size": 16}),
     "electra": ("Electra", _ENCODER | {"embedding_size": 16}),
     "deberta": ("Deberta", _DEBERTA),

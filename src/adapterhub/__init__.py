@@ -69,17 +69,15 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("__"):
-        raise AttributeError(name)
-    if name not in _HOMES:
-        from adapterhub.auto import model_class
-
-        value = model_class(name)
-        if value is None:
-            raise AttributeError(f"module 'adapterhub' has no attribute {name!r}")
-    else:
+    if name in _HOMES:
         module = import_module(f"adapterhub.{_HOMES[name]}")
         value = module if name == _HOMES[name] else getattr(module, name)
+    elif name.startswith("AutoModel") or name.endswith(("AdapterModel", "ModelWithHeads")):
+        value = import_module("adapterhub.auto").model_class(name)
+    else:
+        value = None
+    if value is None:
+        raise AttributeError(f"module 'adapterhub' has no attribute {name!r}")
     globals()[name] = value
     return value
 

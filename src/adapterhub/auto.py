@@ -8,6 +8,7 @@ import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from adapterhub import saving
 from adapterhub.classes import adapter_class, flexible_class
 from adapterhub.errors import SiteError
 from adapterhub.model import AdapterMixin
@@ -88,7 +89,9 @@ def _auto_class(name: str) -> type:
     original = getattr(transformers, name)
 
     def from_pretrained(name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
-        return init(original.from_pretrained(name_or_path, *args, **kwargs))
+        model = init(original.from_pretrained(name_or_path, *args, **kwargs))
+        saving.restore(model, name_or_path, kwargs)
+        return model
 
     def from_config(config: PretrainedConfig, **kwargs: Any) -> PreTrainedModel:
         return init(original.from_config(config, **kwargs))
@@ -99,7 +102,7 @@ def _auto_class(name: str) -> type:
 
 
 def _flexible(config_class: type[PretrainedConfig]) -> Any:
-    base = MODEL_MAPPING.get(config_class)
+    base = MODEL_MAPPING.get(config_class, None)
     if base is None:
         raise SiteError(f"transformers has no base model for {config_class.__name__}")
     return flexible_class(base[0] if isinstance(base, tuple) else base)
@@ -107,5 +110,13 @@ def _flexible(config_class: type[PretrainedConfig]) -> Any:
 
 def _for_config(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Those arguments of from_pretrained that say where and in which version the files are."""
-    names = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download", "trust_remote_code")
+    names = (
+        "revision",
+        "subfolder",
+        "token",
+        "cache_dir",
+        "local_files_only",
+        "force_download",
+        "trust_remote_code",
+    )
     return {name: kwargs[name] for name in names if name in kwargs}

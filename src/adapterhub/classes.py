@@ -15,8 +15,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 
-from adapterhub.model import AdapterMixin
-FlexibleAdapterMixin = AdapterMixin
+from adapterhub.model import AdapterMixin, FlexibleAdapterMixin
 
 
 @cache

@@ -2,20 +2,25 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from enum import StrEnum
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from adapterhub import saving
+from adapterhub.checkpoints import Part, load_into
 from adapterhub.composition import Composition, parse_composition
-from adapterhub.engine import Adapter, Engine
+from adapterhub.engine import Adapter, Engine, current_frame
 from adapterhub.engine.named import NamedModules
-from adapterhub.errors import AdapterNotFoundError
+from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError
+from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
 from adapterhub.summary import AdapterSummary, summarise
@@ -43,10 +48,12 @@ class AdapterMixin(_Base):
 
     engine: Engine
     adapters: NamedModules[Adapter]
+    # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
+    _keys_to_ignore_on_load_unexpected = [r"^adapters\."]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not self.device.type == "meta":  # from_pretrained builds on no device, and loads before it can run
+        if self.device.type != "meta":  # from_pretrained builds on no device, and loads before it can run
             self.init_adapters()
 
     @classmethod
@@ -56,7 +63,13 @@ class AdapterMixin(_Base):
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if "engine" not in model.__dict__:
             model.init_adapters()
+        saving.restore(model, pretrained_model_name_or_path, kwargs)
         return loaded
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in transformers, adapters and flexible heads included; ``from_pretrained`` brings them back."""
+        self.config.adapterhub = {name: adapter.config.to_dict() for name, adapter in self.adapters.items()}
+        super().save_pretrained(*args, **kwargs)
 
     def init_adapters(self, sites: Sites | None = None) -> None:
         """Find the sites of this model (or take ``sites``) and make it ready for adapters.
@@ -96,7 +109,9 @@ class AdapterMixin(_Base):
         """
         if config is None and adapter_type not in (*AdapterType, None):
             config = adapter_type
-        self.engine.add(adapter_name, load_config(config), overwrite_ok)
+        if not overwrite_ok:
+            self.engine.check_free(adapter_name)
+        self.engine.hold(self.engine.build(adapter_name, load_config(config)))
         if set_active:
             self.set_active_adapters(adapter_name)
 
@@ -188,6 +203,104 @@ class AdapterMixin(_Base):
         """
         self.engine.get(name).to(device=device, dtype=dtype)
 
+    def save_adapter(
+        self,
+        save_directory: str | PathLike[str],
+        adapter_name: str,
+        with_head: bool = True,
+        meta_dict: Mapping[str, Any] | None = None,
+        tokenizer: "PreTrainedTokenizerBase | None" = None,
+    ) -> None:
+        """Save an adapter, and the head that goes with it, as a folder that ``load_adapter`` reads.
+
+        A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
+        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+            CheckpointError: if the folder cannot be written to.
+        """
+        saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
+
+    def save_all_adapters(
+        self,
+        save_directory: str | PathLike[str],
+        with_head: bool = True,
+        meta_dict: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Save every adapter in a folder of its name under ``save_directory``.
+
+        Raises:
+            CheckpointError: if a folder cannot be written to.
+        """
+        for name in self.adapters:
+            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict)
+
+    def load_adapter(
+        self,
+        adapter_name_or_path: str | PathLike[str],
+        load_as: str | None = None,
+        with_head: bool = True,
+        leave_out: Iterable[int] | None = None,
+        id2label: Mapping[int, str] | None = None,
+        set_active: bool = False,
+        overwrite_ok: bool = False,
+        allow_other_base: bool = False,
+    ) -> str:
+        """Load an adapter (and its head) from a folder that ``save_adapter`` wrote; returns its name.
+
+        Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some
+        layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it into a base
+        model that it was not trained for, as long as the shapes fit.
+
+        Raises:
+            CheckpointNotFoundError: if there is no checkpoint.
+            CorruptCheckpointError: if a file is truncated, altered or malformed.
+            BaseModelMismatchError: if it was made for another base model.
+            TensorMismatchError: if a tensor is missing, left over, or of another shape.
+            LabelMismatchError: if the head has other labels than ``id2label``.
+            AdapterExistsError: if there is an adapter or head of that name, unless ``overwrite_ok``.
+            HeadError: if it brings a head that this class cannot take (pass ``with_head=False`` then).
+        """
+        return saving.load_adapter(
+            self,
+            Path(adapter_name_or_path),
+            saving.LoadOptions(
+                load_as,
+                with_head,
+                tuple(leave_out or ()),
+                id2label,
+                set_active,
+                overwrite_ok,
+                allow_other_base,
+            ),
+        )
+
+    def save_head(self, save_directory: str | PathLike[str], head_name: str | None = None) -> None:
+        """Save a head alone; without a name the active one, or the one that the transformers class has.
+
+        Raises:
+            HeadError: if there is no such head.
+            CheckpointError: if the folder cannot be written to.
+        """
+        saving.save_head(self, Path(save_directory), head_name)
+
+    def load_head(
+        self,
+        save_directory: str | PathLike[str],
+        load_as: str | None = None,
+        id2label: Mapping[int, str] | None = None,
+        overwrite_ok: bool = False,
+    ) -> str:
+        """Load a head that ``save_head`` or ``save_adapter`` wrote; returns its name.
+
+        Raises:
+            CheckpointNotFoundError: if there is no head in the folder.
+            CorruptCheckpointError, TensorMismatchError, LabelMismatchError, AdapterExistsError, HeadError: as
+                ``load_adapter``.
+        """
+        return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.engine.enter()
         return super().__call__(*args, **kwargs)
@@ -209,13 +322,113 @@ class AdapterMixin(_Base):
 
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the head that a transformers class adds to its base model, if it is to be trained."""
-        return (parameter for _, parameter in self._static_head())
-
-    def _static_head(self) -> Iterator[tuple[str, nn.Parameter]]:
         base = self.base_model
         if base is self or self.get_output_embeddings() is not None:
             return
-        inside = {id(parameter) for parameter in base.parameters()}
-        for name, parameter in self.named_parameters():
-            if id(parameter) not in inside and not name.startswith("adapters."):
-                yield name, parameter
+        apart = {id(parameter) for parameter in (*base.parameters(), *self.adapters.parameters())}
+        yield from (parameter for parameter in self.parameters() if id(parameter) not in apart)
+
+    def head_part(self, name: str | None) -> tuple[str, Part] | None:
+        """Name and content of the head that goes with the adapter ``name`` (None: the active one), if there is one."""
+        if next(self._head_parameters(), None) is None:
+            return None
+        head = StaticHead.from_model(self._plain())
+        return name or "default", Part(head.to_dict(), head.state_dict())
+
+    def _plain(self) -> PreTrainedModel:
+        """This model without its adapters: the same modules in an object of the transformers class."""
+        twin = copy(self)
+        plain = (c for c in type(self).__mro__ if issubclass(c, PreTrainedModel) and not issubclass(c, AdapterMixin))
+        twin.__class__ = next(plain)
+        twin._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
+        del twin.__dict__["engine"]
+        return twin
+
+    def stage_head(self, name: str, part: Part, overwrite_ok: bool) -> Callable[[], None]:
+        """Check that a saved head fits this model, and return what puts it in its place.
+
+        Raises:
+            HeadError: if this model cannot take it.
+            TensorMismatchError: if its tensors do not fit.
+        """
+        if self.head_part(name) is None or part.config.get("architecture") != type(self).__name__:
+            kind = part.config.get("architecture") or part.config.get("head_type")
+            raise HeadError(
+                f"{type(self).__name__} has no place for the head {name!r} of kind {kind}. Load it into "
+                "AutoAdapterModel, which takes any head, or pass with_head=False."
+            )
+        load_into(StaticHead.from_model(self._plain()), part.tensors, f"head {name!r}")  # a copy: all of it fits, or none
+
+        def put() -> None:
+            with torch.no_grad():
+                for path, tensor in part.tensors.items():
+                    self.get_parameter(path.removeprefix("shell.")).copy_(tensor)
+            labels = part.config["settings"].get("id2label")
+            if labels is not None:
+                self.config.id2label = {int(index): label for index, label in labels.items()}
+                self.config.label2id = {label: index for index, label in self.config.id2label.items()}
+
+        return put
+
+
+class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
+    """Adapters and flexible heads, for the base class of an architecture."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; adapters and heads that ``save_pretrained`` wrote come back.
+
+        A head that the checkpoint brings (``RobertaForMaskedLM``, say) is kept as the head ``"default"``, and active.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        head_class = saving.head_class_of(model)
+        if head_class is not None:
+            options = {name: value for name, value in kwargs.items() if name not in ("config", "output_loading_info")}
+            headed = head_class.from_pretrained(pretrained_model_name_or_path, *args, **options)
+            model.add_prediction_head("default", StaticHead.from_model(headed))
+        return loaded
+
+    def base_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that are of neither an adapter nor a head."""
+        apart = {id(parameter) for parameter in (*self.adapters.parameters(), *self.heads.parameters())}
+        return (parameter for parameter in self.parameters() if id(parameter) not in apart)
+
+    def head_part(self, name: str | None) -> tuple[str, Part] | None:
+        """Name and content of a flexible head (None: the active one), if there is one of that name."""
+        if name is None:
+            name = self.active_head if isinstance(self.active_head, str) else None
+        head = None if name is None else self.heads.get(name)
+        return None if name is None or head is None else (name, Part(head.to_dict(), head.state_dict()))
+
+    def stage_head(self, name: str, part: Part, overwrite_ok: bool) -> Callable[[], None]:
+        """Build a saved head, and return what adds it to the model.
+
+        Raises:
+            AdapterExistsError: if there is a head of that name, unless ``overwrite_ok``.
+            HeadError: if its configuration does not fit the model.
+            TensorMismatchError: if its tensors do not fit its configuration.
+        """
+        if name in self.heads and not overwrite_ok:
+            raise AdapterExistsError(f"there is a head {name!r} already: delete it, or pass overwrite_ok=True")
+        head = build_head(part.config, BaseInfo.of(self))
+        load_into(head, part.tensors, f"head {name!r}")
+        return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
+
+    def _head_parameters(self) -> Iterator[nn.Parameter]:
+        active = self.active_head
+        names = [active] if isinstance(active, str) else active or []
+        return (parameter for name in names for parameter in self.heads[name].parameters())
+
+    def _context_head(self) -> Any:
+        frame = current_frame()
+        return None if frame is None else frame.setup.head_setup or self._head_of(frame.setup.adapter_setup)
+
+    def _activate_heads(self, setup: Composition) -> None:
+        head = self._head_of(setup)
+        if head is not None:
+            self.active_head = head
+
+    def _head_of(self, setup: Composition | None) -> str | None:
+        """The head named like the last adapter of a setup, if there is one."""
+        return setup.last() if setup is not None and setup.last() in self.heads else None

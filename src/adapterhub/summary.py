@@ -33,7 +33,14 @@ class AdapterSummary:
     def __str__(self) -> str:
         header = ("Name", "Method", "Parameters", "% of model", "Active", "Train")
         lines = [
-            (row.name, row.method, f"{row.parameters:,}", f"{row.percent:.3f}", _yes(row.active), _yes(row.trained))
+            (
+                row.name,
+                row.method,
+                f"{row.parameters:,}",
+                f"{row.percent:.3f}",
+                _yes(row.active),
+                _yes(row.trained),
+            )
             for row in (*self.adapters, self.full_model)
         ]
         widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]

@@ -140,13 +140,18 @@ def test_one_setup_object_may_be_entered_by_many(model: PreTrainedModel) -> None
 
 
 def test_a_missing_adapter_is_an_error_when_the_model_runs(model: PreTrainedModel) -> None:
-    with pytest.raises(AdapterNotFoundError, match="no adapter named zzz in this model; it holds: a, b, c, d"), AdapterSetup("zzz"):
+    with (
+        pytest.raises(AdapterNotFoundError, match="no adapter named zzz in this model; it holds: a, b, c, d"),
+        AdapterSetup("zzz"),
+    ):
         run(model)
     assert hooks(model) == 0
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_checkpointed_layers_are_recomputed_under_the_setup_of_the_forward_pass(model: PreTrainedModel, reentrant: bool) -> None:
+def test_checkpointed_layers_are_recomputed_under_the_setup_of_the_forward_pass(
+    model: PreTrainedModel, reentrant: bool
+) -> None:
     model.train_adapter("a")
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):

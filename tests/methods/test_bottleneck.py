@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import Place
-from adapterhub.methods.bottleneck import Bottleneck, BottleneckConfig, Houlsby2019Config, ParBnConfig, SeqBnConfig
+from adapterhub.methods.bottleneck import (
+    Bottleneck,
+    BottleneckConfig,
+    Houlsby2019Config,
+    ParBnConfig,
+    SeqBnConfig,
+)
 
 WIDTH = 12
 PLACE = Place("sublayer", "layers.0.feed_forward", "feed_forward", 0, WIDTH)

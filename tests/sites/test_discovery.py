@@ -90,7 +90,10 @@ def test_site_names_do_not_depend_on_the_head(kind: str) -> None:
 
 @pytest.mark.parametrize("family", ["t5", "bart", "marian", "whisper"])
 def test_encoder_decoder_with_head_names_its_sites_alike(family: str) -> None:
-    bare, headed = discover(tiny.model(family)), discover(tiny.model(family, "MTModel" if family == "marian" else "ForConditionalGeneration"))
+    bare, headed = (
+        discover(tiny.model(family)),
+        discover(tiny.model(family, "MTModel" if family == "marian" else "ForConditionalGeneration")),
+    )
     assert [s.name for s in bare.sublayers] == [s.name for s in headed.sublayers]
 
 

@@ -1,1 +1,25 @@
-""""""
+"""Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
+
+from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
+from adapterhub.checkpoints.native import (
+    ADAPTER_MANIFEST,
+    HEAD_MANIFEST,
+    Manifest,
+    Part,
+    load_into,
+    read,
+    write,
+)
+
+__all__ = [
+    "ADAPTER_MANIFEST",
+    "HEAD_MANIFEST",
+    "Fingerprint",
+    "Manifest",
+    "Match",
+    "Part",
+    "compare",
+    "load_into",
+    "read",
+    "write",
+]

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.hooks import NormHook, SublayerHook
-from adapterhub.engine.named import NamedModules
+from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.setup import AdapterSetup, current_frame
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
@@ -31,22 +32,36 @@ class Engine:
         self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
 
-    def add(self, name: str, config: AdapterConfig, overwrite: bool = False) -> Adapter:
-        """Build an adapter and hold it under ``name``.
+    def build(self, name: str, config: AdapterConfig) -> Adapter:
+        """A new adapter for this model, not held by it yet.
 
         Raises:
-            AdapterExistsError: if the name is taken and ``overwrite`` is False.
-            ConfigError: if the configuration does not fit the model.
+            ConfigError: if the configuration does not fit the model, or the name cannot be one.
         """
-        if name in self.adapters and not overwrite:
-            raise AdapterExistsError(f"there is an adapter {name!r} already: delete it, or pass overwrite_ok=True")
+        check_name(name)
         adapter = Adapter(name, config, places(self.model, self.sites))
         match_device(adapter, self.model, self.sites)
-        adapter.train(self.model.training)
-        self.adapters[name] = adapter
-        if self.active is not None and name in self.active.setup.flatten():
+        return adapter.train(self.model.training)
+
+    def check_free(self, name: str) -> None:
+        """Pass a name that no adapter has.
+
+        Raises:
+            AdapterExistsError: if one has it.
+        """
+        if name in self.adapters:
+            raise AdapterExistsError(f"there is an adapter {name!r} already: delete it, or pass overwrite_ok=True")
+
+    def hold(self, adapter: Adapter) -> None:
+        """Hold an adapter under its name, in the place of one of that name."""
+        self.adapters[adapter.name] = adapter
+        if self.active is not None and adapter.name in self.active.setup.flatten():
             self.activate(self.active.setup, self.active.skip_layers)
-        return adapter
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The repeated blocks of the model by the names of their sites."""
+        return {layer.name: self.model.get_submodule(layer.path) for layer in self.sites.layers}
 
     def get(self, name: str) -> Adapter:
         """The adapter of that name.
@@ -93,7 +108,9 @@ class Engine:
         skipped = tuple(skip_layers)
         unknown = [layer for layer in skipped if layer not in range(len(self.sites.layers))]
         if unknown:
-            raise CompositionError(f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}")
+            raise CompositionError(
+                f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}"
+            )
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.sites, skipped)
             self._in_use[plan] += 1
@@ -109,7 +126,9 @@ class Engine:
             self._in_use += Counter()  # drops what has come to zero
             self._place_hooks()
 
-    def checkpoint(self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def checkpoint(
+        self, checkpoint: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """Checkpoint ``function`` (by ``checkpoint``) so that it is recomputed under the setup of this first pass.
 
         By the time of the backward pass the ``with`` block around the first pass may have ended, the active setup may

@@ -77,6 +77,4 @@ def check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
         raise ConfigError(f"a name must be a string that is not empty, got {name!r}")
     if "." in name:
-        raise ConfigError(
-            f'the name {name!r} contains a "."; write {name.replace(".", "_")!r} or another name'
-        )
+        raise ConfigError(f'the name {name!r} contains a "."; write {name.replace(".", "_")!r} or another name')

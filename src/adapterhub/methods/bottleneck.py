@@ -81,12 +81,22 @@ class BottleneckConfig(AdapterConfig):
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
         activation(self.non_linearity)
         self._require(self.init_weights in _INITIALISATIONS, "init_weights", "bert, mam_adapter or houlsby")
-        self._require(self.scaling in ("learned", "channel") or _is_number(self.scaling), "scaling", "a number, 'learned' or 'channel'")
-        self._require(self.residual_before_ln in (True, False, "post_add"), "residual_before_ln", "True, False or 'post_add'")
+        self._require(
+            self.scaling in ("learned", "channel") or _is_number(self.scaling),
+            "scaling",
+            "a number, 'learned' or 'channel'",
+        )
+        self._require(
+            self.residual_before_ln in (True, False, "post_add"),
+            "residual_before_ln",
+            "True, False or 'post_add'",
+        )
         self._require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self._require(0 <= self.stochastic_depth < 1, "stochastic_depth", "in [0, 1)")
         if not isinstance(self.reduction_factor, Mapping):
-            self._require(_is_number(self.reduction_factor) and self.reduction_factor > 0, "reduction_factor", "above 0")
+            self._require(
+                _is_number(self.reduction_factor) and self.reduction_factor > 0, "reduction_factor", "above 0"
+            )
         places = self.mh_adapter or self.output_adapter or self.cross_adapter or self.train_layer_norm
         self._require(places, "output_adapter", "True where neither mh_adapter nor cross_adapter is")
 

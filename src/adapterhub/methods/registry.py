@@ -34,7 +34,9 @@ def named_configs() -> dict[str, AdapterConfig]:
     return dict(_named)
 
 
-def load_config(source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any) -> AdapterConfig:
+def load_config(
+    source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any
+) -> AdapterConfig:
     """A configuration from an object, a name with overrides (``"seq_bn[reduction_factor=8]"``), a dictionary of
     fields with its ``method``, or a JSON file of such a dictionary; None is ``"seq_bn"``.
 

@@ -129,9 +129,7 @@ class _Recorder(TorchFunctionMode):
             self._record(func, read, result)
         return result
 
-    def _record(
-        self, func: Callable[..., Any], read: list[tuple[Tensor, int | None]], result: Tensor
-    ) -> None:
+    def _record(self, func: Callable[..., Any], read: list[tuple[Tensor, int | None]], result: Tensor) -> None:
         operands = [
             (tensor, self.value(tensor) if number is None else number)
             for tensor, number in read
@@ -204,4 +202,4 @@ def record(model: nn.Module, run: Callable[[], Any]) -> Trace:
 
 def _writes_in_place(func: Callable[..., Any]) -> bool:
     name = getattr(func, "__name__", "")
-    return name.endswith("_") and not name.endswith("__") or name.startswith("__i")
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")

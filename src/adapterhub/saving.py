@@ -1,0 +1,209 @@
+"""Saving and loading the adapters and heads of a model; nothing of a model changes unless all of a checkpoint fits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+import adapterhub
+from adapterhub.checkpoints import (
+    ADAPTER_MANIFEST,
+    HEAD_MANIFEST,
+    Fingerprint,
+    Manifest,
+    Match,
+    Part,
+    compare,
+    load_into,
+    read,
+    write,
+)
+from adapterhub.engine import Adapter
+from adapterhub.errors import (
+    BaseModelMismatchError,
+    CheckpointNotFoundError,
+    HeadError,
+    LabelMismatchError,
+)
+from adapterhub.methods import load_config
+
+if TYPE_CHECKING:
+    from adapterhub.model import AdapterMixin
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of ``load_adapter``."""
+
+    load_as: str | None = None
+    with_head: bool = True
+    leave_out: tuple[int, ...] = ()
+    id2label: Mapping[int, str] | None = None
+    set_active: bool = False
+    overwrite_ok: bool = False
+    allow_other_base: bool = False
+
+
+def save_adapter(
+    model: "AdapterMixin",
+    folder: Path,
+    name: str,
+    with_head: bool,
+    meta: Mapping[str, Any] | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> None:
+    """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
+    adapter = model.engine.get(name)
+    parts = {"adapter": Part(adapter.config.to_dict(), adapter.state_dict())}
+    head = model.head_part(name) if with_head else None
+    if head is not None:
+        parts["head"] = head[1]
+    info = _info(model, name, tokenizer)
+    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
+
+
+def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
+    """Read an adapter and its head; see ``AdapterMixin.load_adapter``."""
+    manifest = read(folder, ADAPTER_MANIFEST)
+    if not manifest.has("adapter"):
+        raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
+    if not options.allow_other_base:
+        _check_base(model, manifest)
+    name = options.load_as or str(manifest.content.get("name") or folder.name)
+    if not options.overwrite_ok:
+        model.engine.check_free(name)
+    adapter = _read_adapter(model, manifest, name, options.leave_out)
+    puts: list[Callable[[], None]] = [lambda: model.engine.hold(adapter)]
+    if options.with_head and manifest.has("head"):
+        puts.append(_staged_head(model, manifest, name, options.id2label, options.overwrite_ok))
+    for put in puts:
+        put()
+    if options.set_active:
+        model.set_active_adapters(name)
+    return name
+
+
+def save_head(model: "AdapterMixin", folder: Path, head_name: str | None) -> None:
+    """Write a head; see ``AdapterMixin.save_head``."""
+    head = model.head_part(head_name)
+    if head is None:
+        which = "no head that could be saved" if head_name is None else f"no head {head_name!r} to save"
+        raise HeadError(f"{type(model).__name__} has {which}")
+    name, part = head
+    write(folder, HEAD_MANIFEST, _info(model, name, None), {"head": part})
+
+
+def load_head(
+    model: "AdapterMixin",
+    folder: Path,
+    load_as: str | None,
+    id2label: Mapping[int, str] | None,
+    overwrite_ok: bool,
+) -> str:
+    """Read a head; see ``AdapterMixin.load_head``."""
+    alone = (folder / HEAD_MANIFEST).exists() or not (folder / ADAPTER_MANIFEST).exists()
+    manifest = read(folder, HEAD_MANIFEST if alone else ADAPTER_MANIFEST)
+    if not manifest.has("head"):
+        raise CheckpointNotFoundError(f"{folder} holds an adapter and no head")
+    name = load_as or str(manifest.content.get("name") or folder.name)
+    _staged_head(model, manifest, name, id2label, overwrite_ok)()
+    return name
+
+
+def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, options: Mapping[str, Any]) -> None:
+    """Build the adapters that ``save_pretrained`` wrote with a model again, from the files of that model."""
+    saved = getattr(model.config, "adapterhub", None) or {}
+    if not saved or name_or_path is None:
+        return
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        where = {name: options[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in options}
+        folder = Path(snapshot_download(str(name_or_path), allow_patterns=["*.safetensors"], **where))
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as opened:
+            tensors |= {key: opened.get_tensor(key) for key in opened.keys() if key.startswith("adapters.")}  # noqa: SIM118
+    for name, values in saved.items():
+        adapter = model.engine.build(name, load_config(values))
+        prefix = f"adapters.{name}."
+        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        load_into(adapter, own, f"adapter {name!r} of {name_or_path}")
+        model.engine.hold(adapter)
+
+
+def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
+    """The transformers class with a head that a checkpoint was saved as, unless its heads are flexible."""
+    architecture = (model.config.architectures or [""])[0]
+    made = getattr(transformers, architecture, None)
+    known = isinstance(made, type) and issubclass(made, PreTrainedModel) and not isinstance(model, made)
+    return made if known and not getattr(model.config, "prediction_heads", None) else None
+
+
+def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "base_model": Fingerprint.of(model, model.engine.layers, tokenizer).to_dict(),
+        "model_class": type(model).__name__,
+        "versions": {
+            "adapterhub": adapterhub.__version__,
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+        },
+    }
+
+
+def _check_base(model: "AdapterMixin", manifest: Manifest) -> None:
+    saved = manifest.content.get("base_model")
+    if not isinstance(saved, Mapping):
+        return
+    here = Fingerprint.of(model, model.engine.layers)
+    match, reasons = compare(Fingerprint.from_dict(saved), here)
+    if match < Match.SAME:
+        raise BaseModelMismatchError(
+            f"{manifest.folder} was made for another base model ({saved.get('name') or 'unnamed'}) than this one "
+            f"({here.name or 'unnamed'}): {'; '.join(reasons)}. Load that base model, or pass allow_other_base=True "
+            "if you know that it fits."
+        )
+
+
+def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:
+    config = load_config(manifest.config("adapter"))
+    tensors = manifest.tensors("adapter")
+    with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
+        adapter = model.engine.build(name, config)
+        if leave_out:
+            whole = adapter.site_names
+            layers = {*getattr(config, "leave_out", ()), *leave_out}
+            adapter = model.engine.build(name, config.replace(leave_out=tuple(sorted(layers))))
+            dropped = tuple(f"{site}." for site in whole - adapter.site_names)
+            tensors = {path: tensor for path, tensor in tensors.items() if not path.startswith(dropped)}
+    load_into(adapter, tensors, f"adapter {name!r}")
+    return adapter
+
+
+def _staged_head(
+    model: "AdapterMixin",
+    manifest: Manifest,
+    name: str,
+    id2label: Mapping[int, str] | None,
+    overwrite_ok: bool,
+) -> Callable[[], None]:
+    config = manifest.config("head")
+    labels = config.get("id2label") or (config.get("settings") or {}).get("id2label") or {}
+    found = {int(index): str(label) for index, label in labels.items()}
+    if id2label is not None and found != {int(index): str(label) for index, label in id2label.items()}:
+        raise LabelMismatchError(
+            f"{manifest.folder}: the head has the labels {found}, not {dict(id2label)}. Load it without id2label, or "
+            "without the head (with_head=False) and add a new one."
+        )
+    tensors: dict[str, Tensor] = manifest.tensors("head")
+    return model.stage_head(name, Part(config, tensors), overwrite_ok)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 Labels = Mapping[int, str] | None
+Options = dict[str, Any]
 
 
 class AddHeadMixin:
@@ -42,7 +43,7 @@ class AddHeadMixin:
 
         ``num_labels`` is by default as many as ``id2label`` names, or 2.
         """
-        options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
+        options: Options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
         options |= {"id2label": id2label, "use_pooler": use_pooler}
         kind = "multilabel_classification" if multilabel else "classification"
         self.add_custom_head(kind, head_name, overwrite_ok, set_active, **options)
@@ -73,7 +74,7 @@ class AddHeadMixin:
         set_active: bool = True,
     ) -> None:
         """One label (with ``multilabel`` any number of them) for each image."""
-        options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
+        options: Options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
         options |= {"id2label": id2label, "use_pooler": use_pooler, "multilabel": multilabel}
         self.add_custom_head("image_classification", head_name, overwrite_ok, set_active, **options)
 
@@ -89,7 +90,7 @@ class AddHeadMixin:
         set_active: bool = True,
     ) -> None:
         """The best of ``num_choices`` texts; inputs are ``[batch, choices, seq]``."""
-        options = {"num_choices": num_choices, "layers": layers, "activation_function": activation_function}
+        options: Options = {"num_choices": num_choices, "layers": layers, "activation_function": activation_function}
         options |= {"id2label": id2label, "use_pooler": use_pooler}
         self.add_custom_head("multiple_choice", head_name, overwrite_ok, set_active, **options)
 
@@ -104,7 +105,7 @@ class AddHeadMixin:
         set_active: bool = True,
     ) -> None:
         """One label for each token."""
-        options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
+        options: Options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
         self.add_custom_head("tagging", head_name, overwrite_ok, set_active, id2label=id2label, **options)
 
     def add_qa_head(
@@ -118,10 +119,8 @@ class AddHeadMixin:
         set_active: bool = True,
     ) -> None:
         """Start and end of the span that answers a question."""
-        options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
-        self.add_custom_head(
-            "question_answering", head_name, overwrite_ok, set_active, id2label=id2label, **options
-        )
+        options: Options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
+        self.add_custom_head("question_answering", head_name, overwrite_ok, set_active, id2label=id2label, **options)
 
     def add_masked_lm_head(
         self,

@@ -43,10 +43,10 @@ _DROPOUTS = (
 class BaseInfo:
     """What a head has to know about a base model to be built.
 
-    ``pooling`` says what stands for a whole input: its ``first`` token, its ``last`` one that is not
-    padding, the last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a
-    two-tower model. ``output_scale`` is what a language-modelling head over the input embeddings multiplies
-    hidden states with.
+    ``pooling`` says what stands for a whole input: its ``first`` token, its ``last`` one that is not padding,
+    the last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a two-tower
+    model. A language-modelling head over the input embeddings multiplies hidden states with ``output_scale``,
+    and keeps its logits within ``output_cap``.
     """
 
     width: int
@@ -58,6 +58,7 @@ class BaseInfo:
     layer_norm_eps: float
     dropout: float
     output_scale: float
+    output_cap: float | None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
@@ -87,6 +88,7 @@ class BaseInfo:
             layer_norm_eps=number(1e-5, "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"),
             dropout=number(0.0, *_DROPOUTS),
             output_scale=config.d_model**-0.5 if scaled else 1.0,
+            output_cap=getattr(config, "final_logit_softcapping", None),
         )
 
 
@@ -152,9 +154,7 @@ class HeadContext:
         """The base model's output for every position: ``[batch, seq, hidden]``."""
         hidden = self.outputs.get("last_hidden_state")
         if hidden is None:
-            raise HeadError(
-                f"{type(self.base).__name__} has no output for every position, which this head needs"
-            )
+            raise HeadError(f"{type(self.base).__name__} has no output for every position, which this head needs")
         return hidden
 
     @property
@@ -252,9 +252,7 @@ class Head(nn.Module, ABC):
     def forward(self, context: HeadContext) -> ModelOutput:
         """What the model answers; with a ``loss`` if the context has targets."""
 
-    def prepare(
-        self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs for the base model, by default those that the caller gave."""
         return inputs
 
@@ -356,7 +354,8 @@ class Mlp(nn.Sequential):
 
     def forward(self, features: Tensor) -> Tensor:
         # A head keeps its own precision over a base model of another one.
-        return super().forward(features.to(self[1].weight.dtype))
+        first: Any = self[1]
+        return super().forward(features.to(first.weight.dtype))
 
 
 def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

@@ -31,7 +31,7 @@ class CausalLMHead(VocabularyHead):
     arguments = ("labels", "logits_to_keep")
 
     def forward(self, context: HeadContext) -> ModelOutput:
-        """``logits``: ``[batch, seq, vocabulary]``, of the last ``logits_to_keep`` positions or those listed."""
+        """``logits``: ``[batch, seq, vocabulary]``, of the positions in ``logits_to_keep``."""
         hidden = context.hidden
         keep = context.targets.get("logits_to_keep")
         if keep is not None:

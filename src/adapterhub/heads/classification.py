@@ -36,9 +36,7 @@ class ClassificationHead(Head):
         super().__init__(config, base)
         self.pooling = base.pooling
         self.output = Seq2SeqSequenceClassifierOutput if base.is_encoder_decoder else self.plain_output
-        self.layers = Mlp(
-            base, config.count, config.layers, config.activation_function, config.dropout, config.bias
-        )
+        self.layers = Mlp(base, config.count, config.layers, config.activation_function, config.dropout, config.bias)
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``logits``: ``[batch, num_labels]``."""

@@ -16,7 +16,10 @@ from adapterhub.heads.adding import AddHeadMixin
 from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
-_Model: Any = PreTrainedModel if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Model
+else:
+    _Model = object
 
 TARGETS = ("labels", "start_positions", "end_positions")
 _ADDED = (*TARGETS, "logits_to_keep", "head", "return_dict")
@@ -53,8 +56,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
     heads: NamedModules[Head]
     # The arguments of the base model's forward by position; set for each class below.
     _base_arguments: ClassVar[tuple[str, ...]] = ()
-    # Losses are means over the batch that a head gets, so the Trainer is to divide them by its accumulation
-    # steps.
+    # Losses are means over a batch, so the Trainer is to divide them by its number of accumulation steps.
     accepts_loss_kwargs: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -64,12 +66,14 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         if base is None or "forward" in cls.__dict__:
             return
 
-        def forward(self: FlexibleHeadsMixin, *args: Any, **kwargs: Any) -> Any:
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             return self._forward_heads(*args, **kwargs)
 
-        forward.__signature__ = head_signature(base)  # type: ignore[attr-defined]
-        cls.forward = forward
-        cls._base_arguments = tuple(inspect.signature(base.forward).parameters)[1:]
+        made: Any = forward
+        made.__signature__ = head_signature(base)
+        cls.forward = made
+        _, *own = inspect.signature(base.forward).parameters.values()
+        cls._base_arguments = tuple(one.name for one in own if one.kind is not one.VAR_KEYWORD)
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -124,9 +128,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         **options: Any,
     ) -> None:
         """Add a head of any registered type; ``options`` are the fields of its configuration."""
-        self.add_prediction_head_from_config(
-            head_name, {"head_type": head_type, **options}, overwrite_ok, set_active
-        )
+        self.add_prediction_head_from_config(head_name, {"head_type": head_type, **options}, overwrite_ok, set_active)
 
     @staticmethod
     def register_custom_head(head_type: str, head: type[Head]) -> None:
@@ -203,12 +205,10 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
 
     # Running
 
-    def _forward_heads(
-        self, *args: Any, head: Any = None, return_dict: bool | None = None, **kwargs: Any
-    ) -> Any:
+    def _forward_heads(self, *args: Any, head: Any = None, return_dict: bool | None = None, **kwargs: Any) -> Any:
         chosen = head or self._context_head() or self._active_head
         heads = [self._known(name) for name in _names(chosen)]
-        given = dict(zip(self._base_arguments, args, strict=False)) | kwargs
+        given = dict(zip(self._base_arguments[: len(args)], args, strict=True)) | kwargs
         inputs, targets = self._split(given, heads)
         as_dict = self.config.return_dict if return_dict is None else return_dict
         if not heads:
@@ -262,9 +262,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
     def _check_free(self, name: str, overwrite_ok: bool) -> None:
         check_name(name)
         if name in self.heads and not overwrite_ok:
-            raise AdapterExistsError(
-                f"there is a head {name!r} already; delete it, or pass overwrite_ok=True"
-            )
+            raise AdapterExistsError(f"there is a head {name!r} already; delete it, or pass overwrite_ok=True")
 
     def _remember_heads(self) -> None:
         """Keep in the configuration what ``from_pretrained`` needs to build the heads again."""

@@ -49,9 +49,7 @@ class MultipleChoiceHead(Head):
         self.pooling = base.pooling
         self.layers = Mlp(base, 1, config.layers, config.activation_function, config.dropout)
 
-    def prepare(
-        self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """Every choice becomes a row of its own.
 
         Raises:
@@ -60,9 +58,7 @@ class MultipleChoiceHead(Head):
         wrong = [name for name in _with_choices(inputs) if inputs[name].shape[1] != self.config.num_choices]
         if wrong:
             shape = tuple(inputs[wrong[0]].shape)
-            raise HeadError(
-                f"this head was made for {self.config.num_choices} choices; {wrong[0]} has shape {shape}"
-            )
+            raise HeadError(f"this head was made for {self.config.num_choices} choices; {wrong[0]} has shape {shape}")
         return flatten_choices(inputs)
 
     def forward(self, context: HeadContext) -> ModelOutput:

@@ -42,17 +42,15 @@ class QuestionAnsweringHead(Head):
     def __init__(self, config: QuestionAnsweringConfig, base: BaseInfo) -> None:
         super().__init__(config, base)
         self.layers = Mlp(base, 2, config.layers, config.activation_function, config.dropout)
-        self.output = (
-            Seq2SeqQuestionAnsweringModelOutput if base.is_encoder_decoder else QuestionAnsweringModelOutput
-        )
+        self.output = Seq2SeqQuestionAnsweringModelOutput if base.is_encoder_decoder else QuestionAnsweringModelOutput
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``start_logits`` and ``end_logits``: ``[batch, seq]`` each."""
         start, end = self.layers(context.hidden).unbind(-1)
-        positions = [context.targets.get(name) for name in self.arguments]
         loss = None
-        if all(position is not None for position in positions):
-            loss = (_span_loss(start, positions[0]) + _span_loss(end, positions[1])) / 2
+        if all(name in context.targets for name in self.arguments):
+            first, last = (context.targets[name] for name in self.arguments)
+            loss = (_span_loss(start, first) + _span_loss(end, last)) / 2
         return context.answer(self.output, loss=loss, start_logits=start, end_logits=end)
 
 

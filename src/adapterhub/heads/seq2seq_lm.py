@@ -29,14 +29,10 @@ class Seq2SeqLMHead(VocabularyHead):
 
     def __init__(self, config: Seq2SeqLMConfig, base: BaseInfo) -> None:
         if not base.is_encoder_decoder:
-            raise HeadError(
-                "a sequence-to-sequence head needs an encoder-decoder model; use a causal_lm head"
-            )
+            raise HeadError("a sequence-to-sequence head needs an encoder-decoder model; use a causal_lm head")
         super().__init__(config, base)
 
-    def prepare(
-        self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """Without decoder input, the labels are what the decoder reads."""
         return with_decoder_inputs(base, inputs, targets.get("labels"))
 

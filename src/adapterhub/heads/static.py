@@ -32,6 +32,9 @@ from adapterhub.heads.vocabulary import with_decoder_inputs
 # would be the natural choice, but torch.compile breaks the graph at one.)
 _call = threading.local()
 
+# What this package adds to a model, which is no part of its head.
+_ADDED = ("engine", "adapters", "heads")
+
 
 @dataclass(frozen=True)
 class StaticConfig(HeadConfig):
@@ -135,15 +138,13 @@ class StaticHead(Head):
             HeadError: if the model has no head, or no base model can be told apart in it.
         """
         settings = json.loads(model.config.to_json_string())
-        for name in ("architectures", "_name_or_path", "transformers_version"):
+        for name in ("architectures", "_name_or_path", "transformers_version", "prediction_heads"):
             settings.pop(name, None)
         shell = _carve(model)
         config = StaticConfig(type(model).__name__, settings, _tied_names(model))
         return cls(config, BaseInfo.of(base_of(model)), shell)
 
-    def prepare(
-        self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs as the class prepares them for its base model."""
         if self.config.architecture.endswith("ForMultipleChoice"):
             return flatten_choices(inputs)
@@ -189,13 +190,12 @@ def _resize(module: nn.Module, old_size: int, size: int) -> None:
             if old is None or old_size not in (old.shape[0], *(old.shape[1:] if old.shape[0] == 1 else ())):
                 continue
             rows = old.data.reshape(old_size, -1)
-            filling = (
-                rows.mean(0, keepdim=True) if old.shape[0] == old_size and old.dim() == 2 else rows[:1] * 0
-            )
+            filling = rows.mean(0, keepdim=True) if old.shape[0] == old_size and old.dim() == 2 else rows[:1] * 0
             rows = torch.cat((rows[:size], filling.expand(max(size - old_size, 0), -1)))
             shape = [size if length == old_size else length for length in old.shape]
             new = rows.reshape(shape)
-            store[name] = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+            made: Any = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
+            store[name] = made
     for name in ("vocab_size", "out_features"):
         if getattr(module, name, None) == old_size:
             setattr(module, name, size)
@@ -210,7 +210,7 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
     parts = _base_parts(model)
     if "" in parts:
         return parts[""]
-    base = _empty_base(model)
+    base = _empty_base(_base_class(model), model)
     for name, module in parts.items():
         setattr(base, name, module)
     return base.train(model.training)
@@ -226,16 +226,13 @@ def _base_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
     if not isinstance(inner, PreTrainedModel) and len(models) == 1:
         inner = models[0]
     if isinstance(inner, PreTrainedModel):
-        while len(wrapped := list(inner.children())) == 1 and isinstance(wrapped[0], PreTrainedModel):
-            inner = wrapped[0]  # a decoder in a wrapper, as in BartForCausalLM
-        return {"": inner}
+        wraps = type(inner).__name__.endswith("Wrapper")  # a decoder alone, as in BartForCausalLM
+        return {"": next(inner.children()) if wraps else inner}
     if base_class is not None:
-        names = [name for name, _ in _empty_base(model).named_children()]
+        names = [name for name, _ in _empty_base(base_class, model).named_children()]
         if all(hasattr(model, name) for name in names):
             return {name: getattr(model, name) for name in names}
-    raise HeadError(
-        f"no base model can be told apart in {type(model).__name__}, so its head cannot be taken off"
-    )
+    raise HeadError(f"no base model can be told apart in {type(model).__name__}, so its head cannot be taken off")
 
 
 def _base_class(model: PreTrainedModel) -> type[PreTrainedModel] | None:
@@ -244,10 +241,10 @@ def _base_class(model: PreTrainedModel) -> type[PreTrainedModel] | None:
     return known[0] if isinstance(known, tuple) else known
 
 
-def _empty_base(model: PreTrainedModel) -> PreTrainedModel:
+def _empty_base(base_class: Any, model: PreTrainedModel) -> PreTrainedModel:
     """A base model with the configuration of ``model`` and no values."""
     with torch.device("meta"):
-        base = _base_class(model)(copy.deepcopy(model.config))
+        base: PreTrainedModel = base_class(copy.deepcopy(model.config))
     base.config = model.config
     return base
 
@@ -267,7 +264,7 @@ def _carve(model: PreTrainedModel) -> PreTrainedModel:
             if id(parameter) not in memo:
                 memo[id(parameter)] = nn.Parameter(torch.empty(0), requires_grad=False)
                 homes[id(memo[id(parameter)])] = path
-    shell = copy.deepcopy(model, memo)
+    shell = _copy(model, memo)
     shell._tied_weights_keys = shell.all_tied_weights_keys = {}
 
     owners: dict[int, tuple[nn.Module | None, str]] = {marker: (None, path) for marker, path in homes.items()}
@@ -284,6 +281,16 @@ def _carve(model: PreTrainedModel) -> PreTrainedModel:
     return shell
 
 
+def _copy(model: PreTrainedModel, memo: dict[int, Any]) -> PreTrainedModel:
+    """A deep copy as an instance of the class in transformers, without what this package added to the model."""
+    native: Any = [one for one in type(model).__mro__ if one.__name__ == type(model).__name__][-1]
+    memo[id(model)] = shell = native.__new__(native)
+    state = {name: value for name, value in vars(model).items() if name not in _ADDED}
+    state["_modules"] = {name: module for name, module in model._modules.items() if name not in _ADDED}
+    shell.__dict__.update(copy.deepcopy(state, memo))
+    return shell
+
+
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:
     """For every name of a parameter that has another name before it: that one."""
     first: dict[int, str] = {}
@@ -297,11 +304,12 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
     Raises:
         HeadError: if transformers has no such class.
     """
-    made = getattr(transformers, config.architecture, None)
+    made: Any = getattr(transformers, config.architecture, None)
     if not (isinstance(made, type) and issubclass(made, PreTrainedModel)):
         raise HeadError(f"transformers {transformers.__version__} has no model class {config.architecture!r}")
+    kind: Any = made
     with torch.device("meta"):
-        model = made(made.config_class.from_dict(dict(config.settings)))
+        model: PreTrainedModel = kind(kind.config_class.from_dict(dict(config.settings)))
     for target, source in config.tied.items():
         parent, _, name = target.rpartition(".")
         setattr(model.get_submodule(parent), name, model.get_parameter(source))

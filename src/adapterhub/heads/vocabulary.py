@@ -49,7 +49,7 @@ class VocabularyHead(Head):
             raise HeadError("a language-modelling head needs a base model with word embeddings")
         if config.layers < 1:
             raise HeadError(f"a head needs at least one layer, got layers={config.layers}")
-        self.scale = base.output_scale
+        self.scale, self.cap = base.output_scale, base.output_cap
         widths = [base.width] * (config.layers - 1) + [base.embedding_width]
         parts: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
@@ -72,14 +72,13 @@ class VocabularyHead(Head):
             hidden = self.layers(hidden.to(next(self.layers.parameters()).dtype))
         weight = embeddings.weight
         bias = None if self.bias is None else self.bias.to(weight.dtype)
-        return F.linear((hidden * self.scale).to(weight.dtype), weight, bias)
+        scores = F.linear((hidden * self.scale).to(weight.dtype), weight, bias)
+        return scores if self.cap is None else torch.tanh(scores / self.cap) * self.cap
 
     def resize_vocabulary(self, size: int) -> None:
         """Keep the bias of the tokens that stay; new ones get 0."""
         if self.bias is not None:
-            self.bias = nn.Parameter(
-                F.pad(self.bias.data, (0, size - self.bias.shape[0])), self.bias.requires_grad
-            )
+            self.bias = nn.Parameter(F.pad(self.bias.data, (0, size - self.bias.shape[0])), self.bias.requires_grad)
 
 
 def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -106,8 +105,6 @@ def shift_right(base: PreTrainedModel, ids: Tensor) -> Tensor:
 def with_decoder_inputs(base: PreTrainedModel, inputs: dict[str, Any], ids: Tensor | None) -> dict[str, Any]:
     """``inputs``, and ``ids`` moved right for the decoder, unless it has something to read already."""
     given: Mapping[str, Any] = inputs
-    if ids is None or any(
-        given.get(f"decoder_{name}") is not None for name in ("input_ids", "inputs_embeds")
-    ):
+    if ids is None or any(given.get(f"decoder_{name}") is not None for name in ("input_ids", "inputs_embeds")):
         return inputs
     return inputs | {"decoder_input_ids": shift_right(base, ids)}

@@ -62,7 +62,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         bases = (one for one in cls.__mro__ if issubclass(one, PreTrainedModel))
-        base = next((one for one in bases if not issubclass(one, FlexibleHeadsMixin)), None)
+        base: Any = next((one for one in bases if not issubclass(one, FlexibleHeadsMixin)), None)
         if base is None or "forward" in cls.__dict__:
             return
 

@@ -310,9 +310,11 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
     kind: Any = made
     with torch.device("meta"):
         model: PreTrainedModel = kind(kind.config_class.from_dict(dict(config.settings)))
-    for target, source in config.tied.items():
-        parent, _, name = target.rpartition(".")
-        setattr(model.get_submodule(parent), name, model.get_parameter(source))
+    for path, one in list(model.named_parameters(remove_duplicate=False)):
+        source = config.tied.get(path)
+        parent, _, name = path.rpartition(".")
+        value = nn.Parameter(torch.empty_like(one)) if source is None else model.get_parameter(source)
+        setattr(model.get_submodule(parent), name, value)
     inside = {module for part in _base_parts(model).values() for module in part.modules()}
     of_base = {parameter for module in inside for parameter in module.parameters()}
     new: dict[nn.Parameter, nn.Parameter] = {}

@@ -58,6 +58,14 @@ def test_a_module_may_be_replaced_through_the_parent():
     assert parent.heads["sst-2"] is other
 
 
+def test_submodules_are_found_under_any_name(filled):
+    assert filled.get_submodule("") is filled
+    assert filled.get_submodule("train") is filled["train"]
+    assert filled.get_parameter("type.weight") is filled["type"].weight
+    with pytest.raises(AttributeError, match="'nothing'"):
+        filled.get_submodule("nothing.weight")
+
+
 @pytest.mark.parametrize("name", ["", "a.b", 3, None])
 def test_refuses_a_name_that_is_no_key(name):
     modules = NamedModules()

@@ -78,7 +78,7 @@ def test_refuses_unknown_options_and_types():
 
 @pytest.mark.parametrize("options", [{"layers": 0}, {"activation_function": "sigmund"}])
 def test_refuses_layers_that_cannot_be(options):
-    with pytest.raises(HeadError, match="layer|sigmund"):
+    with pytest.raises(HeadError, match=r"layer|sigmund"):
         build_head({"head_type": "classification", **options}, BaseInfo.of(flexible.make("bert")))
 
 

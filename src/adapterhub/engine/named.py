@@ -51,6 +51,15 @@ class NamedModules(nn.Module, Generic[M]):
     def __len__(self) -> int:
         return len(self._modules)
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """As in torch, which finds submodules as attributes, and so would not find one called ``train``."""
+        name, _, rest = target.partition(".")
+        if not target:
+            return self
+        if name not in self:
+            raise AttributeError(f"there is no module {name!r} here")
+        return self[name].get_submodule(rest)
+
     def get(self, name: str) -> M | None:
         """The module called ``name``, or None."""
         return cast("M | None", self._modules.get(name))

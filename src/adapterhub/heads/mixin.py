@@ -30,10 +30,10 @@ class MultiHeadOutput(ModelOutput):
     """What several active heads answered (``output[0]``, ...), and the sum of their losses."""
 
     loss: Tensor | None = None
-    head_outputs: tuple[ModelOutput, ...] = ()
+    head_outputs: tuple[ModelOutput, ...] | None = None
 
     def __getitem__(self, key: Any) -> Any:
-        return self.head_outputs[key] if isinstance(key, int) else super().__getitem__(key)
+        return super().__getitem__("head_outputs")[key] if isinstance(key, int) else super().__getitem__(key)
 
 
 def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
@@ -85,7 +85,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         self.heads = NamedModules()
         self._active_head: str | tuple[str, ...] | None = None
         self._own_labels = (config.id2label, config.label2id, config.problem_type)
-        for name, values in (getattr(config, "prediction_heads", None) or {}).items():
+        for name, values in config.__dict__.pop("prediction_heads", {}).items():
             self.add_prediction_head_from_config(name, values, set_active=False)
 
     # Adding and deleting
@@ -104,7 +104,6 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in added][-1]
         dtype = torch.float32 if head.full_precision and last.dtype.itemsize < 4 else last.dtype
         self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
-        self._remember_heads()
         self.active_head = head_name if set_active else self.active_head
 
     def add_prediction_head_from_config(
@@ -147,7 +146,16 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
             active = tuple(name for name in active if name != head_name) or None
         self.active_head = None if active == head_name else active
         del self.heads[head_name]
-        self._remember_heads()
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in transformers; the configuration that is saved names the heads, so that they come back."""
+        active, self.active_head = self.active_head, None  # no head's labels are the model's
+        self.config.prediction_heads = self.get_prediction_heads_config()
+        try:
+            super().save_pretrained(*args, **kwargs)
+        finally:
+            del self.config.prediction_heads
+            self.active_head = active
 
     # Looking
 
@@ -250,6 +258,12 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
             head.resize_vocabulary(embeddings.weight.shape[0])
         return embeddings
 
+    def get_submodule(self, target: str) -> nn.Module:
+        """As in torch, and also where a name is that of an attribute which every module has."""
+        first, _, rest = target.partition(".")
+        part = self._modules.get(first)
+        return part.get_submodule(rest) if isinstance(part, NamedModules) else super().get_submodule(target)
+
     def _known(self, name: str) -> Head:
         head = self.heads.get(name)
         if head is None:
@@ -263,10 +277,6 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         check_name(name)
         if name in self.heads and not overwrite_ok:
             raise AdapterExistsError(f"there is a head {name!r} already; delete it, or pass overwrite_ok=True")
-
-    def _remember_heads(self) -> None:
-        """Keep in the configuration what ``from_pretrained`` needs to build the heads again."""
-        self.config.prediction_heads = self.get_prediction_heads_config()
 
     def _show_labels(self) -> None:
         """Show the labels of the active head in the configuration, where pipelines look for them."""

@@ -77,7 +77,7 @@ class VocabularyHead(Head):
 
     def resize_vocabulary(self, size: int) -> None:
         """Keep the bias of the tokens that stay; new ones get 0."""
-        if self.bias is not None:
+        if self.bias is not None and len(self.bias) != size:
             self.bias = nn.Parameter(F.pad(self.bias.data, (0, size - self.bias.shape[0])), self.bias.requires_grad)
 
 

@@ -1,0 +1,292 @@
+"""One way to train a text classifier, for adapters, full fine-tuning and the head alone.
+
+The command line, the quickstart and the comparison all train by ``train_classifier``; a method differs from another
+in what is trained and in nothing else. ``python -m adapterhub.training.recipe RUN.json`` does one run in a process of
+its own, so that its peak memory is its own.
+"""
+
+import json
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from adapterhub.auto import AutoAdapterModel
+from adapterhub.errors import TrainingError
+from adapterhub.model import FlexibleAdapterMixin
+from adapterhub.training.backbones import resolve_backbone
+from adapterhub.training.data import TextData, load_data
+from adapterhub.training.trainer import AdapterTrainer
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+Precision = Literal["auto", "bf16", "fp32"]
+FULL, HEAD = "full", "head"
+_COLLAPSED = 0.97  # of the loss of guessing by class frequencies
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run depends on, beside the data.
+
+    ``method`` is ``"full"``, ``"head"``, or the configuration of an adapter (``"seq_bn[reduction_factor=6]"``).
+    ``patience`` is the number of epochs without a better validation accuracy after which training ends.
+    ``precision`` ``"auto"`` computes in bfloat16 (by autocast) where the processor has instructions for it.
+    """
+
+    model: str = "minilm"
+    method: str = "seq_bn"
+    learning_rate: float = 1e-3
+    epochs: int = 5
+    batch_size: int = 32
+    max_length: int = 128
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    patience: int = 3
+    precision: Precision = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave; accuracies and F1 are fractions, seconds are those of training, memory is in bytes.
+
+    ``trained`` counts the parameters trained without the head, ``head`` those of the head, ``base`` those of the base
+    model; ``file_size`` is that of all files that have to be kept for the task. ``peak_memory`` is the largest
+    resident size of the process.
+    """
+
+    settings: Settings
+    validation_accuracy: float
+    test_accuracy: float
+    test_macro_f1: float
+    losses: tuple[tuple[float, float], ...]
+    validation_curve: tuple[tuple[float, float], ...]
+    collapsed: bool
+    trained: int
+    head: int
+    base: int
+    file_size: int
+    seconds: float
+    peak_memory: int
+    precision: str
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Result":
+        """Read back what ``dataclasses.asdict`` gave."""
+        curves = {name: tuple(map(tuple, values[name])) for name in ("losses", "validation_curve")}
+        return cls(**{**values, **curves, "settings": Settings(**values["settings"])})
+
+
+@dataclass
+class Trained:
+    """A finished run with its model."""
+
+    model: FlexibleAdapterMixin
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    result: Result
+    texts: Dataset = field(repr=False)
+
+
+def train_classifier(
+    settings: Settings,
+    data: TextData,
+    folder: Path,
+    *,
+    resume: bool = False,
+    keep_optimizer: bool = False,
+    show_progress: bool = True,
+    callbacks: "tuple[TrainerCallback, ...]" = (),
+    name: str = "task",
+) -> Trained:
+    """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
+
+    Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one.
+    The test split is used once, at the end.
+
+    Raises:
+        TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
+        TrainingError: if there is no checkpoint to resume from.
+    """
+    set_seed(settings.seed)
+    backbone = resolve_backbone(settings.model)
+    tokenizer = AutoTokenizer.from_pretrained(backbone)
+    model = build_model(settings, data, backbone, name)
+    splits = {
+        split: tokenize(getattr(data, split), tokenizer, settings.max_length)
+        for split in ("train", "validation", "test")
+    }
+    checkpoints = folder / "checkpoints"
+    if resume and not any(checkpoints.glob("checkpoint-*")):
+        raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
+    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer, show_progress)
+    trainer_class = Trainer if settings.method in (FULL, HEAD) else AdapterTrainer
+    trainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=_metrics,
+        callbacks=[EarlyStoppingCallback(settings.patience), *callbacks],
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=resume or None)
+    seconds = time.perf_counter() - started
+    validation = trainer.evaluate(splits["validation"])
+    test = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    history = trainer.state.log_history
+    losses = tuple((entry["epoch"], entry["loss"]) for entry in history if "loss" in entry)
+    trained = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and not n.startswith("heads."))
+    result = Result(
+        settings=settings,
+        validation_accuracy=validation["eval_accuracy"],
+        test_accuracy=test["test_accuracy"],
+        test_macro_f1=test["test_macro_f1"],
+        losses=losses,
+        validation_curve=tuple((e["epoch"], e["eval_accuracy"]) for e in history[:-2] if "eval_accuracy" in e),
+        collapsed=_is_collapsed(losses, data),
+        trained=trained,
+        head=sum(p.numel() for p in model.heads.parameters()),
+        base=sum(p.numel() for p in model.base_parameters()),
+        file_size=_file_size(model, settings, name),
+        seconds=seconds,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        precision="bf16" if arguments.bf16 else "fp32",
+    )
+    return Trained(model, tokenizer, name, result, splits["test"])
+
+
+def build_model(settings: Settings, data: TextData, backbone: str, name: str) -> FlexibleAdapterMixin:
+    """The backbone with a classification head ``name`` (and an adapter of that name), ready to train."""
+    model = AutoAdapterModel.from_pretrained(backbone)
+    labels = dict(enumerate(data.labels))
+    if settings.method not in (FULL, HEAD):
+        model.add_adapter(name, config=settings.method)
+    model.add_classification_head(name, num_labels=len(labels), id2label=labels)
+    if settings.method == FULL:
+        model.requires_grad_(True)
+    elif settings.method == HEAD:
+        model.freeze_model()
+    else:
+        model.train_adapter(name)
+    return model  # type: ignore[return-value]
+
+
+def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """Token ids and labels; padding comes later, batch by batch."""
+
+    def encode(batch: dict[str, list[Any]]) -> Any:
+        pairs = [batch["text_pair"]] if "text_pair" in batch else []
+        return tokenizer(batch["text"], *pairs, truncation=True, max_length=max_length)
+
+    columns = [column for column in ("text", "text_pair") if column in rows.column_names]
+    return rows.map(encode, batched=True, remove_columns=columns, load_from_cache_file=False).rename_column(
+        "label", "labels"
+    )
+
+
+def best_precision() -> str:
+    """``"bf16"`` where the machine computes in bfloat16 faster than in float32, else ``"fp32"``."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    cpu = torch.cpu
+    fast = getattr(cpu, "_is_avx512_bf16_supported", bool)() or getattr(cpu, "_is_amx_tile_supported", bool)()
+    return "bf16" if fast else "fp32"
+
+
+def _arguments(
+    settings: Settings, checkpoints: Path, rows: int, keep_optimizer: bool, show_progress: bool
+) -> TrainingArguments:
+    precision = best_precision() if settings.precision == "auto" else settings.precision
+    return TrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=2 * settings.batch_size,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        save_only_model=not keep_optimizer,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_steps=max(1, rows // settings.batch_size // 10),
+        train_sampling_strategy="group_by_length",
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=settings.seed,
+        report_to=[],
+        disable_tqdm=not show_progress,
+        log_level="error",
+    )
+
+
+def _metrics(prediction: Any) -> dict[str, float]:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    guesses = np.argmax(prediction.predictions, axis=-1)
+    return {
+        "accuracy": float(accuracy_score(prediction.label_ids, guesses)),
+        "macro_f1": float(f1_score(prediction.label_ids, guesses, average="macro")),
+    }
+
+
+def _is_collapsed(losses: tuple[tuple[float, float], ...], data: TextData) -> bool:
+    """Whether the loss ended where guessing by class frequencies would: nothing was learnt."""
+    shares = np.bincount(data.train["label"]) / len(data.train)
+    chance = -sum(share * math.log(share) for share in shares if share)
+    last = [loss for _, loss in losses[-5:]]
+    return bool(last) and not float(np.mean(last)) < _COLLAPSED * chance
+
+
+def _file_size(model: FlexibleAdapterMixin, settings: Settings, name: str) -> int:
+    """Bytes of the files that have to be kept for the task: adapter and head, head, or the whole model."""
+    with tempfile.TemporaryDirectory() as folder:
+        if settings.method == FULL:
+            model.save_pretrained(folder)
+        elif settings.method == HEAD:
+            model.save_head(folder, name)
+        else:
+            model.save_adapter(folder, name)
+        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def main(path: str) -> None:
+    """Do the run that a JSON file describes: ``settings``, ``data`` and its options; the result goes to ``result``."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    run = json.loads(Path(path).read_text(encoding="utf-8"))
+    data = load_data(run["data"], **run["data_options"])
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train_classifier(Settings(**run["settings"]), data, Path(folder), show_progress=False)
+    Path(run["result"]).write_text(json.dumps(asdict(trained.result)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

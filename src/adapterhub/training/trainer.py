@@ -1,0 +1,170 @@
+"""Trainers that know adapters: small checkpoints, resuming, the best model, batches of rows of like length.
+
+The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold the whole model.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from torch import nn
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from adapterhub.errors import TrainingError
+from adapterhub.heads.mixin import TARGETS
+from adapterhub.model import AdapterMixin
+from adapterhub.training.checkpoint import load_trained, save_trained
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Training was stopped from outside after a step; the checkpoint to resume from is ``checkpoint``."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        super().__init__(
+            f"training was interrupted; resume it by trainer.train(resume_from_checkpoint={str(checkpoint)!r})"
+        )
+        self.checkpoint = checkpoint
+
+
+class _Stop(TrainerCallback):
+    """Ends training after the step under way, with a checkpoint, once a signal has come."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.wanted:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+
+
+class _AdapterTraining(Trainer):
+    """What the two trainers below add to those of transformers.
+
+    Args:
+        model: a model with adapters, made ready by ``model.train_adapter(...)``.
+        tokenizer: the older name of ``processing_class``.
+        adapter_names: a setup to make active, where the model's own is not the one that is meant.
+        group_by_length: put rows of like length into one batch, which spares padding; with ``False`` rows are drawn
+            in random order. A ``train_sampling_strategy`` other than "random" in the arguments is left as it is.
+
+    Raises:
+        TrainingError: if ``model`` has no adapters.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *positional: Any,
+        tokenizer: Any = None,
+        processing_class: Any = None,
+        adapter_names: Any = None,
+        group_by_length: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if model is not None and not isinstance(model, AdapterMixin):
+            raise TrainingError(
+                f"{type(model).__name__} has no adapters: load it by adapterhub.AutoAdapterModel, or call "
+                "adapterhub.init(model); or use transformers.Trainer for it"
+            )
+        super().__init__(model, args, *positional, processing_class=processing_class or tokenizer, **kwargs)
+        if adapter_names is not None:
+            self.adapter_model.set_active_adapters(adapter_names)
+        if group_by_length and self.args.train_sampling_strategy == "random" and _has_lengths(self.train_dataset):
+            self.args.train_sampling_strategy = "group_by_length"
+        if self.args.label_names is None and (labels := _labels(self.adapter_model)):
+            self.label_names = labels
+        self._stop = _Stop()
+        self.add_callback(self._stop)
+
+    @property
+    def adapter_model(self) -> AdapterMixin:
+        """The model, without what the accelerator or the compiler put around it."""
+        model: AdapterMixin = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return model
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as in transformers; an interruption ends it after the step under way, with a checkpoint.
+
+        Raises:
+            TrainingError: if no adapter is active, or nothing would be trained.
+            TrainingInterrupted: on SIGINT or SIGTERM; its text says how to resume.
+        """
+        model = self.adapter_model
+        if model.active_adapters is None:
+            raise TrainingError(
+                f"no adapter is active: call model.train_adapter(name); there are {', '.join(model.adapters) or 'none'}"
+            )
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
+        with self._signals():
+            result = super().train(*args, **kwargs)
+        if self._stop.wanted:
+            raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        return result
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """While training, a first signal asks to stop and a second one stops at once."""
+        self._stop.wanted = False
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._stop.wanted:
+                raise KeyboardInterrupt
+            self._stop.wanted = True
+            logger.warning("stopping after this step; once more to stop at once")
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        save_trained(self.adapter_model, folder)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        load_trained(self.adapter_model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        load_trained(self.adapter_model, Path(str(self.state.best_model_checkpoint)))
+
+
+class AdapterTrainer(_AdapterTraining):
+    """``transformers.Trainer`` for adapters."""
+
+
+class Seq2SeqAdapterTrainer(_AdapterTraining, Seq2SeqTrainer):
+    """``transformers.Seq2SeqTrainer`` for adapters."""
+
+
+def _has_lengths(dataset: Any) -> bool:
+    """Whether the rows of a data set say how long they are, which grouping needs."""
+    if dataset is None or not hasattr(dataset, "__len__") or not len(dataset):
+        return False
+    row = dataset[0]
+    return isinstance(row, dict) and "input_ids" in row
+
+
+def _labels(model: AdapterMixin) -> list[str]:
+    """The arguments of ``forward`` that are labels, as the active flexible head takes them."""
+    active = getattr(model, "active_head", None)
+    arguments = model.heads[active].arguments if isinstance(active, str) else ()
+    return [name for name in arguments if name in TARGETS]

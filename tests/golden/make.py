@@ -1,0 +1,139 @@
+"""Writes the golden files: what ``adapters`` 1.3.0 computes on tiny random models. Runs in the environment of the
+peers (``scripts/peer-env``): ``.venv-peers/bin/python tests/golden/make.py``.
+"""
+
+import json
+from pathlib import Path
+
+import adapters
+import torch
+import transformers as tf
+from adapters import BnConfig
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+HIDDEN = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20}
+ENCODER = HIDDEN | {"vocab_size": 60, "max_position_embeddings": 20}
+ARCHITECTURES = {
+    "bert": ("Bert", ENCODER),
+    "roberta": ("Roberta", ENCODER | {"pad_token_id": 1}),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": 60, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 20, "max_position_embeddings": 20},
+    ),
+    "gpt2": ("GPT2", {"vocab_size": 60, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 20}),
+    "t5": ("T5", {"vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 20, "num_layers": 2, "num_heads": 2}),
+    "bart": (
+        "Bart",
+        {
+            "vocab_size": 60,
+            "d_model": 16,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 20,
+            "decoder_ffn_dim": 20,
+            "max_position_embeddings": 20,
+        },
+    ),
+}
+CONFIGS = {
+    "seq_bn": {"original_ln_before": True},
+    "double_seq_bn": {"mh_adapter": True, "non_linearity": "swish"},
+    "par_bn": {"is_parallel": True, "scaling": 4.0, "init_weights": "mam_adapter"},
+}
+BASE = {"mh_adapter": False, "output_adapter": True, "reduction_factor": 2, "non_linearity": "relu"}
+# Options one by one, on a model with the norm after and one with the norm before its sublayers.
+VARIANTS = {
+    "ln_after": {"ln_after": True},
+    "ln_after_residual_inside": {"ln_after": True, "adapter_residual_before_ln": True},
+    "residual_after_ln": {"original_ln_before": True, "residual_before_ln": False},
+    "residual_post_add": {"original_ln_before": True, "residual_before_ln": "post_add"},
+    "scaling_learned": {"scaling": "learned"},
+    "scaling_channel": {"scaling": "channel"},
+    "gating": {"use_gating": True},
+    "no_ln_after": {"original_ln_before": True, "original_ln_after": False, "residual_before_ln": False},
+    "no_ln_after_residual": {"original_ln_before": True, "original_ln_after": False},
+    "parallel_ln_after": {"is_parallel": True, "ln_after": True, "scaling": 2.0},
+    "cross": {"cross_adapter": True, "mh_adapter": True},
+    "gelu": {"non_linearity": "gelu"},
+    "leave_out": {"leave_out": [0], "mh_adapter": True},
+    "ln_before": {"ln_before": True},
+}
+VARIANTS_ON = {"bert": VARIANTS, "gpt2": VARIANTS, "bart": {name: VARIANTS[name] for name in ("cross", "leave_out")}}
+
+
+def randomise(parameters, std):
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=std)
+
+
+def inputs(name):
+    ids = torch.randint(3, 59, (3, 6), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    mask[1, -2:] = 0
+    given = {"input_ids": ids, "attention_mask": mask}
+    if name in ("t5", "bart"):
+        given["decoder_input_ids"] = torch.randint(3, 59, (3, 4), generator=torch.Generator().manual_seed(4))
+    return given
+
+
+def build(name):
+    prefix, settings = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    model = getattr(tf, f"{prefix}Model")(getattr(tf, f"{prefix}Config")(**settings))
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            with torch.no_grad():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        else:
+            randomise([parameter], 0.15)
+    return model.eval()
+
+
+def run(model, given):
+    outputs = model(**given)
+    return outputs.last_hidden_state
+
+
+def golden(name, label, options):
+    model, given = build(name), inputs(name)
+    adapters.init(model)
+    model.add_adapter("a", config=BnConfig(**(BASE | options)))
+    model.set_active_adapters("a")
+    model.train_adapter("a")
+    model.eval()
+    own = {key: value for key, value in model.named_parameters() if ".a." in key}
+    torch.manual_seed(7)
+    randomise(own.values(), 0.3)
+    output = run(model, given)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
+    (output * weight).sum().backward()
+    tensors = {f"adapter/{key}": value.detach() for key, value in own.items()}
+    tensors |= {f"gradient/{key}": value.grad for key, value in own.items() if value.grad is not None}
+    tensors |= {"output": output.detach(), "weight": weight}
+    config = json.dumps(BASE | options)
+    save_file({k: v.clone() for k, v in tensors.items()}, HERE / f"{name}-{label}.safetensors", {"config": config})
+
+
+def main():
+    for name, (prefix, settings) in ARCHITECTURES.items():
+        model, given = build(name), inputs(name)
+        with torch.no_grad():
+            bare = run(model, given)
+        state = {f"base/{key}": value.clone() for key, value in model.named_parameters()}
+        info = {"class": prefix, "config": json.dumps(settings), "adapters": adapters.__version__}
+        save_file(state | {f"input/{k}": v for k, v in given.items()} | {"output": bare}, HERE / f"{name}.safetensors", info)
+        for label, options in CONFIGS.items():
+            golden(name, label, options)
+        for label, options in VARIANTS_ON.get(name, {}).items():
+            try:
+                golden(name, f"option_{label}", options)
+            except Exception as error:  # what the peer cannot do is said, not hidden
+                print(f"{name} {label}: {type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main()

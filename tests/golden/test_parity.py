@@ -1,0 +1,97 @@
+"""The same weights give the same outputs and gradients as in ``adapters`` 1.3.0, by the golden files beside this one."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import adapterhub
+from adapterhub.methods.bottleneck import BottleneckConfig
+
+HERE = Path(__file__).parent
+FILES = sorted(path.stem for path in HERE.glob("*-*.safetensors"))
+PLACES = (  # where the peer keeps an adapter -> the site
+    (r"encoder\.layer\.(\d)\.attention\.output", r"layers.\1.attention"),
+    (r"encoder\.layer\.(\d)\.output", r"layers.\1.feed_forward"),
+    (r"(?:transformer\.layer|h)\.(\d)\.attention_adapters", r"layers.\1.attention"),
+    (r"(?:transformer\.layer|h)\.(\d)\.output_adapters", r"layers.\1.feed_forward"),
+    (r"(encoder|decoder)\.layers\.(\d)\.(attention|cross_attention)_adapters", r"\1.layers.\2.\3"),
+    (r"(encoder|decoder)\.layers\.(\d)\.output_adapters", r"\1.layers.\2.feed_forward"),
+    (r"(encoder|decoder)\.block\.(\d)\.layer\.0", r"\1.layers.\2.attention"),
+    (r"encoder\.block\.(\d)\.layer\.1", r"encoder.layers.\1.feed_forward"),
+    (r"decoder\.block\.(\d)\.layer\.1", r"decoder.layers.\1.cross_attention"),
+    (r"decoder\.block\.(\d)\.layer\.2", r"decoder.layers.\1.feed_forward"),
+)
+PARTS = (
+    (r"adapter_down\.\d\.", "down_proj."),
+    (r"adapter_up\.", "up_proj."),
+    (r"adapter_norm_(before|after)\.", r"norm_\1."),
+)
+
+
+def read(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
+    """Tensors of a golden file by group, and its metadata."""
+    groups: dict[str, dict[str, Tensor]] = {"": {}}
+    with safe_open(HERE / f"{name}.safetensors", "pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            group, _, rest = key.rpartition("/") if "/" in key else ("", "", key)
+            groups.setdefault(group, {})[rest] = file.get_tensor(key)
+        return groups, file.metadata()
+
+
+def ours(path: str) -> str:
+    """The name of a tensor of the peer's adapter ``a`` in ours."""
+    place, part = re.fullmatch(r"(.*?)(?:\.adapters)?\.a\.(.*)", path.replace(".adapters.a.", ".a.")).groups()
+    sites = [re.sub(pattern, site, place) for pattern, site in PLACES if re.fullmatch(pattern, place)]
+    assert len(sites) == 1, f"{path} is at no known place"
+    for pattern, name in PARTS:
+        part = re.sub(pattern, name, part)
+    return f"{sites[0]}.{part}"
+
+
+def base(name: str) -> tuple[PreTrainedModel, dict[str, Tensor], Tensor]:
+    groups, info = read(name)
+    config = getattr(transformers, f"{info['class']}Config")(**json.loads(info["config"]))
+    model = getattr(transformers, f"{info['class']}Model")(config).eval()
+    own = dict(model.named_parameters())
+    assert own.keys() == groups["base"].keys()
+    with torch.no_grad():
+        for key, parameter in own.items():
+            parameter.copy_(groups["base"][key])
+    return model, groups["input"], groups[""]["output"]
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "gpt2", "t5", "bart"])
+def test_bare_models_agree(name: str) -> None:
+    model, inputs, expected = base(name)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).last_hidden_state, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_adapters_agree(file: str) -> None:
+    name, groups_info = file.partition("-")[0], read(file)
+    groups, info = groups_info
+    model, inputs, bare = base(name)
+    adapterhub.init(model)
+    model.add_adapter("a", config=BottleneckConfig.from_dict(json.loads(info["config"])))
+    model.train_adapter("a")
+    model.eval()
+    own = dict(model.adapters["a"].named_parameters())
+    given = {ours(path): tensor for path, tensor in groups["adapter"].items()}
+    assert own.keys() == given.keys()
+    with torch.no_grad():
+        for path, tensor in given.items():
+            own[path].copy_(tensor)
+    output = model(**inputs).last_hidden_state
+    torch.testing.assert_close(output, groups[""]["output"], rtol=0, atol=1e-5)
+    assert (output - bare).abs().max() > 0.1
+    (output * groups[""]["weight"]).sum().backward()
+    for path, gradient in groups["gradient"].items():
+        torch.testing.assert_close(own[ours(path)].grad, gradient, rtol=1e-4, atol=2e-4)

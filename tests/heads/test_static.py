@@ -10,7 +10,8 @@ import transformers as tf
 import flexible
 import tiny
 from adapterhub.errors import HeadError
-from adapterhub.heads import BaseInfo, StaticConfig, StaticHead, base_of, build_head
+from adapterhub.heads import BaseInfo, StaticHead, base_of, build_head
+from adapterhub.heads.static import StaticConfig
 
 WRITERS = ("ForConditionalGeneration", "MTModel")
 KINDS = (

@@ -18,12 +18,7 @@ class AddHeadMixin:
 
     @abstractmethod
     def add_custom_head(
-        self,
-        head_type: str,
-        head_name: str,
-        overwrite_ok: bool = False,
-        set_active: bool = True,
-        **options: Any,
+        self, head_type: str, head_name: str, overwrite_ok: bool = False, set_active: bool = True, **options: Any
     ) -> None:
         """Add a head of any registered type; ``options`` are the fields of its configuration."""
 
@@ -36,7 +31,7 @@ class AddHeadMixin:
         overwrite_ok: bool = False,
         multilabel: bool = False,
         id2label: Labels = None,
-        use_pooler: bool = False,
+        use_pooler: bool | None = None,
         set_active: bool = True,
     ) -> None:
         """One label for each input (with ``multilabel`` any number of them; with one label, a number).
@@ -54,7 +49,7 @@ class AddHeadMixin:
         layers: int = 2,
         activation_function: str | None = "tanh",
         overwrite_ok: bool = False,
-        use_pooler: bool = False,
+        use_pooler: bool | None = None,
         set_active: bool = True,
     ) -> None:
         """One number for each input: a classification head with one label."""
@@ -70,7 +65,7 @@ class AddHeadMixin:
         overwrite_ok: bool = False,
         multilabel: bool = False,
         id2label: Labels = None,
-        use_pooler: bool = False,
+        use_pooler: bool | None = None,
         set_active: bool = True,
     ) -> None:
         """One label (with ``multilabel`` any number of them) for each image."""
@@ -86,7 +81,7 @@ class AddHeadMixin:
         activation_function: str | None = "tanh",
         overwrite_ok: bool = False,
         id2label: Labels = None,
-        use_pooler: bool = False,
+        use_pooler: bool | None = None,
         set_active: bool = True,
     ) -> None:
         """The best of ``num_choices`` texts; inputs are ``[batch, choices, seq]``."""
@@ -151,12 +146,7 @@ class AddHeadMixin:
         self.add_custom_head("causal_lm", head_name, overwrite_ok, set_active, bias=bias, **options)
 
     def add_seq2seq_lm_head(
-        self,
-        head_name: str,
-        layers: int = 1,
-        overwrite_ok: bool = False,
-        bias: bool = False,
-        set_active: bool = True,
+        self, head_name: str, layers: int = 1, overwrite_ok: bool = False, bias: bool = False, set_active: bool = True
     ) -> None:
         """A text in answer to a text; the last layer is the base model's embedding matrix."""
         self.add_custom_head("seq2seq_lm", head_name, overwrite_ok, set_active, layers=layers, bias=bias)

@@ -1,5 +1,4 @@
-"""What every prediction head has in common: its configuration, what it is told about a model, and the
-registry.
+"""What every prediction head has in common: its configuration, what it is told about a model, and the registry.
 
 A head is a module over the output of a base model and holds no part of that model: at each call it gets a
 ``HeadContext`` with the live base model, what the caller passed in, and what the base model answered.
@@ -11,16 +10,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from torch import Tensor, nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    PretrainedConfig,
-    PreTrainedModel,
-)
-from transformers.activations import ACT2FN
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from adapterhub.errors import HeadError
+from adapterhub.methods.activations import activation
 
 Pooling = Literal["first", "last", "eos", "mean", "pair"]
 Out = TypeVar("Out", bound=ModelOutput)
@@ -43,10 +37,10 @@ _DROPOUTS = (
 class BaseInfo:
     """What a head has to know about a base model to be built.
 
-    ``pooling`` says what stands for a whole input: its ``first`` token, its ``last`` one that is not padding,
-    the last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a two-tower
-    model. A language-modelling head over the input embeddings multiplies hidden states with ``output_scale``,
-    and keeps its logits within ``output_cap``.
+    ``pooling`` says what stands for a whole input: its ``first`` token, its ``last`` one that is not padding, the
+    last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a two-tower model;
+    ``use_pooler``, that the model's own pooler does, unless a head says otherwise. A language-modelling head over the
+    input embeddings multiplies hidden states with ``output_scale``, and keeps its logits within ``output_cap``.
     """
 
     width: int
@@ -57,6 +51,7 @@ class BaseInfo:
     initializer_range: float
     layer_norm_eps: float
     dropout: float
+    use_pooler: bool
     output_scale: float
     output_cap: float | None
 
@@ -87,6 +82,7 @@ class BaseInfo:
             initializer_range=number(0.02, "initializer_range", "init_std"),
             layer_norm_eps=number(1e-5, "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"),
             dropout=number(0.0, *_DROPOUTS),
+            use_pooler=config.model_type in ("albert", "beit"),
             output_scale=config.d_model**-0.5 if scaled else 1.0,
             output_cap=getattr(config, "final_logit_softcapping", None),
         )
@@ -331,31 +327,34 @@ def build_head(values: Mapping[str, Any], base: BaseInfo) -> Head:
 
 
 class Mlp(nn.Sequential):
-    """``layers`` linear maps ``width -> ... -> out``, dropout before each, ``activation`` between."""
+    """``layers`` linear maps ``width -> ... -> out``, dropout before each, ``non_linearity`` between."""
 
     def __init__(
-        self,
-        base: BaseInfo,
-        out: int,
-        layers: int,
-        activation: str | None,
-        dropout: float | None,
-        bias: bool = True,
+        self, base: BaseInfo, out: int, layers: int, non_linearity: str | None, dropout: float | None, bias: bool = True
     ) -> None:
-        if layers < 1:
-            raise HeadError(f"a head needs at least one layer, got layers={layers}")
+        check_layers(layers)
         parts: list[nn.Module] = []
         for last in [False] * (layers - 1) + [True]:
             parts.append(nn.Dropout(base.dropout if dropout is None else dropout))
             parts.append(linear(base, base.width, out if last else base.width, bias=bias if last else True))
-            if activation and not last:
-                parts.append(activation_module(activation))
+            if non_linearity and not last:
+                parts.append(Activation(non_linearity))
         super().__init__(*parts)
 
     def forward(self, features: Tensor) -> Tensor:
         # A head keeps its own precision over a base model of another one.
         first: Any = self[1]
         return super().forward(features.to(first.weight.dtype))
+
+
+def check_layers(count: int) -> None:
+    """Pass a number of layers that a head can have.
+
+    Raises:
+        HeadError: for less than one.
+    """
+    if count < 1:
+        raise HeadError(f"a head needs at least one layer, got layers={count}")
 
 
 def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -367,12 +366,14 @@ def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.L
     return made
 
 
-def activation_module(name: str) -> nn.Module:
-    """The activation function of that name.
+class Activation(nn.Module):
+    """An activation function, by the names that adapters know it by too."""
 
-    Raises:
-        HeadError: for an unknown name, naming the ones there are.
-    """
-    if name not in ACT2FN:
-        raise HeadError(f"unknown activation function {name!r}. Known: {', '.join(sorted(ACT2FN))}.")
-    return ACT2FN[name]
+    def __init__(self, name: str) -> None:
+        activation(name)  # an unknown name is an error here
+        super().__init__()
+        self.name = name
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Of the shape of ``features``."""
+        return activation(self.name)(features)

@@ -14,11 +14,14 @@ from adapterhub.heads.pooling import pool
 
 @dataclass(frozen=True)
 class ClassificationConfig(LabelledConfig):
-    """``layers`` linear maps over one vector for the input; ``dropout`` is by default the base model's."""
+    """``layers`` linear maps over one vector for the input; ``dropout`` is by default the base model's.
+
+    ``use_pooler`` takes the vector that the base model's own pooler makes, by default in ALBERT and BEiT alone.
+    """
 
     layers: int = 2
     activation_function: str | None = "tanh"
-    use_pooler: bool = False
+    use_pooler: bool | None = None
     dropout: float | None = None
     bias: bool = True
 
@@ -35,12 +38,13 @@ class ClassificationHead(Head):
     def __init__(self, config: ClassificationConfig, base: BaseInfo) -> None:
         super().__init__(config, base)
         self.pooling = base.pooling
+        self.use_pooler = base.use_pooler if config.use_pooler is None else config.use_pooler
         self.output = Seq2SeqSequenceClassifierOutput if base.is_encoder_decoder else self.plain_output
         self.layers = Mlp(base, config.count, config.layers, config.activation_function, config.dropout, config.bias)
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``logits``: ``[batch, num_labels]``."""
-        logits = self.layers(pool(context, self.pooling, self.config.use_pooler))
+        logits = self.layers(pool(context, self.pooling, self.use_pooler))
         loss = None if context.labels is None else self.loss(logits, context.labels)
         return context.answer(self.output, loss=loss, logits=logits)
 

@@ -102,7 +102,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         self._check_free(head_name, overwrite_ok)
         added = ("heads", "adapters")
         last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in added][-1]
-        dtype = torch.float32 if head.full_precision and last.dtype.itemsize < 4 else last.dtype
+        dtype = torch.float32 if head.full_precision and self.dtype.itemsize < 4 else self.dtype
         self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
         self.active_head = head_name if set_active else self.active_head
 
@@ -119,12 +119,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         self.add_prediction_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
 
     def add_custom_head(
-        self,
-        head_type: str,
-        head_name: str,
-        overwrite_ok: bool = False,
-        set_active: bool = True,
-        **options: Any,
+        self, head_type: str, head_name: str, overwrite_ok: bool = False, set_active: bool = True, **options: Any
     ) -> None:
         """Add a head of any registered type; ``options`` are the fields of its configuration."""
         self.add_prediction_head_from_config(head_name, {"head_type": head_type, **options}, overwrite_ok, set_active)

@@ -22,7 +22,7 @@ class MultipleChoiceConfig(HeadConfig):
     num_choices: int = 2
     layers: int = 2
     activation_function: str | None = "tanh"
-    use_pooler: bool = False
+    use_pooler: bool | None = None
     dropout: float | None = None
     id2label: Mapping[int, str] | None = None
 
@@ -47,6 +47,7 @@ class MultipleChoiceHead(Head):
     def __init__(self, config: MultipleChoiceConfig, base: BaseInfo) -> None:
         super().__init__(config, base)
         self.pooling = base.pooling
+        self.use_pooler = base.use_pooler if config.use_pooler is None else config.use_pooler
         self.layers = Mlp(base, 1, config.layers, config.activation_function, config.dropout)
 
     def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ class MultipleChoiceHead(Head):
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``logits``: ``[batch, choices]``."""
-        scores = self.layers(pool(context, self.pooling, self.config.use_pooler))
+        scores = self.layers(pool(context, self.pooling, self.use_pooler))
         logits = scores.view(-1, self.config.num_choices)
         loss = None if context.labels is None else F.cross_entropy(logits, context.labels.view(-1))
         return context.answer(MultipleChoiceModelOutput, loss=loss, logits=logits)

@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import (
-    BaseInfo,
-    Head,
-    HeadConfig,
-    activation_module,
-    linear,
-    word_embeddings,
-)
+from adapterhub.heads.base import Activation, BaseInfo, Head, HeadConfig, check_layers, linear, word_embeddings
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,14 @@ class VocabularyHead(Head):
         super().__init__(config, base)
         if base.vocab_size is None or base.embedding_width is None:
             raise HeadError("a language-modelling head needs a base model with word embeddings")
-        if config.layers < 1:
-            raise HeadError(f"a head needs at least one layer, got layers={config.layers}")
+        check_layers(config.layers)
         self.scale, self.cap = base.output_scale, base.output_cap
-        widths = [base.width] * (config.layers - 1) + [base.embedding_width]
+        widths = [base.width] + [base.embedding_width] * (config.layers - 1)
         parts: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
             parts.append(linear(base, inputs, outputs))
             if config.activation_function:
-                parts.append(activation_module(config.activation_function))
+                parts.append(Activation(config.activation_function))
             if config.layer_norm:
                 parts.append(nn.LayerNorm(outputs, eps=base.layer_norm_eps))
         if config.layers == 1 and base.width != base.embedding_width:

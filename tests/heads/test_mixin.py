@@ -72,8 +72,10 @@ def test_a_head_that_cannot_be_built_changes_nothing(model):
 def test_delete(model):
     model.delete_head("ner")
     assert list(model.heads) == ["sst-2"] and model.active_head == "sst-2"
+    assert model.config.id2label == NAMES
     model.delete_head("sst-2")
     assert model.active_head is None and not len(model.heads)
+    assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1"}
     with pytest.raises(HeadError, match=r"no head 'sst-2'.*none yet"):
         model.delete_head("sst-2")
     model.add_classification_head("a")
@@ -310,6 +312,7 @@ def test_the_whole_model_is_saved_and_loaded(tmp_path, family):
     labels = model.config.id2label
     model.save_pretrained(tmp_path)
     assert model.active_head == list(model.heads)[-1] and model.config.id2label == labels
+    assert not hasattr(model.config, "prediction_heads")
     loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert loaded.get_prediction_heads_config() == model.get_prediction_heads_config()

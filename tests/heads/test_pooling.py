@@ -26,8 +26,8 @@ def at(*positions):
 def test_first_and_mean():
     assert torch.equal(pool(context(), "first"), at(0, 0, 0))
     assert torch.equal(pool(context(), "mean"), HIDDEN.mean(1))
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
-    expected = torch.stack([HIDDEN[0].mean(0), HIDDEN[1, :2].mean(0), torch.zeros(2)])
+    mask = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    expected = torch.stack([HIDDEN[0, 0], HIDDEN[1, :2].mean(0), torch.zeros(2)])
     assert torch.equal(pool(context(given={"attention_mask": mask}), "mean"), expected)
 
 

@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import pickle
 import threading
 
@@ -10,7 +11,7 @@ import transformers as tf
 import flexible
 import tiny
 from adapterhub.errors import HeadError
-from adapterhub.heads import BaseInfo, StaticHead, base_of, build_head
+from adapterhub.heads import BaseInfo, StaticHead, base_of, build_head, static
 from adapterhub.heads.static import StaticConfig
 
 WRITERS = ("ForConditionalGeneration", "MTModel")
@@ -196,6 +197,39 @@ def test_threads_do_not_see_each_others_calls():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_call_leaves_nothing_behind():
+    model = original("gpt2", "LMHeadModel")
+    flex = flexible.around(model)
+    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex(**tiny.inputs("gpt2"))
+    assert static._call.context is None
+    with pytest.raises(ValueError, match="batch_size"):
+        flex(**tiny.inputs("gpt2"), labels=torch.zeros(1, dtype=torch.long))
+    assert static._call.context is None
+
+
+def test_is_taken_from_a_model_that_was_added_to():
+    plain = original("bert", "ForSequenceClassification")
+    model = copy.deepcopy(plain)
+    model.__class__ = type("BertForSequenceClassification", (tf.BertForSequenceClassification,), {})
+    model.engine = threading.Lock()  # which cannot be copied
+    model.adapters = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2)})
+    head = StaticHead.from_model(model)
+    expected = StaticHead.from_model(plain)
+    assert head.config == expected.config and type(head.shell) is tf.BertForSequenceClassification
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in head.state_dict().items())
+    assert head.state_dict().keys() == expected.state_dict().keys()
+
+
+def test_configurations_may_hold_an_infinity():
+    torch.manual_seed(0)
+    settings = {"vocab_size": 99, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 1}
+    model = tf.Mamba2ForCausalLM(tf.Mamba2Config(num_heads=8, head_dim=8, n_groups=1, **settings))
+    head = StaticHead.from_model(model)
+    again = build_head(json.loads(json.dumps(head.to_dict())), BaseInfo.of(base_of(model)))
+    assert list(again.shell.config.time_step_limit) == [0.0, math.inf]
 
 
 @pytest.mark.parametrize(

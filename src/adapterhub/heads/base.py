@@ -102,7 +102,7 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
 
     (``get_text_config(decoder=True)`` would copy and rename parts of an encoder-decoder's configuration.)
     """
-    nested = (getattr(config, name, None) for name in ("decoder", "generator", "text_config"))
+    nested = (getattr(config, name, None) for name in ("decoder", "decoder_config", "generator", "text_config"))
     return next((one for one in nested if isinstance(one, PretrainedConfig)), config)
 
 

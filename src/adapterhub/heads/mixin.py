@@ -144,13 +144,13 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers; the configuration that is saved names the heads, so that they come back."""
-        active, self.active_head = self.active_head, None  # no head's labels are the model's
+        self._show_labels(None)  # no head's labels are the model's own
         self.config.prediction_heads = self.get_prediction_heads_config()
         try:
             super().save_pretrained(*args, **kwargs)
         finally:
             del self.config.prediction_heads
-            self.active_head = active
+            self._show_labels(self._active_head)
 
     # Looking
 
@@ -200,7 +200,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         for name in _names(chosen):
             self._known(name)
         self._active_head = chosen
-        self._show_labels()
+        self._show_labels(chosen)
 
     def _context_head(self) -> str | Sequence[str] | None:
         """The head that surroundings of a call ask for, before ``active_head``; for a subclass to say."""
@@ -273,10 +273,10 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         if name in self.heads and not overwrite_ok:
             raise AdapterExistsError(f"there is a head {name!r} already; delete it, or pass overwrite_ok=True")
 
-    def _show_labels(self) -> None:
-        """Show the labels of the active head in the configuration, where pipelines look for them."""
+    def _show_labels(self, chosen: str | tuple[str, ...] | None) -> None:
+        """Show the labels of a head in the configuration, where pipelines look for them; else the model's own."""
         id2label, label2id, problem_type = self._own_labels
-        head = self.heads.get(self._active_head) if isinstance(self._active_head, str) else None
+        head = self.heads.get(chosen) if isinstance(chosen, str) else None
         if head is not None and head.labels is not None:
             id2label = dict(head.labels)
             label2id = {label: index for index, label in id2label.items()}

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, PreTrainedModel
+from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import ModelOutput
 
@@ -227,7 +227,7 @@ def _base_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
         inner = models[0]
     if isinstance(inner, PreTrainedModel):
         wraps = type(inner).__name__.endswith("Wrapper")  # a decoder alone, as in BartForCausalLM
-        return {"": next(inner.children()) if wraps else inner}
+        return {"": next(one for one in inner.children() if isinstance(one, PreTrainedModel)) if wraps else inner}
     if base_class is not None:
         names = [name for name, _ in _empty_base(base_class, model).named_children()]
         if all(hasattr(model, name) for name in names):
@@ -309,7 +309,7 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
         raise HeadError(f"transformers {transformers.__version__} has no model class {config.architecture!r}")
     kind: Any = made
     with torch.device("meta"):
-        model: PreTrainedModel = kind(kind.config_class.from_dict(dict(config.settings)))
+        model: PreTrainedModel = kind(_configuration(kind.config_class, config.settings))
     for path, one in list(model.named_parameters(remove_duplicate=False)):
         source = config.tied.get(path)
         parent, _, name = path.rpartition(".")
@@ -326,6 +326,11 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
             if module not in inside:
                 model._init_weights(module)
     return model
+
+
+def _configuration(config_class: Any, settings: Mapping[str, Any]) -> PretrainedConfig:
+    """The configuration that ``settings`` were the JSON of (in which an infinity is a dictionary)."""
+    return config_class.from_dict(config_class._decode_special_floats(dict(settings)))
 
 
 def _give_values(module: nn.Module, leave: set[nn.Parameter], new: dict[nn.Parameter, nn.Parameter]) -> None:

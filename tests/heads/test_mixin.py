@@ -43,6 +43,15 @@ def test_the_base_keeps_its_keys_and_answers():
         assert type(answer) is type(expected) and torch.equal(answer[0], expected[0])
 
 
+def test_the_base_may_run_before_there_are_heads():
+    class Runs(tf.BertModel):
+        def __init__(self, config):
+            super().__init__(config)
+            self.answer = self(**tiny.inputs("bert"))
+
+    assert flexible.flexible_class(Runs)(tiny.config("bert")).answer.last_hidden_state is not None
+
+
 @pytest.mark.parametrize("name", ["train", "type", "forward", "sst-2", "a b/c"])
 def test_a_head_may_have_any_name(name):
     model = flexible.make("bert")

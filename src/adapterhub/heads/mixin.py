@@ -54,6 +54,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
     """Makes a base model one with heads: ``class BertAdapterModel(FlexibleHeadsMixin, BertModel)``."""
 
     heads: NamedModules[Head]
+    _active_head: str | tuple[str, ...] | None = None  # a base class may run the model before there are heads
     # The arguments of the base model's forward by position; set for each class below.
     _base_arguments: ClassVar[tuple[str, ...]] = ()
     # Losses are means over a batch, so the Trainer is to divide them by its number of accumulation steps.
@@ -83,7 +84,7 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         """Give the model the heads that its configuration names (those it was saved with); none is active."""
         config = self.config
         self.heads = NamedModules()
-        self._active_head: str | tuple[str, ...] | None = None
+        self._active_head = None
         self._own_labels = (config.id2label, config.label2id, config.problem_type)
         for name, values in config.__dict__.pop("prediction_heads", {}).items():
             self.add_prediction_head_from_config(name, values, set_active=False)

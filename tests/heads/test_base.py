@@ -69,6 +69,15 @@ def test_refuses_labels_that_do_not_go_with_their_number(count, names):
         LabelledConfig(num_labels=count, id2label=names)
 
 
+def test_refuses_what_is_no_configuration():
+    info = BaseInfo.of(flexible.make("bert"))
+    for values in ({"head_type": "static"}, {"head_type": "classification", "layers": "two"}, {}):
+        with pytest.raises(HeadError):
+            build_head(values, info)
+    with pytest.raises(HeadError, match="at least one label, got num_labels=0"):
+        LabelledConfig(num_labels=0)
+
+
 def test_refuses_unknown_options_and_types():
     with pytest.raises(HeadError, match=r"no option depth.*num_labels, id2label, layers"):
         ClassificationConfig.from_dict({"depth": 3})

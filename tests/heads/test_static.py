@@ -223,6 +223,14 @@ def test_is_taken_from_a_model_that_was_added_to():
     assert head.state_dict().keys() == expected.state_dict().keys()
 
 
+def test_names_of_kernels_are_not_followed():
+    head = StaticHead.from_model(original("llama", "ForSequenceClassification"))
+    values = head.to_dict()
+    values["settings"] |= {"attn_implementation": "somebody/kernels", "experts_implementation": "somebody/kernels"}
+    config = build_head(values, BaseInfo.of(flexible.make("llama"))).shell.config
+    assert config._attn_implementation == config._experts_implementation == "eager"
+
+
 def test_configurations_may_hold_an_infinity():
     torch.manual_seed(0)
     settings = {"vocab_size": 99, "hidden_size": 32, "state_size": 8, "num_hidden_layers": 1}

@@ -183,7 +183,10 @@ class HeadConfig:
         if unknown := [name for name in values if name not in known]:
             names = ", ".join(known) or "none"
             raise HeadError(f"{cls.__name__} has no option {', '.join(unknown)}. Its options: {names}.")
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise HeadError(f"{cls.__name__} cannot be made of {dict(values)}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,9 @@ class LabelledConfig(HeadConfig):
     id2label: Mapping[int, str] | None = None
 
     def __post_init__(self) -> None:
-        count = self.num_labels or len(self.id2label or "01")
+        count = len(self.id2label or "01") if self.num_labels is None else self.num_labels
+        if count < 1:
+            raise HeadError(f"a head has at least one label, got num_labels={count}")
         object.__setattr__(self, "num_labels", count)
         if self.id2label is not None:
             object.__setattr__(self, "id2label", class_names(self.id2label, count))
@@ -351,10 +356,10 @@ def check_layers(count: int) -> None:
     """Pass a number of layers that a head can have.
 
     Raises:
-        HeadError: for less than one.
+        HeadError: for anything but a whole number of at least one.
     """
-    if count < 1:
-        raise HeadError(f"a head needs at least one layer, got layers={count}")
+    if not isinstance(count, int) or count < 1:
+        raise HeadError(f"a head needs at least one layer, got layers={count!r}")
 
 
 def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

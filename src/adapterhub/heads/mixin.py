@@ -39,8 +39,7 @@ class MultiHeadOutput(ModelOutput):
 def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
     """The signature of ``base.forward`` and, by keyword, the arguments of heads.
 
-    transformers' ``Trainer`` reads in it which columns of a data set are of use, and which of them are
-    labels.
+    transformers' ``Trainer`` reads in it which columns of a data set are of use, and which of them are labels.
     """
     own = inspect.signature(base.forward).parameters
     plain = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]

@@ -1,9 +1,8 @@
 """A head that a checkpoint brings: what is left of a transformers class when its base model is taken out.
 
-``BertForTokenClassification``, ``GPT2LMHeadModel`` and their like are a base model and a few modules after
-it. Here the class itself is kept, and runs its own ``forward``; in place of its base model stands a stand-in
-that hands back what the base model has answered already. So every such class of transformers is a head, with
-its own logits and loss.
+``BertForTokenClassification``, ``GPT2LMHeadModel`` and their like are a base model and a few modules after it. Here
+the class itself is kept, and runs its own ``forward``; in place of its base model stands a stand-in that hands back
+what the base model has answered already. So every such class of transformers is a head, with its own logits and loss.
 """
 
 import copy
@@ -28,8 +27,8 @@ from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, regis
 from adapterhub.heads.multiple_choice import flatten_choices
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
-# The call that is going on in this thread, for the stand-ins deep inside the class. (A context variable
-# would be the natural choice, but torch.compile breaks the graph at one.)
+# The call that is going on in this thread, for the stand-ins deep inside the class. (A context variable would be the
+# natural choice, but torch.compile breaks the graph at one.)
 _call = threading.local()
 
 # What this package adds to a model, which is no part of its head.
@@ -38,8 +37,7 @@ _ADDED = ("engine", "adapters", "heads")
 
 @dataclass(frozen=True)
 class StaticConfig(HeadConfig):
-    """A class of transformers by name, its configuration where that differs from the defaults, and its tied
-    weights.
+    """A class of transformers by name, its configuration where that differs from the defaults, its tied weights.
 
     ``tied`` maps the name of a parameter in that class to the one whose values it shares.
     """
@@ -86,11 +84,9 @@ class StandIn(nn.Module):
 
 
 class TiedLinear(nn.Module):
-    """A linear map that owns only some of ``weight`` and ``bias``; the others are read at each call where
-    they live.
+    """A linear map that owns only some of ``weight`` and ``bias``; the rest is read, at each call, where it lives.
 
-    ``tied`` maps a name to where its value lives: a module (None for the base model of the call) and a path
-    in it.
+    ``tied`` maps a name to that place: a module (None for the base model of the call) and a path in it.
     """
 
     def __init__(self, linear: nn.Linear, tied: dict[str, tuple[nn.Module | None, str]]) -> None:
@@ -177,7 +173,7 @@ class StaticHead(Head):
     def resize_vocabulary(self, size: int) -> None:
         """New tokens get the mean of what the head has for those there are, or a bias of 0."""
         config = text_config(self.shell.config)
-        if self.labels is None:
+        if self.labels is None and size != config.vocab_size:
             for module in self.shell.modules():
                 _resize(module, config.vocab_size, size)
         config.vocab_size = size
@@ -330,7 +326,10 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
 
 def _configuration(config_class: Any, settings: Mapping[str, Any]) -> PretrainedConfig:
     """The configuration that ``settings`` were the JSON of (in which an infinity is a dictionary)."""
-    return config_class.from_dict(config_class._decode_special_floats(dict(settings)))
+    made: PretrainedConfig = config_class.from_dict(config_class._decode_special_floats(dict(settings)))
+    # A head runs neither; and a name of somebody's kernels would have transformers fetch and run them.
+    made._attn_implementation = made._experts_implementation = "eager"
+    return made
 
 
 def _give_values(module: nn.Module, leave: set[nn.Parameter], new: dict[nn.Parameter, nn.Parameter]) -> None:

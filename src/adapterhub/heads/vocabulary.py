@@ -79,10 +79,12 @@ def token_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def shift_right(base: PreTrainedModel, ids: Tensor) -> Tensor:
-    """What the decoder of ``base`` reads while it learns to write ``ids``: the same, one later, after a
-    start token.
+    """What the decoder of ``base`` reads while it learns to write ``ids``: the same, after a start token.
 
     Models differ in how they start; each is asked for its own way.
+
+    Raises:
+        HeadError: if a model does not know one.
     """
     for name in ("prepare_decoder_input_ids_from_labels", "_shift_right"):
         if own := getattr(base, name, None):

@@ -125,7 +125,9 @@ def main():
             bare = run(model, given)
         state = {f"base/{key}": value.clone() for key, value in model.named_parameters()}
         info = {"class": prefix, "config": json.dumps(settings), "adapters": adapters.__version__}
-        save_file(state | {f"input/{k}": v for k, v in given.items()} | {"output": bare}, HERE / f"{name}.safetensors", info)
+        save_file(
+            state | {f"input/{k}": v for k, v in given.items()} | {"output": bare}, HERE / f"{name}.safetensors", info
+        )
         for label, options in CONFIGS.items():
             golden(name, label, options)
         for label, options in VARIANTS_ON.get(name, {}).items():

@@ -13,7 +13,8 @@ _TOKENS = 4
 def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
     """Candidate keyword arguments for ``model``, the most complete first.
 
-    A model with several towers is offered the inputs of all of them, then those of its main input alone.
+    A model with several towers is offered the inputs of all of them, then those of its main input alone; each without
+    and with an attention mask.
     """
     accepted = inspect.signature(model.forward).parameters
     config = model.config
@@ -32,10 +33,12 @@ def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
         if value is not None:
             made[name] = value
     settings = {name: False for name in ("use_cache", "output_attentions") if name in accepted}
-    yield made | settings
     main = {name: made[name] for name in (model.main_input_name, "decoder_input_ids") if name in made}
-    if main and main != made:
-        yield main | settings
+    for given in (made, main) if main != made else (made,):
+        yield given | settings
+        if "input_ids" in given and "attention_mask" in accepted:
+            # Without a mask some models look into the ids, which those without values do not have.
+            yield given | settings | {"attention_mask": torch.ones_like(given["input_ids"])}
 
 
 def _ids(model: PreTrainedModel, config: PretrainedConfig) -> torch.Tensor | None:

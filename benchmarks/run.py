@@ -1,0 +1,8 @@
+"""All speed benchmarks, one after another."""
+
+import latency
+import step_time
+
+if __name__ == "__main__":
+    step_time.main()
+    latency.main()

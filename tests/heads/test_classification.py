@@ -32,13 +32,13 @@ def test_is_the_maths_of_bert():
     assert torch.equal(answer.logits, expected.logits) and torch.equal(answer.loss, expected.loss)
 
 
-def test_albert_pools_by_itself():
+def test_is_the_maths_of_albert():
     reference = tiny.model("albert", "ForSequenceClassification", num_labels=3)
     model = flexible.around(reference)
-    model.add_classification_head("h", num_labels=3, layers=1)
+    model.add_classification_head("h", num_labels=3, layers=1, use_pooler=True)
     model.heads["h"].layers[1].load_state_dict(reference.classifier.state_dict())
     assert torch.equal(model(**tiny.inputs("albert")).logits, reference(**tiny.inputs("albert")).logits)
-    model.add_classification_head("first", use_pooler=False)
+    model.add_classification_head("first")
     first = model(**tiny.inputs("albert"), output_hidden_states=True).hidden_states[-1][:, 0]
     torch.testing.assert_close(model(**tiny.inputs("albert")).logits, model.heads["first"].layers(first))
 

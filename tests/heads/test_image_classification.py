@@ -30,6 +30,16 @@ def test_an_image_may_have_several_labels():
     assert model.config.problem_type == "multi_label_classification"
 
 
+def test_beit_pools_by_itself():
+    settings = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 37}
+    settings |= {"image_size": 16, "patch_size": 8, "out_features": ["stage1"]}
+    model = flexible.flexible_class(tf.BeitModel)(tf.BeitConfig(**settings)).eval()
+    images = tiny.inputs("vit")["pixel_values"]
+    pooled = model(images).pooler_output
+    model.add_image_classification_head("h")
+    assert torch.equal(model(images).logits, model.heads["h"].layers(pooled))
+
+
 @pytest.mark.parametrize(
     ("config", "base"),
     [

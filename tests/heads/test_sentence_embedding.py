@@ -49,7 +49,7 @@ def test_loss_over_classes_is_supervised_contrast():
     """Khosla et al. 2020, equation 2, written out; the last row has no partner."""
     vectors = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels = torch.tensor([0, 0, 0, 1, 1, 2])
-    cosine = F.cosine_similarity(vectors[:, None], vectors[None], dim=-1) / 0.1
+    cosine = F.cosine_similarity(vectors[:, None], vectors[None], dim=-1).detach() / 0.1
     terms = []
     for i in range(5):
         rest = sum(cosine[i, k].exp() for k in range(6) if k != i)

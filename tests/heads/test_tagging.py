@@ -25,6 +25,16 @@ def test_is_the_maths_of_transformers(family, layer):
     )
 
 
+def test_padding_has_no_label():
+    model = flexible.make("bert")
+    model.add_tagging_head("h", num_labels=5)
+    inputs = tiny.inputs("bert")
+    labels = torch.randint(0, 5, (3, 7))
+    marked = labels.masked_fill(inputs["attention_mask"] == 0, -100)
+    assert not torch.equal(labels, marked)
+    assert torch.equal(model(**inputs, labels=labels).loss, model(**inputs, labels=marked).loss)
+
+
 @pytest.mark.parametrize("family", [name for name in tiny.FAMILIES if name not in ("clip", "whisper", "vit")])
 def test_every_text_model_takes_the_head(family):
     model = flexible.make(family)
@@ -33,7 +43,8 @@ def test_every_text_model_takes_the_head(family):
     inputs.pop("decoder_input_ids", None)
     answer = model(**inputs, labels=torch.zeros(3, 7, dtype=torch.long))
     assert answer.logits.shape == (3, 7, 3)
-    torch.testing.assert_close(answer.loss, -answer.logits.log_softmax(-1)[..., 0].mean())
+    kept = inputs["attention_mask"].bool()
+    torch.testing.assert_close(answer.loss, -answer.logits.log_softmax(-1)[..., 0][kept].mean())
 
 
 def test_a_model_without_tokens_says_so():

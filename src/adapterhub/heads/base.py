@@ -82,7 +82,7 @@ class BaseInfo:
             initializer_range=number(0.02, "initializer_range", "init_std"),
             layer_norm_eps=number(1e-5, "layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"),
             dropout=number(0.0, *_DROPOUTS),
-            use_pooler=config.model_type in ("albert", "beit"),
+            use_pooler=config.model_type == "beit",
             output_scale=config.d_model**-0.5 if scaled else 1.0,
             output_cap=getattr(config, "final_logit_softcapping", None),
         )

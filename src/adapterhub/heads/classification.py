@@ -16,7 +16,7 @@ from adapterhub.heads.pooling import pool
 class ClassificationConfig(LabelledConfig):
     """``layers`` linear maps over one vector for the input; ``dropout`` is by default the base model's.
 
-    ``use_pooler`` takes the vector that the base model's own pooler makes, by default in ALBERT and BEiT alone.
+    ``use_pooler`` takes the vector that the base model's own pooler makes, by default in BEiT alone.
     """
 
     layers: int = 2

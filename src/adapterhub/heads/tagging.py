@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch.nn.functional as F
+from torch import Tensor
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import ModelOutput
 
@@ -20,7 +21,7 @@ class TaggingConfig(LabelledConfig):
 
 @register_head("tagging")
 class TaggingHead(Head):
-    """Cross-entropy over ``labels [batch, seq]``, in which -100 marks tokens without a label.
+    """Cross-entropy over ``labels [batch, seq]``, leaving out padding, and tokens with the label -100.
 
     In an encoder-decoder model the tokens are those of the decoder, which reads the input if it is given
     none.
@@ -39,5 +40,12 @@ class TaggingHead(Head):
         logits = self.layers(context.hidden)
         loss = None
         if context.labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, 1), context.labels.flatten())
+            loss = F.cross_entropy(logits.flatten(0, 1), _without_padding(context, context.labels).flatten())
         return context.answer(TokenClassifierOutput, loss=loss, logits=logits)
+
+
+def _without_padding(context: HeadContext, labels: Tensor) -> Tensor:
+    """``labels`` with -100 wherever the attention mask (the decoder's, if it has one of its own) is 0."""
+    own = context.base_inputs.get("decoder_attention_mask")
+    mask = context.base_inputs.get("attention_mask") if own is None else own
+    return labels if mask is None or mask.shape != labels.shape else labels.masked_fill(mask == 0, -100)

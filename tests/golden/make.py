@@ -60,7 +60,17 @@ VARIANTS = {
     "gelu": {"non_linearity": "gelu"},
     "leave_out": {"leave_out": [0], "mh_adapter": True},
     "ln_before": {"ln_before": True},
+    "sizes_by_layer": {"reduction_factor": {"0": 4, "default": 2}},
+    "adapter_plus": {
+        "original_ln_before": True,
+        "original_ln_after": False,
+        "residual_before_ln": False,
+        "scaling": "channel",
+        "non_linearity": "gelu",
+    },
+    "stack": {"original_ln_before": True, "mh_adapter": True},
 }
+NAMED = ("seq_bn", "pfeiffer", "double_seq_bn", "houlsby", "par_bn", "scaled_par_bn")
 VARIANTS_ON = {"bert": VARIANTS, "gpt2": VARIANTS, "bart": {name: VARIANTS[name] for name in ("cross", "leave_out")}}
 
 
@@ -101,33 +111,41 @@ def run(model, given):
 def golden(name, label, options):
     model, given = build(name), inputs(name)
     adapters.init(model)
-    model.add_adapter("a", config=BnConfig(**(BASE | options)))
-    model.set_active_adapters("a")
-    model.train_adapter("a")
+    names = ["a", "b"] if label == "option_stack" else ["a"]
+    for adapter in names:
+        model.add_adapter(adapter, config=BnConfig(**(BASE | options)))
+    model.train_adapter(adapters.Stack(*names))
     model.eval()
-    own = {key: value for key, value in model.named_parameters() if ".a." in key}
+    own = {key: value for key, value in model.named_parameters() if ".a." in key or ".b." in key}
     torch.manual_seed(7)
     randomise(own.values(), 0.3)
     output = run(model, given)
     weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
     (output * weight).sum().backward()
-    tensors = {f"adapter/{key}": value.detach() for key, value in own.items()}
+    tensors = {f"adapter/{key}": value for key, value in own.items()}
     tensors |= {f"gradient/{key}": value.grad for key, value in own.items() if value.grad is not None}
-    tensors |= {"output": output.detach(), "weight": weight}
-    config = json.dumps(BASE | options)
-    save_file({k: v.clone() for k, v in tensors.items()}, HERE / f"{name}-{label}.safetensors", {"config": config})
+    tensors |= {"output": output, "weight": weight}
+    save(f"{name}-{label}", tensors, {"config": BASE | options, "stack": names})
+
+
+def save(stem, tensors, about):
+    # All that is said in one entry: the order of several would change from run to run.
+    tensors = {key: value.detach().clone() for key, value in tensors.items()}
+    save_file(tensors, HERE / f"{stem}.safetensors", {"about": json.dumps(about | {"adapters": adapters.__version__})})
 
 
 def main():
+    torch.set_num_threads(1)  # sums in one order
+    known = {name: adapters.AdapterConfig.load(name).to_dict() for name in NAMED}
+    known["adapter_plus"] = adapters.AdapterPlusConfig().to_dict()  # has no name there
+    (HERE / "configs.json").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     for name, (prefix, settings) in ARCHITECTURES.items():
         model, given = build(name), inputs(name)
         with torch.no_grad():
             bare = run(model, given)
-        state = {f"base/{key}": value.clone() for key, value in model.named_parameters()}
-        info = {"class": prefix, "config": json.dumps(settings), "adapters": adapters.__version__}
-        save_file(
-            state | {f"input/{k}": v for k, v in given.items()} | {"output": bare}, HERE / f"{name}.safetensors", info
-        )
+        tensors = {f"base/{key}": value for key, value in model.named_parameters()}
+        tensors |= {f"input/{key}": value for key, value in given.items()} | {"output": bare}
+        save(name, tensors, {"class": prefix, "config": settings})
         for label, options in CONFIGS.items():
             golden(name, label, options)
         for label, options in VARIANTS_ON.get(name, {}).items():

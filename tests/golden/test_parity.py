@@ -1,8 +1,9 @@
-"""The same weights give the same outputs and gradients as in ``adapters`` 1.3.0, by the golden files beside this one."""
+"""The same weights give the same outputs and gradients as in ``adapters`` 1.3.0: the golden files beside this one."""
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 import adapterhub
+from adapterhub import Stack
 from adapterhub.methods.bottleneck import BottleneckConfig
 
 HERE = Path(__file__).parent
+ARCHITECTURES = ("bert", "roberta", "distilbert", "gpt2", "t5", "bart")
+NAMED: dict[str, dict[str, Any]] = json.loads((HERE / "configs.json").read_text(encoding="utf-8"))
 FILES = sorted(path.stem for path in HERE.glob("*-*.safetensors"))
 PLACES = (  # where the peer keeps an adapter -> the site
     (r"encoder\.layer\.(\d)\.attention\.output", r"layers.\1.attention"),
@@ -35,29 +39,29 @@ PARTS = (
 )
 
 
-def read(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, str]]:
-    """Tensors of a golden file by group, and its metadata."""
+def read(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors of a golden file by group, and what it says about itself."""
     groups: dict[str, dict[str, Tensor]] = {"": {}}
     with safe_open(HERE / f"{name}.safetensors", "pt") as file:
         for key in file.keys():  # noqa: SIM118
             group, _, rest = key.rpartition("/") if "/" in key else ("", "", key)
             groups.setdefault(group, {})[rest] = file.get_tensor(key)
-        return groups, file.metadata()
+        return groups, json.loads(file.metadata()["about"])
 
 
-def ours(path: str) -> str:
-    """The name of a tensor of the peer's adapter ``a`` in ours."""
-    place, part = re.fullmatch(r"(.*?)(?:\.adapters)?\.a\.(.*)", path.replace(".adapters.a.", ".a.")).groups()
+def ours(path: str) -> tuple[str, str]:
+    """The adapter that a tensor of the peer's belongs to, and its name in ours."""
+    place, adapter, part = re.fullmatch(r"(.*?)\.adapters\.([ab])\.(.*)", path).groups()
     sites = [re.sub(pattern, site, place) for pattern, site in PLACES if re.fullmatch(pattern, place)]
     assert len(sites) == 1, f"{path} is at no known place"
     for pattern, name in PARTS:
         part = re.sub(pattern, name, part)
-    return f"{sites[0]}.{part}"
+    return adapter, f"{sites[0]}.{part}"
 
 
 def base(name: str) -> tuple[PreTrainedModel, dict[str, Tensor], Tensor]:
     groups, info = read(name)
-    config = getattr(transformers, f"{info['class']}Config")(**json.loads(info["config"]))
+    config = getattr(transformers, f"{info['class']}Config")(**info["config"])
     model = getattr(transformers, f"{info['class']}Model")(config).eval()
     own = dict(model.named_parameters())
     assert own.keys() == groups["base"].keys()
@@ -67,7 +71,7 @@ def base(name: str) -> tuple[PreTrainedModel, dict[str, Tensor], Tensor]:
     return model, groups["input"], groups[""]["output"]
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "gpt2", "t5", "bart"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
 def test_bare_models_agree(name: str) -> None:
     model, inputs, expected = base(name)
     with torch.no_grad():
@@ -76,22 +80,36 @@ def test_bare_models_agree(name: str) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_adapters_agree(file: str) -> None:
-    name, groups_info = file.partition("-")[0], read(file)
-    groups, info = groups_info
-    model, inputs, bare = base(name)
+    groups, info = read(file)
+    model, inputs, bare = base(file.partition("-")[0])
     adapterhub.init(model)
-    model.add_adapter("a", config=BottleneckConfig.from_dict(json.loads(info["config"])))
-    model.train_adapter("a")
+    for name in info["stack"]:
+        model.add_adapter(name, config=BottleneckConfig.from_dict(info["config"]))
+    model.train_adapter(Stack(*info["stack"]))
     model.eval()
-    own = dict(model.adapters["a"].named_parameters())
+    own = {(name, path): p for name in info["stack"] for path, p in model.adapters[name].named_parameters()}
     given = {ours(path): tensor for path, tensor in groups["adapter"].items()}
     assert own.keys() == given.keys()
     with torch.no_grad():
-        for path, tensor in given.items():
-            own[path].copy_(tensor)
+        for key, tensor in given.items():
+            own[key].copy_(tensor)
     output = model(**inputs).last_hidden_state
     torch.testing.assert_close(output, groups[""]["output"], rtol=0, atol=1e-5)
     assert (output - bare).abs().max() > 0.1
     (output * groups[""]["weight"]).sum().backward()
     for path, gradient in groups["gradient"].items():
         torch.testing.assert_close(own[ours(path)].grad, gradient, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("configuration", ["seq_bn", "double_seq_bn", "par_bn"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_nothing_is_left_out(name: str, configuration: str) -> None:
+    assert f"{name}-{configuration}" in FILES
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_names_mean_the_same(name: str) -> None:
+    given, own = NAMED[name], adapterhub.load_config(name).to_dict()
+    shared = own.keys() & given.keys()
+    assert {key: list(own[key]) if key == "leave_out" else own[key] for key in shared} == {k: given[k] for k in shared}
+    assert own.keys() - shared == {"method", "train_layer_norm"}

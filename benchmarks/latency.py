@@ -1,28 +1,24 @@
-"""One row of 32 tokens through MiniLM, float32: an active adapter, and an idle one, against the bare model."""
+"""One row of 32 tokens through MiniLM, float32: each library against the bare model of its own environment.
+
+``idle`` is ours with an adapter that is not active.
+"""
 
 import sys
 
-from workers import OURS, PEERS, Worker, interleave, save, summary
+from workers import OURS, PEERS, interleave, machine, running, save, summary
+
+REFERENCES = {"ours": "bare_ours", "idle": "bare_ours", "adapters": "bare_peers", "peft": "bare_peers"}
 
 
 def main(rounds: int = 40, steps: int = 60) -> None:
-    ours = {
-        "bare model": Worker(OURS, "worker.py", "bare", "latency"),
-        "adapterhub, active": Worker(OURS, "worker.py", "ours", "latency"),
-        "adapterhub, idle": Worker(OURS, "worker.py", "idle", "latency"),
-    }
-    peers = {
-        "bare model": Worker(PEERS, "worker.py", "bare", "latency"),
-        "adapters, active": Worker(PEERS, "worker.py", "adapters", "latency"),
-        "peft lora, active": Worker(PEERS, "worker.py", "peft", "latency"),
-    }
-    result = {}
-    for name, workers in (("ours", ours), ("peers", peers)):
+    before = machine()
+    environments = {"bare_ours": OURS, "ours": OURS, "idle": OURS}
+    environments |= {"bare_peers": PEERS, "adapters": PEERS, "peft": PEERS}
+    with running("latency", **environments) as workers:
         times = interleave(workers, rounds, steps)
-        result[name] = summary(times, "bare model") | {"workers": {k: v.about for k, v in workers.items()}}
-        for worker in workers.values():
-            worker.close()
-    save("latency", result | {"rounds": rounds, "steps": steps})
+        about = {name: worker.about for name, worker in workers.items()}
+    result = summary(times, REFERENCES)
+    save("latency", {"results": result, "workers": about, "machine": before, "rounds": rounds, "steps": steps})
 
 
 if __name__ == "__main__":

@@ -2,20 +2,16 @@
 
 import sys
 
-from workers import OURS, PEERS, Worker, interleave, save, summary
+from workers import OURS, PEERS, interleave, machine, running, save, summary
 
 
-def main(rounds: int = 15, steps: int = 4) -> None:
-    workers = {
-        "adapterhub seq_bn": Worker(OURS, "worker.py", "ours", "train"),
-        "adapters seq_bn": Worker(PEERS, "worker.py", "adapters", "train"),
-        "peft lora": Worker(PEERS, "worker.py", "peft", "train"),
-    }
-    times = interleave(workers, rounds, steps)
-    about = {name: worker.about for name, worker in workers.items()}
-    save("step_time", summary(times, "adapters seq_bn") | {"workers": about, "rounds": rounds, "steps": steps})
-    for worker in workers.values():
-        worker.close()
+def main(rounds: int = 20, steps: int = 4) -> None:
+    before = machine()
+    with running("train", ours=OURS, adapters=PEERS, peft=PEERS) as workers:
+        times = interleave(workers, rounds, steps)
+        about = {name: worker.about for name, worker in workers.items()}
+    result = summary(times, {"ours": "adapters", "peft": "adapters"})
+    save("step_time", {"results": result, "workers": about, "machine": before, "rounds": rounds, "steps": steps})
 
 
 if __name__ == "__main__":

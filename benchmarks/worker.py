@@ -1,19 +1,24 @@
-"""One library, one task, timed step by step. Arguments: library (ours, adapters, peft, bare, idle), task (train, latency).
+"""One library, one task, timed step by step.
+
+Arguments: library (ours, adapters, peft, bare, idle), task (train, latency).
 
 ``bare`` is the plain transformers model and ``idle`` ours with an adapter that is not active.
 """
 
 import sys
 import time
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-import transformers
 from transformers import AutoModel, AutoModelForSequenceClassification
+
 from workers import answer, report
 
 BATCH, LENGTH, SHORT = 32, 100, 32
+SHARED = ("torch", "transformers")
+OWN = {"ours": ("adapterhub",), "idle": ("adapterhub",), "adapters": ("adapters",), "peft": ("peft",)}
 
 
 def backbone() -> str:
@@ -90,8 +95,8 @@ def main(library: str, task: str) -> None:
             seconds.append(time.perf_counter() - start)
         return seconds
 
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    report({"library": library, "trained_parameters": trained, "threads": torch.get_num_threads(), **versions})
+    about = {name: version(name) for name in (*SHARED, *OWN.get(library, ()))}
+    report(about | {"trained_parameters": trained, "threads": torch.get_num_threads()})
     answer(steps)
 
 

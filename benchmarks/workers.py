@@ -7,10 +7,13 @@ other does, many times over: what slows the machine down for a minute then slows
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +23,38 @@ PEERS = ROOT / ".venv-peers" / "bin" / "python"
 
 
 class Worker:
-    """A process that runs ``script`` and answers each line ``steps`` with the seconds of each of that many steps."""
+    """A process of ``worker.py`` that answers each line ``steps`` with the seconds of each of that many steps.
 
-    def __init__(self, python: Path, script: str, *arguments: str) -> None:
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    Raises:
+        RuntimeError: if the environment is not there, or the process ends before it answers.
+    """
+
+    def __init__(self, python: Path, library: str, task: str) -> None:
+        if not python.exists():
+            raise RuntimeError(f"{python} is not there; scripts/peer-env makes the environment of the peers")
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
-            [str(python), str(ROOT / "benchmarks" / script), *arguments],
+            [str(python), str(ROOT / "benchmarks" / "worker.py"), library, task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
-            env=environment,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
         )
-        self.about = self._answer()
+        try:
+            self.about = self._answer()
+        except BaseException:
+            self.close()
+            raise
 
     def _answer(self) -> Any:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("@"):
                 return json.loads(line[1:])
-        raise RuntimeError(f"{self.process.args} ended with exit code {self.process.wait()}")
+        code = self.process.wait()
+        self.errors.seek(0)
+        raise RuntimeError(f"{self.process.args} ended with exit code {code}:\n{self.errors.read()[-2000:]}")
 
     def time(self, steps: int) -> list[float]:
         """Seconds of each of ``steps`` steps."""
@@ -53,35 +68,59 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.errors.close()
 
 
-def interleave(workers: Mapping[str, Worker], rounds: int, steps: int) -> dict[str, list[list[float]]]:
+@contextmanager
+def running(task: str, **libraries: Path) -> Iterator[dict[str, Worker]]:
+    """A worker for each library (``ours``, ``adapters``, ...) in the environment that is given for it."""
+    with ExitStack() as stack:
+        workers = {}
+        for name, python in libraries.items():
+            workers[name] = Worker(python, name.partition("_")[0], task)
+            stack.callback(workers[name].close)
+        yield workers
+
+
+def interleave(workers: Mapping[str, Any], rounds: int, steps: int) -> dict[str, list[list[float]]]:
     """Seconds of every step by worker and round; the order of the workers turns from round to round."""
     names = list(workers)
     times: dict[str, list[list[float]]] = {name: [] for name in names}
     for worker in workers.values():
         worker.time(steps)  # to warm up
-    for round_ in range(rounds):
-        for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
+    for done in range(rounds):
+        for name in names[done % len(names) :] + names[: done % len(names)]:
             times[name].append(workers[name].time(steps))
-        print(f"round {round_ + 1} of {rounds}", file=sys.stderr, end="\r")
+        print(f"round {done + 1} of {rounds}", file=sys.stderr, end="\r")
     print(file=sys.stderr)
     return times
 
 
-def summary(times: Mapping[str, list[list[float]]], against: str) -> dict[str, Any]:
-    """Medians, and the median over the rounds of each worker's ratio to ``against`` with its quartiles."""
+def summary(times: Mapping[str, list[list[float]]], against: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Median time of a step by worker, and its ratio to that of the worker that ``against`` names for it.
+
+    The ratio is the median over the rounds of the ratio of the two medians of a round; its interval is that of 95 %,
+    by bootstrap over the rounds.
+    """
     medians = {name: [statistics.median(steps) for steps in rounds] for name, rounds in times.items()}
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for name, values in medians.items():
-        ratios = [value / other for value, other in zip(values, medians[against], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
-        result[name] = {
-            "milliseconds": round(1000 * statistics.median(values), 3),
-            "ratio": round(middle, 4),
-            "ratio_quartiles": [round(low, 4), round(high, 4)],
-        }
-    return {"against": against, "results": result}
+        result[name] = {"milliseconds": round(1000 * statistics.median(values), 3)}
+        if name in against:
+            ratios = [value / other for value, other in zip(values, medians[against[name]], strict=True)]
+            result[name] |= {
+                "against": against[name],
+                "ratio": round(statistics.median(ratios), 4),
+                "ratio_interval": [round(end, 4) for end in interval(ratios)],
+            }
+    return result
+
+
+def interval(values: list[float], samples: int = 2000) -> tuple[float, float]:
+    """Interval of 95 % of the median of ``values``, by bootstrap with a fixed seed."""
+    draw = random.Random(0)
+    drawn = sorted(statistics.median(draw.choices(values, k=len(values))) for _ in range(samples))
+    return drawn[round(0.025 * samples)], drawn[round(0.975 * samples) - 1]
 
 
 def answer(steps: Any) -> None:
@@ -96,15 +135,17 @@ def report(about: Any) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the measurement ran on."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    processor = names[0].partition(":")[2].strip() if names else platform.processor()
-    return {"processor": processor, "cores": os.cpu_count(), "python": platform.python_version()}
+    """What the measurement ran on; ``load`` is the mean number of running processes in the minute before."""
+    processors = Path("/proc/cpuinfo")
+    lines = processors.read_text().splitlines() if processors.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    load = round(os.getloadavg()[0], 2)
+    return {"processor": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load": load}
 
 
 def save(name: str, result: Mapping[str, Any]) -> None:
-    """Print a result and keep it under ``benchmarks/results``."""
-    text = json.dumps({**result, "machine": machine()}, indent=1) + "\n"
+    """Print a result and keep it under ``benchmarks/results``, whole or not at all."""
+    text = json.dumps(result, indent=1) + "\n"
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".partial")

@@ -4,12 +4,12 @@ import copy
 import pickle
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 import adapterhub
+import tiny
 from adapterhub.errors import (
     AdapterExistsError,
     AdapterNotFoundError,

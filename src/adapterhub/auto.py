@@ -32,7 +32,7 @@ def init(model: M, sites: Sites | None = None) -> M:
     original = type(model)
     model.__class__ = adapter_class(original)
     try:
-        model.init_adapters(sites)  # type: ignore[attr-defined]
+        model.init_adapters(sites)
     except BaseException:
         model.__class__ = original
         raise

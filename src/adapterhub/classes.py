@@ -3,7 +3,6 @@
 A model's own class is only ever extended, by one mixin and under the same name; its modules and their classes stay.
 """
 
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -18,32 +17,35 @@ from transformers.models.auto.modeling_auto import (
 from adapterhub.model import AdapterMixin, FlexibleAdapterMixin
 
 
-@cache
-def adapter_class(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+_made: dict[tuple[type, type], type[Any]] = {}
+
+
+def adapter_class(model_class: type[PreTrainedModel]) -> type[Any]:
     """``model_class`` with adapters, under its own name."""
     return _extend(AdapterMixin, model_class, model_class.__name__)
 
 
-@cache
-def flexible_class(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+def flexible_class(model_class: type[PreTrainedModel]) -> type[Any]:
     """The base class ``XModel`` with adapters and flexible heads, as ``XAdapterModel``; it generates if X can."""
     name = model_class.__name__.removesuffix("Model") + "AdapterModel"
     more = (GenerationMixin,) if _generates(model_class) and not issubclass(model_class, GenerationMixin) else ()
     return _extend(FlexibleAdapterMixin, model_class, name, *more)
 
 
-def _extend(mixin: type, model_class: type[PreTrainedModel], name: str, *more: type) -> type[PreTrainedModel]:
+def _extend(mixin: type, model_class: type[PreTrainedModel], name: str, *more: type) -> type[Any]:
     def reduce(self: nn.Module, protocol: Any) -> Any:
         # A class made on demand has no name that pickle could find it by: say how to make it again.
-        _, _, state, *rest = super(made, self).__reduce_ex__(protocol)  # type: ignore[misc]
-        return _blank, (mixin, model_class), state, *rest
+        parts: Any = nn.Module.__reduce_ex__(self, protocol)
+        return _blank, (mixin, model_class), *parts[2:]
 
-    body = {"__module__": model_class.__module__, "__doc__": model_class.__doc__, "__reduce_ex__": reduce}
-    made = type(name, (mixin, model_class, *more), body)
-    return made
+    key = (mixin, model_class)
+    if key not in _made:
+        body = {"__module__": model_class.__module__, "__doc__": model_class.__doc__, "__reduce_ex__": reduce}
+        _made[key] = type(name, (mixin, model_class, *more), body)
+    return _made[key]
 
 
-def _blank(mixin: type, model_class: type[PreTrainedModel]) -> PreTrainedModel:
+def _blank(mixin: type, model_class: type[PreTrainedModel]) -> Any:
     """An instance without state, for pickle and deepcopy to fill."""
     made = adapter_class(model_class) if mixin is AdapterMixin else flexible_class(model_class)
     return made.__new__(made)

@@ -25,10 +25,7 @@ from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
 from adapterhub.summary import AdapterSummary, summarise
 
-if TYPE_CHECKING:
-    _Base = PreTrainedModel
-else:
-    _Base = object
+_Base: Any = PreTrainedModel if TYPE_CHECKING else object
 
 logger = logging.getLogger(__name__)
 
@@ -339,7 +336,7 @@ class AdapterMixin(_Base):
         """This model without its adapters: the same modules in an object of the transformers class."""
         twin = copy(self)
         plain = (c for c in type(self).__mro__ if issubclass(c, PreTrainedModel) and not issubclass(c, AdapterMixin))
-        twin.__class__ = next(plain)
+        object.__setattr__(twin, "__class__", next(plain))
         twin._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
         del twin.__dict__["engine"]
         return twin
@@ -357,7 +354,9 @@ class AdapterMixin(_Base):
                 f"{type(self).__name__} has no place for the head {name!r} of kind {kind}. Load it into "
                 "AutoAdapterModel, which takes any head, or pass with_head=False."
             )
-        load_into(StaticHead.from_model(self._plain()), part.tensors, f"head {name!r}")  # a copy: all of it fits, or none
+        load_into(
+            StaticHead.from_model(self._plain()), part.tensors, f"head {name!r}"
+        )  # a copy: all of it fits, or none
 
         def put() -> None:
             with torch.no_grad():

@@ -126,7 +126,9 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
         return
     folder = Path(name_or_path)
     if not folder.is_dir():
-        where = {name: options[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in options}
+        where = {
+            name: options[name] for name in ("revision", "token", "cache_dir", "local_files_only") if name in options
+        }
         folder = Path(snapshot_download(str(name_or_path), allow_patterns=["*.safetensors"], **where))
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):

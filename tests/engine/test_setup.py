@@ -4,12 +4,12 @@ import asyncio
 import threading
 
 import pytest
-import tiny
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 import adapterhub
+import tiny
 from adapterhub import AdapterSetup
 from adapterhub.errors import AdapterNotFoundError
 

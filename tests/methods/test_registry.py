@@ -14,8 +14,8 @@ def test_the_same_configuration_by_every_way(tmp_path: Path) -> None:
     wanted = SeqBnConfig(reduction_factor=8, non_linearity="gelu")
     file = tmp_path / "config.json"
     file.write_text(json.dumps(wanted.to_dict()))
-    ways = [wanted, "seq_bn[reduction_factor=8, non_linearity=gelu]", "pfeiffer[reduction_factor=8,non_linearity='gelu']",
-            wanted.to_dict(), file, str(file)]  # fmt: skip
+    strings = ["seq_bn[reduction_factor=8, non_linearity=gelu]", "pfeiffer[reduction_factor=8,non_linearity='gelu']"]
+    ways = [wanted, *strings, wanted.to_dict(), file, str(file)]
     for way in ways:
         assert load_config(way) == wanted  # type: ignore[arg-type]
         assert hash(load_config(way)) == hash(wanted)  # type: ignore[arg-type]

@@ -3,17 +3,16 @@
 from itertools import pairwise
 
 import pytest
-import tiny
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+import tiny
 from adapterhub.errors import SiteError
 from adapterhub.sites import discover
 
-POST_NORM = {
-    "bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet", "bart", "marian",
-}  # fmt: skip
+BERT_LIKE = {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet"}
+POST_NORM = BERT_LIKE | {"bart", "marian"}
 FUSED = {"gpt2": "qkv", "modernbert": "qkv", "phi3": "qkv", "deberta": "qkv"}
 
 
@@ -106,7 +105,7 @@ def test_a_model_without_attention_is_an_error_that_says_what_was_looked_for() -
         def forward(self, input_ids):
             return input_ids
 
-    with pytest.raises(SiteError, match="Plain has no adapter sites: looked for .* attention.*by hand"):
+    with pytest.raises(SiteError, match=r"Plain has no adapter sites: looked for .* attention.*by hand"):
         discover(Plain(tiny.config("bert")))
 
 

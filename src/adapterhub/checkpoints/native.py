@@ -234,7 +234,7 @@ def _check_content(path: Path, content: Any) -> None:
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CorruptCheckpointError(
-            f"{path} is of format version {version!r}; this adapterhub reads up to {FORMAT_VERSION}. Upgrade adapterhub."
+            f"{path} is of format version {version!r}; this version reads up to {FORMAT_VERSION}. Upgrade adapterhub."
         )
     parts = [kind for kind in _PARTS if kind in content]
     for kind in parts:

@@ -53,7 +53,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and 
 Model = Annotated[
     str, typer.Option(help="A name on the Hub, a folder, or [bold]minilm[/bold], which comes as a package.")
 ]
-Data = Annotated[str, typer.Argument(help="A CSV, TSV, JSON-lines or parquet file, a folder of them, a Hub data set, or [bold]reviews[/bold].")]  # fmt: skip
+Data = Annotated[
+    str,
+    typer.Argument(
+        help="A CSV, TSV, JSON-lines or parquet file, a folder of them, a Hub data set, or [bold]reviews[/bold]."
+    ),
+]
 TextColumn = Annotated[str | None, typer.Option(help="The column with the text.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column with the label.")]
 
@@ -107,7 +112,7 @@ def quickstart(
     model: Model = "minilm",
     data: Annotated[
         str, typer.Option(help="Data as for [bold]train[/bold]; by default the reviews that come with the package.")
-    ] = "reviews",  # fmt: skip
+    ] = "reviews",
     output_dir: Annotated[Path, typer.Option("--output", "-o", help="Where everything goes.")] = Path(
         "runs/quickstart"
     ),
@@ -119,14 +124,16 @@ def quickstart(
 ) -> None:
     """Train an adapter, compare it with full fine-tuning, save, reload and use it, and leave a report.
 
-    Examples: [bold]adapterhub quickstart[/bold], [bold]adapterhub quickstart --data reviews.csv --model roberta-base[/bold]
+    Example: [bold]adapterhub quickstart --data reviews.csv --model roberta-base[/bold]
     """
     from adapterhub.training.quickstart import quickstart as do
 
     output.json = as_json
     if data != "reviews":
-        output.say("every method is tried with 3 learning rates, and 3 seeds of the best: some 10 runs or more, each of "
-                   "minutes to hours by the size of the data; interrupted, it goes on where it stopped")  # fmt: skip
+        output.say(
+            "each of three methods is tried with 3 learning rates, then run with more seeds: some 15 runs of minutes "
+            "to hours, by the size of the data. Interrupted, the same command goes on where it stopped."
+        )
     with _progress() as progress:
         done = do(model, data, output_dir, epochs=epochs, seeds=seeds, progress=progress, say=output.say)
     values = {"comparison": done.comparison.to_dict(), "adapter": done.adapter, "report": done.report}
@@ -172,10 +179,10 @@ def train(
     output.json = as_json
     loaded = load_data(data, text_column=text_column, label_column=label_column)
     settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
+    options: dict[str, Any] = {"resume": resume, "keep_optimizer": True}
+    options["show_progress"] = not (output.quiet or as_json)
     try:
-        trained = train_classifier(
-            settings, loaded, output_dir, resume=resume, keep_optimizer=True, show_progress=not (output.quiet or as_json), name=loaded.name.partition(".")[0]
-        )  # fmt: skip
+        trained = train_classifier(settings, loaded, output_dir, name=loaded.name, **options)
     except TrainingInterrupted as error:
         command = " ".join([*sys.argv[1:], *([] if resume else ["--resume"])])
         raise KeyboardInterrupt(f"interrupted; {error.checkpoint} is kept. Go on by: adapterhub {command}") from error
@@ -185,7 +192,8 @@ def train(
     result = trained.result
     text = (
         f"test accuracy {100 * result.test_accuracy:.1f} %, macro F1 {100 * result.test_macro_f1:.1f} %, "
-        f"{result.trained:,} parameters trained ({100 * result.trained / result.base:.2f} % of the model)\nadapter  {folder}"
+        f"{result.trained:,} parameters trained ({100 * result.trained / result.base:.2f} % of the model)\n"
+        f"adapter  {folder}"
     )
     output.result(asdict(result) | {"adapter": folder}, text)
 
@@ -252,13 +260,13 @@ def compare(
         typer.Option(
             "--method", help="A configuration, [bold]full[/bold] or [bold]head[/bold]; may come several times."
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     rates: Annotated[
         list[str] | None,
         typer.Option(
             "--lr", help="Learning rates of one method, as [bold]full=2e-5,5e-5[/bold]; may come several times."
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs at most.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch.")] = 32,
@@ -283,9 +291,16 @@ def compare(
     options = {"text_column": text_column, "label_column": label_column}
     with _progress() as progress:
         comparison = do(
-            model, data, methods, seeds=seeds, learning_rates=_rates(rates or []), output_dir=output_dir, progress=progress,
-            settings=Settings(epochs=epochs, batch_size=batch_size), data_options={k: v for k, v in options.items() if v},
-        )  # fmt: skip
+            model,
+            data,
+            methods,
+            seeds=seeds,
+            learning_rates=_rates(rates or []),
+            settings=Settings(epochs=epochs, batch_size=batch_size),
+            data_options={name: value for name, value in options.items() if value},
+            output_dir=output_dir,
+            progress=progress,
+        )
     report = write_report(comparison, output_dir / "report.html")
     output.result(comparison.to_dict(), _table(comparison))
     if not as_json:
@@ -362,8 +377,9 @@ def _table(comparison: Any) -> Any:
     from adapterhub.training.report import headline, row
 
     table = Table(title=headline(comparison), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    columns = {"method": "Method", "accuracy": "Test acc. (%)", "trained": "Trained", "share": "Share", "size": "To keep",
-               "time": "Training", "memory": "Memory", "rate": "Rate"}  # fmt: skip
+    names = ("method", "accuracy", "trained", "share", "size", "time", "memory", "rate")
+    headings = ("Method", "Test acc. (%)", "Trained", "Share", "To keep", "Training", "Memory", "Rate")
+    columns = dict(zip(names, headings, strict=True))
     for name, heading in columns.items():
         table.add_column(heading, justify="left" if name == "method" else "right", no_wrap=name != "method")
     for method in comparison.methods:

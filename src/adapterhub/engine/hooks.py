@@ -61,7 +61,7 @@ class SublayerHook:
         hidden = output if isinstance(output, Tensor) else output[0]
         norm = None
         if self.layer_norm is not None:  # its forward, not a call: hooks on the norm are for the base's own use of it
-            norm = plan.norms.get(self.site.norm) or self.layer_norm.forward
+            norm = plan.norms.get(self.site.norm or "") or self.layer_norm.forward
         for part in parts:
             hidden = part(hidden, residual, norm)
         if not parts[-1].keeps_base_output:

@@ -7,13 +7,14 @@ from torch import nn
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter
+from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError
 from adapterhub.sites import Sites
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """For each sublayer (by name) the modules to run after it; for each norm (by path) the one that stands in for it."""
+    """For each sublayer (by name) the modules to run after it; for each norm (by path) the one that replaces it."""
 
     setup: Composition
     skip_layers: frozenset[int]
@@ -22,7 +23,7 @@ class Plan:
 
 
 def compile_plan(
-    setup: Composition, adapters: Mapping[str, Adapter], sites: Sites, skip_layers: Iterable[int] = ()
+    setup: Composition, adapters: "NamedModules[Adapter]", sites: Sites, skip_layers: Iterable[int] = ()
 ) -> Plan:
     """Compile ``setup``; no adapter acts in ``skip_layers`` (AdapterDrop, Rücklé et al. 2021).
 

@@ -7,6 +7,7 @@ which value is the residual stream, which one each sublayer adds to it, and whet
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -63,7 +64,7 @@ def _run(model: PreTrainedModel) -> Trace:
     problems = []
     for kwargs in probe.inputs(model.base_model):
         try:
-            return record(model, lambda kwargs=kwargs: model.base_model.forward(**correct(kwargs)))
+            return record(model, partial(model.base_model.forward, **correct(kwargs)))
         except Exception as error:  # any model's code may run here
             problems.append(f"{', '.join(kwargs)}: {type(error).__name__}: {error}")
     tried = "; ".join(problems) or "no input of a known name"

@@ -194,10 +194,15 @@ def record(model: nn.Module, run: Callable[[], Any]) -> Trace:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.no_grad())
         model.eval()
-        stack.callback(lambda: [setattr(module, "training", mode) for module, mode in modes.items()])
+        stack.callback(_restore, modes)
         stack.enter_context(recorder)
         run()
     return recorder.trace
+
+
+def _restore(modes: Mapping[nn.Module, bool]) -> None:
+    for module, training in modes.items():
+        module.training = training
 
 
 def _writes_in_place(func: Callable[..., Any]) -> bool:

@@ -22,8 +22,9 @@ from typing import Any
 
 from adapterhub.errors import ConfigError, TrainingError
 from adapterhub.methods import load_config, named_configs
-from adapterhub.training.data import SHIPPED, TextData, load_data, slug
+from adapterhub.training.data import SHIPPED, TextData, load_data
 from adapterhub.training.recipe import FULL, HEAD, Result, Settings
+from adapterhub.training.sources import slug
 
 _RATES = {FULL: (2e-5, 5e-5, 1e-4), HEAD: (1e-3, 3e-3, 1e-2)}
 _ADAPTER_RATES = (3e-4, 1e-3, 3e-3)

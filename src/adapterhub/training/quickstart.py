@@ -55,9 +55,8 @@ def quickstart(
     loaded = load_data(data)
     small = data == SHIPPED
     settings = Settings(model=model, method=ADAPTER, epochs=epochs or (8 if small else 5))
-    say(
-        f"{loaded.name}: {len(loaded.train)} rows to train, {len(loaded.validation)} to choose, {len(loaded.test)} to test"
-    )
+    rows = ", ".join(f"{len(split)} {name}" for name, split in loaded.splits.items())
+    say(f"{loaded.name}: {rows} rows")
     comparison = compare(
         model,
         data,
@@ -70,7 +69,7 @@ def quickstart(
     )
     best = replace(settings, learning_rate=comparison.methods[0].learning_rate)
     say("training the adapter once more with the rate that was chosen, to keep it")
-    trained = train_classifier(best, loaded, output_dir, show_progress=False, name=loaded.name.partition(".")[0])
+    trained = train_classifier(best, loaded, output_dir, show_progress=False, name=loaded.name)
     shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
     folder = output_dir / "adapter"
     save_classifier(trained.model, trained.name, trained.tokenizer, best, folder)

@@ -191,7 +191,7 @@ def build_model(settings: Settings, data: TextData, backbone: str, name: str) ->
         model.freeze_model()
     else:
         model.train_adapter(name)
-    return model  # type: ignore[return-value]
+    return model
 
 
 def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:

@@ -57,7 +57,8 @@ def headline(comparison: Comparison) -> str:
         return f"{title(best.method).capitalize()} reached {percent(best.mean)} % on test."
     best = max(adapters, key=lambda method: method.mean)
     run = best.runs[0]
-    text = f"An adapter reached {percent(best.mean)} % on test, training {100 * run.trained / run.base:.2f} % of the parameters"
+    share = 100 * run.trained / run.base
+    text = f"An adapter reached {percent(best.mean)} % on test, training {share:.2f} % of the parameters"
     return f"{text}; full fine-tuning reached {percent(full.mean)} %." if full else f"{text}."
 
 
@@ -110,7 +111,12 @@ def _figure(comparison: Comparison, draw: "Callable[[Axes, Comparison], None]") 
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    style = {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "axes.spines.top": False}
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.spines.top": False,
+    }
     style |= {"axes.spines.right": False, "svg.hashsalt": "adapterhub"}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
     with mpl.rc_context(style):

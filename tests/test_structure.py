@@ -1,0 +1,97 @@
+"""The shape of the house: imports point down the list of rooms, and what is public is documented."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import adapterhub
+
+SOURCE = Path(adapterhub.__file__).parent
+ROOMS = [
+    "errors",
+    "sites",
+    "methods",
+    "composition",
+    "engine",
+    "checkpoints",
+    "heads",
+    "saving",
+    "summary",
+    "model",
+    "classes",
+    "auto",
+    "training",
+    "cli",
+]
+# ``adapterhub/__init__.py`` hands out names lazily; reading its version is no import of what it hands out.
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if parts[0] == "adapterhub" and len(parts) > 1 else None
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this package that a file imports when it runs; those for types alone do not count."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            node.body = []
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "adapterhub":
+                found |= {f"adapterhub.{alias.name}" for alias in node.names}
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if room(name) in ROOMS}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    own = room("adapterhub." + ".".join(path.relative_to(SOURCE).with_suffix("").parts))
+    assert own in ROOMS
+    up = [name for name in imported(path) if ROOMS.index(str(room(name))) > ROOMS.index(own)]
+    assert up == []
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "methods").glob("*.py")), ids=lambda path: path.name)
+def test_methods_know_no_transformer(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    assert not [module for module in modules if module.partition(".")[0] == "transformers"]
+
+
+@pytest.mark.parametrize("name", adapterhub.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    thing = getattr(adapterhub, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        for method, function in inspect.getmembers(thing, inspect.isfunction):
+            ours = (function.__module__ or "").startswith("adapterhub")
+            assert method.startswith("_") or not ours or inspect.getdoc(function), f"{name}.{method}"
+
+
+def test_importing_the_package_is_cheap() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, adapterhub; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_models_of_every_kind_have_names() -> None:
+    from adapterhub import BertAdapterModel, GPT2AdapterModel, RobertaModelWithHeads, T5AdapterModel
+
+    assert BertAdapterModel.__name__ == "BertAdapterModel"
+    assert RobertaModelWithHeads.__name__ == "RobertaAdapterModel"
+    assert GPT2AdapterModel.can_generate() and T5AdapterModel.can_generate()
+    with pytest.raises(AttributeError, match="no attribute 'NothingAdapterModel'"):
+        _ = adapterhub.NothingAdapterModel

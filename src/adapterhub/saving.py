@@ -1,5 +1,6 @@
 """Saving and loading the adapters and heads of a model; nothing of a model changes unless all of a checkpoint fits."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,6 +39,8 @@ from adapterhub.methods import load_config
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -164,17 +167,22 @@ def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase |
 
 
 def _check_base(model: "AdapterMixin", manifest: Manifest) -> None:
-    saved = manifest.content.get("base_model")
-    if not isinstance(saved, Mapping):
-        return
+    if "base_model" not in manifest.content:
+        raise BaseModelMismatchError(
+            f"{manifest.folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
+            "that it fits."
+        )
+    saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
     here = Fingerprint.of(model, model.engine.layers)
-    match, reasons = compare(Fingerprint.from_dict(saved), here)
+    match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(
-            f"{manifest.folder} was made for another base model ({saved.get('name') or 'unnamed'}) than this one "
+            f"{manifest.folder} was made for another base model ({saved.name or 'unnamed'}) than this one "
             f"({here.name or 'unnamed'}): {'; '.join(reasons)}. Load that base model, or pass allow_other_base=True "
             "if you know that it fits."
         )
+    if reasons:
+        logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
 
 
 def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:

@@ -1,15 +1,8 @@
 """Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
 
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
-from adapterhub.checkpoints.native import (
-    ADAPTER_MANIFEST,
-    HEAD_MANIFEST,
-    Manifest,
-    Part,
-    load_into,
-    read,
-    write,
-)
+from adapterhub.checkpoints.native import ADAPTER_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
+from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
     "ADAPTER_MANIFEST",
@@ -20,6 +13,7 @@ __all__ = [
     "Part",
     "compare",
     "load_into",
+    "match_tensors",
     "read",
     "write",
 ]

@@ -9,31 +9,29 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
-from adapterhub.errors import (
-    CheckpointError,
-    CheckpointNotFoundError,
-    CorruptCheckpointError,
-    TensorMismatchError,
-)
+from adapterhub.checkpoints.files import locked, make_folder, replace
+from adapterhub.checkpoints.tensors import decode, encode
+from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 
 ADAPTER_MANIFEST = "adapter_config.json"
 HEAD_MANIFEST = "head_config.json"
 FORMAT = "adapterhub"
 FORMAT_VERSION = 1
+_MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST)
 _PARTS = ("adapter", "head")
-_LISTED = 10  # names of tensors in an error
+_OURS = re.compile(  # weights files, and what a crash leaves of any file
+    r"(adapter|head)\.[0-9a-f]{8}\.safetensors"
+    r"|\.((adapter|head)\.[0-9a-f]{8}\.safetensors|(adapter|head)_config\.json)\.[0-9a-f]{8}\.tmp"
+)
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest that has been read and checked; weights are read by ``part``."""
+    """A manifest that has been read and checked, with the files that it names, which ``tensors`` checks."""
 
     folder: Path
     content: Mapping[str, Any]
+    _files: Mapping[str, bytes | CheckpointError] = field(repr=False, compare=False)
 
     def has(self, kind: str) -> bool:
         """Whether there is a part of that kind (``"adapter"``, ``"head"``)."""
@@ -66,54 +65,53 @@ class Manifest:
             CorruptCheckpointError: if the file is missing, outside the folder, altered, no safetensors file, or
                 holds values that are not finite.
         """
-        weights = self.content[kind]["weights"]
-        path = _inside(self.folder, weights["file"])
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CorruptCheckpointError(
-                f"{path}: the manifest names this file, and it could not be read ({error.strerror}). Copy it again."
-            ) from error
+        data, weights = self._files[kind], self.content[kind]["weights"]
+        if isinstance(data, CheckpointError):
+            raise data
+        path = self.folder / weights["file"]
         if hashlib.sha256(data).hexdigest() != weights["sha256"]:
             raise CorruptCheckpointError(
                 f"{path}: the file is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
             )
-        try:
-            tensors = load_safetensors(data)
-        except SafetensorError as error:
-            raise CorruptCheckpointError(f"{path} is not a safetensors file: {error}") from error
-        for name, tensor in tensors.items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise CorruptCheckpointError(f"{path}: tensor {name} holds values that are not finite")
-        return tensors
+        return decode(data, str(path))
 
 
 def write(folder: str | os.PathLike[str], manifest: str, info: Mapping[str, Any], parts: Mapping[str, Part]) -> Path:
     """Write ``parts`` (by kind) and a manifest of the given file name that holds ``info`` beside them.
 
-    The folder is made if needed; other files in it are left alone.
+    The folder is made if needed; other files in it are left alone. Nothing is written unless all of it can be.
 
     Raises:
-        CheckpointError: if tensors of a part share memory, or the folder cannot be written to.
+        CheckpointError: if a tensor or a value of the manifest cannot be saved (tensors that share memory, values
+            that are not finite), or the folder cannot be written to.
     """
     folder = Path(folder)
-    content: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, **info}
+    content: dict[str, Any] = {**info, "format": FORMAT, "format_version": FORMAT_VERSION}
+    files: dict[str, bytes] = {}
+    for kind, part in parts.items():
+        data = encode(part.tensors, f"the {kind}")
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{kind}.{digest[:8]}.safetensors"
+        files[name] = data
+        sizes = [tensor.numel() for tensor in part.tensors.values()]
+        weights = {"file": name, "sha256": digest, "tensors": len(sizes), "parameters": sum(sizes)}
+        content[kind] = {"config": dict(part.config), "weights": weights}
+    files[manifest] = _to_json(content)  # the last one: replacing it is the commit
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind, part in parts.items():
-            content[kind] = {
-                "config": dict(part.config),
-                "weights": _write_weights(folder, kind, part.tensors),
-            }
-        _replace(folder / manifest, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
-        _remove_stale(folder)
+        make_folder(folder)
+        with locked(folder):
+            for name, data in files.items():
+                replace(folder / name, data)
+            _remove_stale(folder)
     except OSError as error:
         raise CheckpointError(f"{folder} could not be written to: {error.strerror or error}") from error
     return folder
 
 
 def read(folder: str | os.PathLike[str], manifest: str) -> Manifest:
-    """Read a manifest; no weights yet.
+    """Read a checkpoint; its weights are checked when they are asked for, and one that is lost is an error then.
+
+    What is read is of one version, also if another process saves a new one meanwhile.
 
     Raises:
         CheckpointNotFoundError: if there is no such folder, or no manifest in it.
@@ -123,100 +121,77 @@ def read(folder: str | os.PathLike[str], manifest: str) -> Manifest:
     path = folder / manifest
     if not folder.is_dir():
         raise CheckpointNotFoundError(f"{folder} is not a folder. Give the folder that save_adapter wrote.")
+    while True:
+        data = _read_manifest(path)
+        content = _parse(path, data)
+        files = {kind: _read_weights(folder, content[kind]["weights"]["file"]) for kind in _PARTS if kind in content}
+        lost = any(isinstance(file, CheckpointError) for file in files.values())
+        if not lost or _read_manifest(path) == data:  # else a new version came, and took the files of this one
+            return Manifest(folder, content, files)
+
+
+def _read_manifest(path: Path) -> bytes:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
-        raise CheckpointNotFoundError(f"{folder} holds no {manifest}, but {found}.") from None
+        names = sorted(entry.name for entry in path.parent.iterdir())
+        pickles = any(name.endswith(_PICKLES) for name in names)
+        raise CheckpointNotFoundError(
+            f"{path.parent} holds no {path.name}, but {', '.join(names[:8]) or 'nothing'}."
+            + (" Pickles (.bin, .pt, ...) are not read." if pickles else "")
+        ) from None
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {error.strerror}") from error
-    except ValueError as error:
-        raise CorruptCheckpointError(f"{path} is not JSON: {error}. Copy it again.") from error
-    _check_content(path, content)
-    return Manifest(folder, content)
 
 
-def load_into(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
-    """Copy ``tensors`` into the parameters and buffers of ``module``; nothing is changed unless all of them fit.
-
-    Raises:
-        TensorMismatchError: listing tensors that are missing, left over, or of another shape.
-    """
-    own = module.state_dict(keep_vars=True)
-    problems = []
-    for title, names in (
-        ("missing from the checkpoint", [name for name in own if name not in tensors]),
-        ("left over in the checkpoint", [name for name in tensors if name not in own]),
-        (
-            "of another shape",
-            [
-                f"{name} ({list(tensors[name].shape)} in the checkpoint, {list(own[name].shape)} here)"
-                for name in own
-                if name in tensors and tensors[name].shape != own[name].shape
-            ],
-        ),
-    ):
-        if names:
-            more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-            problems.append(f"{len(names)} {title}: {', '.join(names[:_LISTED])}{more}")
-    if problems:
-        raise TensorMismatchError(f"{what} does not fit this model. Tensors {'; '.join(problems)}.")
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
-
-
-def _write_weights(folder: Path, kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    _check_apart(kind, tensors)
-    data = save_safetensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"{kind}.{digest[:8]}.safetensors"
-    _replace(folder / name, data)
-    return {"file": name, "sha256": digest, "parameters": sum(tensor.numel() for tensor in tensors.values())}
-
-
-def _check_apart(kind: str, tensors: Mapping[str, Tensor]) -> None:
-    owners: dict[tuple[str, int], str] = {}
-    for name, tensor in tensors.items():
-        if tensor.numel():
-            key = (str(tensor.device), tensor.untyped_storage().data_ptr())
-            other = owners.setdefault(key, name)
-            if other != name:
-                raise CheckpointError(f"tensors {other} and {name} of the {kind} share memory; save one of them")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of ``path`` in one step, on disk before this returns."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _read_weights(folder: Path, name: str) -> bytes | CheckpointError:
+    """The content of a file that a manifest names, or why there is none; it must lie in the folder, links resolved."""
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        path = folder / name
+        if Path(name).name != name or path.resolve().parent != folder.resolve():
+            return CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
+        if path.exists() and not path.is_file():
+            return CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
+        return path.read_bytes()
+    except OSError as error:
+        return CorruptCheckpointError(
+            f"{path}: the manifest names this file, and it could not be read ({error.strerror}). Copy it again."
+        )
+    except ValueError:  # a character that no file name can hold
+        return CorruptCheckpointError(f"{folder}: the manifest names a weights file that cannot be one: {name!r}")
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove weights files of this format that no manifest in the folder names."""
+    """Remove weights files of this format that no manifest in the folder names, and what crashes left."""
     named = set()
-    for manifest in (ADAPTER_MANIFEST, HEAD_MANIFEST):
+    for manifest in (folder / name for name in _MANIFESTS):
         try:
-            content = read(folder, manifest).content
+            content = _parse(manifest, _read_manifest(manifest))
+        except CheckpointNotFoundError:
+            continue
         except CheckpointError:
-            continue  # none, or of another format
+            return  # it may be of a newer version, and name any of them
         named |= {content[kind]["weights"]["file"] for kind in _PARTS if kind in content}
     for path in folder.iterdir():
-        if re.fullmatch(r"(adapter|head)\.[0-9a-f]{8}\.safetensors", path.name) and path.name not in named:
-            path.unlink(missing_ok=True)
+        if _OURS.fullmatch(path.name) and path.name not in named:
+            with suppress(OSError):  # one that stays does no harm, and the new version is saved
+                path.unlink()
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    try:
+        return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the manifest holds something that JSON cannot: {error}") from error
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise CorruptCheckpointError(f"{path} is not JSON: {error}. Copy it again.") from error
+    _check_content(path, content)
+    return content
 
 
 def _check_content(path: Path, content: Any) -> None:
@@ -230,22 +205,22 @@ def _check_content(path: Path, content: Any) -> None:
             if "model_class" in content
             else "an unknown format"
         )
-        raise CorruptCheckpointError(f"{path} is of {other}, not of the native format of adapterhub")
-    version = content.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CorruptCheckpointError(
-            f"{path} is of format version {version!r}; this version reads up to {FORMAT_VERSION}. Upgrade adapterhub."
+            f"{path} is of {other}, not of the native format of adapterhub, the one that is read"
         )
+    version = content.get("format_version")
+    if type(version) is not int or version < 1:
+        raise CorruptCheckpointError(f"{path}: format_version must be a positive number, and is {version!r}")
+    if version > FORMAT_VERSION:
+        raise CorruptCheckpointError(
+            f"{path} is of format version {version}; this version reads up to {FORMAT_VERSION}. Upgrade adapterhub."
+        )
+    for key, form, word in (("name", str, "text"), ("base_model", dict, "an object"), ("meta", dict, "an object")):
+        if key in content and type(content[key]) is not form:
+            raise CorruptCheckpointError(f"{path}: {key!r} must be {word}, and is {content[key]!r}")
     parts = [kind for kind in _PARTS if kind in content]
     for kind in parts:
-        entry = content[kind]
-        whole = (
-            isinstance(entry, dict)
-            and isinstance(entry.get("config"), dict)
-            and isinstance(entry.get("weights"), dict)
-            and all(isinstance(entry["weights"].get(key), str) for key in ("file", "sha256"))
-        )
-        if not whole:
+        if not _is_whole(content[kind]):
             raise CorruptCheckpointError(
                 f"{path}: the entry {kind!r} lacks its config, or its weights' file and sha256"
             )
@@ -253,9 +228,10 @@ def _check_content(path: Path, content: Any) -> None:
         raise CorruptCheckpointError(f"{path} describes neither an adapter nor a head")
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """The path of a file that a manifest names; it must lie in the folder itself, links resolved."""
-    path = folder / name
-    if Path(name).name != name or path.resolve().parent != folder.resolve():
-        raise CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
-    return path
+def _is_whole(entry: Any) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("config"), dict)
+        and isinstance(entry.get("weights"), dict)
+        and all(isinstance(entry["weights"].get(key), str) for key in ("file", "sha256"))
+    )

@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 OURS = Path(sys.executable)
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+# Every worker gets as many threads as this process has processors, whatever it would choose itself.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Worker:
@@ -32,14 +34,15 @@ class Worker:
     def __init__(self, python: Path, library: str, task: str) -> None:
         if not python.exists():
             raise RuntimeError(f"{python} is not there; scripts/peer-env makes the environment of the peers")
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() closes it)
         self.process = subprocess.Popen(
             [str(python), str(ROOT / "benchmarks" / "worker.py"), library, task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+            env=os.environ
+            | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "OMP_NUM_THREADS": str(THREADS)},
         )
         try:
             self.about = self._answer()

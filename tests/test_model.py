@@ -2,9 +2,11 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -322,3 +324,29 @@ def test_summary_counts() -> None:
     assert rows[0]["percent"] == pytest.approx(100 * size / base)
     lines = str(model.adapter_summary()).splitlines()
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_name_of_an_attribute_is_a_name_like_any_other(tmp_path: Path) -> None:
+    model = adapterhub.AutoModelForSequenceClassification.from_config(tiny.model("bert").config)
+    model.add_adapter("train", config="seq_bn[reduction_factor=4]")
+    randomise(model, "train")
+    path, parameter = next(iter(model.adapters["train"].named_parameters()))
+    assert model.get_parameter(f"adapters.train.{path}") is parameter
+    model.save_pretrained(tmp_path)
+    back = adapterhub.AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(back.adapters["train"].get_parameter(path), parameter)
+
+
+def test_a_checkpoint_of_an_encoder_alone_stays_one(tmp_path: Path) -> None:
+    config = tiny.model("t5").config
+    headed = transformers.T5ForTokenClassification(config).eval()
+    headed.save_pretrained(tmp_path / "headed")
+    model = adapterhub.AutoAdapterModel.from_pretrained(tmp_path / "headed").eval()
+    inputs = {"input_ids": tiny.inputs("t5")["input_ids"]}
+    assert type(model).__name__ == "T5EncoderAdapterModel" and model.active_head == "default"
+    assert torch.equal(model(**inputs).logits, headed(**inputs).logits)
+    model.save_pretrained(tmp_path / "again")
+    again = adapterhub.AutoAdapterModel.from_pretrained(tmp_path / "again").eval()
+    again.active_head = "default"
+    assert type(again) is type(model)
+    assert torch.equal(again(**inputs).logits, headed(**inputs).logits)

@@ -1,16 +1,20 @@
 """Models with adapters, from a name: the counterparts of the ``Auto`` classes of transformers."""
 
+from contextlib import suppress
+from copy import deepcopy
 from functools import cache
 from os import PathLike
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from adapterhub import saving
 from adapterhub.classes import adapter_class, flexible_class
-from adapterhub.errors import SiteError
+from adapterhub.errors import HeadError, SiteError
+from adapterhub.heads import base_of
 from adapterhub.model import AdapterMixin
 from adapterhub.sites import Sites
 
@@ -57,7 +61,7 @@ class AutoAdapterModel:
             SiteError: if no site is found in the model.
         """
         config = kwargs.pop("config", None) or AutoConfig.from_pretrained(name_or_path, **_for_config(kwargs))
-        return _flexible(type(config)).from_pretrained(name_or_path, *args, config=config, **kwargs)
+        return flexible_class(_base_class(config)).from_pretrained(name_or_path, *args, config=config, **kwargs)
 
     @staticmethod
     def from_config(config: PretrainedConfig, **kwargs: Any) -> PreTrainedModel:
@@ -66,7 +70,7 @@ class AutoAdapterModel:
         Raises:
             SiteError: if no site is found in the model.
         """
-        return _flexible(type(config))._from_config(config, **kwargs)
+        return flexible_class(_base_class(config))._from_config(config, **kwargs)
 
 
 AutoModelWithHeads = AutoAdapterModel
@@ -76,10 +80,16 @@ def model_class(name: str) -> type | None:
     """The class behind a name that is not written down: ``AutoModelForX``, ``XAdapterModel``, ``XModelWithHeads``."""
     if name.startswith("AutoModel") and hasattr(transformers, name):
         return _auto_class(name)
+    base = _extended(name)
+    return None if base is None else flexible_class(base)
+
+
+def _extended(name: str) -> type[PreTrainedModel] | None:
+    """The class ``XModel`` behind the name ``XAdapterModel`` or ``XModelWithHeads``."""
     for ending in ("AdapterModel", "ModelWithHeads"):
         base = getattr(transformers, name.removesuffix(ending) + "Model", None)
         if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
-            return flexible_class(base)
+            return base
     return None
 
 
@@ -101,11 +111,21 @@ def _auto_class(name: str) -> type:
     return type(name, (), {"__doc__": doc, "__module__": __name__, **methods})
 
 
-def _flexible(config_class: type[PretrainedConfig]) -> Any:
-    base = MODEL_MAPPING.get(config_class, None)
-    if base is None:
-        raise SiteError(f"transformers has no base model for {config_class.__name__}")
-    return flexible_class(base[0] if isinstance(base, tuple) else base)
+def _base_class(config: PretrainedConfig) -> Any:
+    """The base model of an architecture, or the part of it that a checkpoint holds alone (``T5EncoderModel``)."""
+    name = (config.architectures or [""])[0]
+    if base := _extended(name):
+        return base
+    saved_as = getattr(transformers, name, None)
+    if isinstance(saved_as, type) and issubclass(saved_as, PreTrainedModel):
+        with suppress(HeadError), torch.device("meta"):
+            inner = type(base_of(cast(Any, saved_as)(deepcopy(config))))
+            if inner.__name__.endswith("Model"):
+                return inner
+    known = MODEL_MAPPING.get(type(config), None)
+    if known is None:
+        raise SiteError(f"transformers has no base model for {type(config).__name__}")
+    return known[0] if isinstance(known, tuple) else known
 
 
 def _for_config(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A model's own class is only ever extended, by one mixin and under the same name; its modules and their classes stay.
 """
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -16,8 +17,8 @@ from transformers.models.auto.modeling_auto import (
 
 from adapterhub.model import AdapterMixin, FlexibleAdapterMixin
 
-
 _made: dict[tuple[type, type], type[Any]] = {}
+_FLEXIBLE = "AdapterModel"
 
 
 def adapter_class(model_class: type[PreTrainedModel]) -> type[Any]:
@@ -27,7 +28,7 @@ def adapter_class(model_class: type[PreTrainedModel]) -> type[Any]:
 
 def flexible_class(model_class: type[PreTrainedModel]) -> type[Any]:
     """The base class ``XModel`` with adapters and flexible heads, as ``XAdapterModel``; it generates if X can."""
-    name = model_class.__name__.removesuffix("Model") + "AdapterModel"
+    name = model_class.__name__.removesuffix("Model") + _FLEXIBLE
     more = (GenerationMixin,) if _generates(model_class) and not issubclass(model_class, GenerationMixin) else ()
     return _extend(FlexibleAdapterMixin, model_class, name, *more)
 
@@ -47,7 +48,7 @@ def _extend(mixin: type, model_class: type[PreTrainedModel], name: str, *more: t
 
 def _blank(mixin: type, model_class: type[PreTrainedModel]) -> Any:
     """An instance without state, for pickle and deepcopy to fill."""
-    made = adapter_class(model_class) if mixin is AdapterMixin else flexible_class(model_class)
+    made: Any = adapter_class(model_class) if mixin is AdapterMixin else flexible_class(model_class)
     return made.__new__(made)
 
 
@@ -56,3 +57,11 @@ def _generates(model_class: type[PreTrainedModel]) -> bool:
     sequence_to_sequence = (MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING)
     causal = config_class in MODEL_FOR_CAUSAL_LM_MAPPING and config_class not in MODEL_FOR_MASKED_LM_MAPPING
     return causal or any(config_class in mapping for mapping in sequence_to_sequence)
+
+
+def _is_true(record: logging.LogRecord) -> bool:
+    """Pipelines tell of any class that is not on their list that it is not supported; ours work by their heads."""
+    return f"{_FLEXIBLE}' is not supported for" not in record.getMessage()
+
+
+logging.getLogger("transformers.pipelines.base").addFilter(_is_true)

@@ -18,7 +18,7 @@ from adapterhub import saving
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composition import Composition, parse_composition
 from adapterhub.engine import Adapter, Engine, current_frame
-from adapterhub.engine.named import NamedModules
+from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.methods import AdapterConfig, load_config
@@ -37,7 +37,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(_Base):
+class AdapterMixin(HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -410,7 +410,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         """
         if name in self.heads and not overwrite_ok:
             raise AdapterExistsError(f"there is a head {name!r} already: delete it, or pass overwrite_ok=True")
-        head = build_head(part.config, BaseInfo.of(self))
+        with torch.random.fork_rng(devices=[]):  # as for an adapter: values that are replaced shift nobody's numbers
+            head = build_head(part.config, BaseInfo.of(self))
         load_into(head, part.tensors, f"head {name!r}")
         return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
 

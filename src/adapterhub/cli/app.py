@@ -1,93 +1,85 @@
 """The commands. What they do lives elsewhere; imports that take time happen inside them."""
 
-import json
-import logging
 import sys
-import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import adapterhub
-from adapterhub.errors import AdapterHubError
+from adapterhub.cli import tables
+from adapterhub.cli.command import WRONG_USAGE, Resumable, command
+from adapterhub.cli.screen import Screen
 
-_EPILOG = "Exit codes: 0 done, 1 an error that is explained, 2 wrong usage, 130 interrupted."
 app = typer.Typer(
-    help="Adapters for any Hugging Face transformer.",
-    epilog=_EPILOG,
+    help="Adapters for any Hugging Face transformer: small trained parts over a frozen base model.",
+    epilog="Exit codes: 0 done, 1 an error (in words on standard error), 2 wrong usage, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_DATA = (
+    "Labelled text: a CSV, TSV, JSON-lines or parquet file, a folder with [bold]train[/bold], "
+    "[bold]validation[/bold] and [bold]test[/bold] files, a data set on the Hugging Face Hub, or "
+    "[bold]reviews[/bold], which is shipped."
+)
+_MODEL = "The base model: a name on the Hugging Face Hub, a folder, or [bold]minilm[/bold], which comes as a package."
+_OTHER_MODEL = "Another base model than the one the adapter names."
+_ADAPTER = "The folder of a saved adapter."
 
-@dataclass
-class _Output:
-    """How to speak: for people on a terminal, or one JSON document on standard output."""
-
-    json: bool = False
-    quiet: bool = False
-    debug: bool = False
-    out: Console = None  # type: ignore[assignment]
-    err: Console = None  # type: ignore[assignment]
-
-    def say(self, text: str) -> None:
-        """Tell a person what goes on."""
-        if not self.quiet:
-            self.err.print(text, style="dim", highlight=False)
-
-    def result(self, values: Any, text: Any) -> None:
-        """The outcome: ``values`` for a machine, ``text`` (anything that rich prints) for a person."""
-        if self.json:
-            print(json.dumps(values, indent=1, default=str))
-        else:
-            self.out.print(text, highlight=False)
-
-
-output = _Output()
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
-Model = Annotated[
-    str, typer.Option(help="A name on the Hub, a folder, or [bold]minilm[/bold], which comes as a package.")
-]
-Data = Annotated[
-    str,
-    typer.Argument(
-        help="A CSV, TSV, JSON-lines or parquet file, a folder of them, a Hub data set, or [bold]reviews[/bold]."
+Data = Annotated[str, typer.Argument(help=_DATA, metavar="DATA")]
+Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL, metavar="NAME")]
+OtherModel = Annotated[str | None, typer.Option("--model", "-m", help=_OTHER_MODEL, metavar="NAME", show_default=False)]
+Adapter = Annotated[Path, typer.Argument(help=_ADAPTER, metavar="ADAPTER")]
+TextColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text-column",
+        help="The column with the text; given twice, the two make a pair.",
+        metavar="NAME",
+        show_default="found",
     ),
 ]
-TextColumn = Annotated[str | None, typer.Option(help="The column with the text.")]
-LabelColumn = Annotated[str | None, typer.Option(help="The column with the label.")]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", help="The column with the class.", metavar="NAME", show_default="found")
+]
+LabelNames = Annotated[
+    str | None,
+    typer.Option(
+        "--label-names",
+        help="Names of classes that the data only numbers: [bold]negative,positive[/bold].",
+        metavar="NAMES",
+        show_default="those in the data",
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step.", metavar="N")]
+MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text that are read.", metavar="N")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Seed of all that is random; the first, where there are several.", metavar="N")
+]
 
 
-def run() -> int:
+def run(arguments: Sequence[str]) -> int:
     """Parse the arguments and run a command; returns the exit code."""
-    output.out, output.err = Console(), Console(stderr=True)
-    warnings.filterwarnings("ignore")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        return app(standalone_mode=False) or 0
-    except AdapterHubError as error:
-        if output.debug:
-            raise
-        output.err.print("[red]error:[/red] ", end="", highlight=False)
-        output.err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        return 1
-    except (KeyboardInterrupt, typer.Abort) as error:
-        cause = error.__cause__ or error
-        output.err.print(str(cause) or "interrupted", markup=False, highlight=False, soft_wrap=True)
-        return 130
-    except typer.Exit as error:
-        return error.exit_code
+        return app(list(arguments), prog_name="adapterhub", obj=tuple(arguments), standalone_mode=False) or 0
     except Exception as error:
-        # A wrong usage: typer has its exceptions from click, its own copy or the package, by version.
-        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+        # Typer's own exceptions come from click or from its copy of it, by version; all of them can be shown.
+        if not hasattr(error, "show"):
             raise
-        error.show()
-        return error.exit_code
+        if type(error).__name__ != "NoArgsIsHelpError":
+            _usage(error)
+        return WRONG_USAGE
+
+
+def _usage(error: Any) -> None:
+    from typer.rich_utils import rich_format_error
+
+    rich_format_error(error)
 
 
 def _version(wanted: bool) -> None:
@@ -98,304 +90,357 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the outcome.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    output.debug, output.quiet = debug, quiet
+    pass
 
 
 @app.command()
+@command
 def quickstart(
+    screen: Screen,
+    data: Annotated[str, typer.Option("--data", "-d", help=_DATA, metavar="DATA")] = "reviews",
     model: Model = "minilm",
-    data: Annotated[
-        str, typer.Option(help="Data as for [bold]train[/bold]; by default the reviews that come with the package.")
-    ] = "reviews",
-    output_dir: Annotated[Path, typer.Option("--output", "-o", help="Where everything goes.")] = Path(
-        "runs/quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for all that comes out.", metavar="FOLDER")
+    ] = Path("runs/quickstart"),
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs at most; 8 for the shipped data, 5 for other.")
+        int | None,
+        typer.Option(min=1, help="Epochs of a run.", metavar="N", show_default="10 for the shipped data, else 5"),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds; 1 for the shipped data, 3 for other.")] = None,
-    as_json: Json = False,
+    seed: Seed = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of seeds.", metavar="N", show_default="1 for the shipped data, else 3"),
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    label_names: LabelNames = None,
 ) -> None:
     """Train an adapter, compare it with full fine-tuning, save, reload and use it, and leave a report.
 
-    Example: [bold]adapterhub quickstart --data reviews.csv --model roberta-base[/bold]
+    With the shipped data it takes some minutes. Interrupted, the same command goes on where it stopped.
+
+    [bold]adapterhub quickstart[/bold]
+
+    [bold]adapterhub quickstart --data reviews.csv --model roberta-base[/bold]
     """
     from adapterhub.training.quickstart import quickstart as do
 
-    output.json = as_json
-    if data != "reviews":
-        output.say(
-            "each of three methods is tried with 3 learning rates, then run with more seeds: some 15 runs of minutes "
-            "to hours, by the size of the data. Interrupted, the same command goes on where it stopped."
-        )
-    with _progress() as progress:
-        done = do(model, data, output_dir, epochs=epochs, seeds=seeds, progress=progress, say=output.say)
+    try:
+        with screen.progress() as progress:
+            done = do(
+                model,
+                data,
+                output,
+                epochs=epochs,
+                seed=seed,
+                seeds=seeds,
+                data_options=_data_options(text_column, label_column, label_names),
+                progress=progress,
+                say=screen.say,
+            )
+    except KeyboardInterrupt as error:
+        raise Resumable(f"finished runs are kept in {output}", screen.command()) from error
     values = {"comparison": done.comparison.to_dict(), "adapter": done.adapter, "report": done.report}
-    output.result(values | {"examples": done.examples}, _table(done.comparison))
-    if not as_json:
-        _show_predictions(done.examples)
-        output.out.print(f"\nreport   {done.report}\nadapter  {done.adapter}", highlight=False)
-        output.out.print(f'try it   adapterhub predict {done.adapter} "your own text"', markup=False, highlight=False)
+    places = {"report": done.report, "adapter": done.adapter, "try it": _try(screen, done.adapter)}
+    parts = (tables.comparison(done.comparison), "", tables.predictions(done.examples), "", tables.pairs(places))
+    screen.show(values | {"examples": done.examples}, *parts)
 
 
 @app.command()
+@command
 def train(
+    screen: Screen,
     data: Data,
-    output_dir: Annotated[Path, typer.Option("--output", "-o", help="Where the adapter goes.")] = Path("runs/train"),
     model: Model = "minilm",
     adapter: Annotated[
-        str, typer.Option(help="Configuration, as [bold]'seq_bn\\[reduction_factor=6]'[/bold].")
+        str,
+        typer.Option(
+            "--adapter",
+            "-a",
+            help="The configuration: a name, with changes in brackets or not, or a JSON file.",
+            metavar="CONFIG",
+        ),
     ] = "seq_bn",
-    learning_rate: Annotated[float, typer.Option("--lr", min=0.0, help="Learning rate.")] = 1e-3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch.")] = 32,
-    max_length: Annotated[int, typer.Option(min=2, help="Tokens a text at most.")] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the adapter.", metavar="FOLDER")
+    ] = Path("runs/train"),
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs; the one that is best on validation is kept.", metavar="N")
+    ] = 5,
+    learning_rate: Annotated[float, typer.Option("--lr", min=0.0, help="Learning rate.", metavar="RATE")] = 1e-3,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")
-    ] = False,
-    as_json: Json = False,
+    label_names: LabelNames = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew over an interrupted training.")] = False,
 ) -> None:
-    """Train an adapter to classify text, and save it with its head.
+    r"""Train an adapter to classify text, and save it with its head.
 
-    Interrupting keeps the last checkpoint; the same command with [bold]--resume[/bold] goes on from there.
+    Ctrl-C ends it after the step under way; a checkpoint is kept, and the command to go on is shown.
 
-    Example: [bold]adapterhub train reviews.csv --model roberta-base --lr 3e-4 -o my-adapter[/bold]
+    [bold]adapterhub train reviews.csv -o my-adapter[/bold]
+
+    [bold]adapterhub train reviews.csv --model roberta-base --adapter "seq_bn\[reduction_factor=8]" --lr 3e-4[/bold]
     """
-    from adapterhub.training.compare import write_json
+    from dataclasses import asdict
+
     from adapterhub.training.data import load_data
-    from adapterhub.training.quickstart import save_classifier
-    from adapterhub.training.recipe import Settings, train_classifier
+    from adapterhub.training.recipe import Settings
+    from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
 
-    output.json = as_json
-    loaded = load_data(data, text_column=text_column, label_column=label_column)
+    if resume and overwrite:
+        raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
+    loaded = load_data(data, **_data_options(text_column, label_column, label_names))
+    _announce(screen, loaded)
     settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
-    options: dict[str, Any] = {"resume": resume, "keep_optimizer": True}
-    options["show_progress"] = not (output.quiet or as_json)
     try:
-        trained = train_classifier(settings, loaded, output_dir, name=loaded.name, **options)
+        with screen.progress() as progress:
+            trained = train_adapter(settings, loaded, output, resume=resume, overwrite=overwrite, progress=progress)
     except TrainingInterrupted as error:
-        command = " ".join([*sys.argv[1:], *([] if resume else ["--resume"])])
-        raise KeyboardInterrupt(f"interrupted; {error.checkpoint} is kept. Go on by: adapterhub {command}") from error
-    folder = output_dir / "adapter"
-    save_classifier(trained.model, trained.name, trained.tokenizer, settings, folder)
-    write_json(output_dir / "metrics.json", asdict(trained.result))
+        again = screen.command("--resume", without=("--overwrite",))
+        raise Resumable(f"{error.checkpoint} is kept", again) from error
     result = trained.result
-    text = (
-        f"test accuracy {100 * result.test_accuracy:.1f} %, macro F1 {100 * result.test_macro_f1:.1f} %, "
-        f"{result.trained:,} parameters trained ({100 * result.trained / result.base:.2f} % of the model)\n"
-        f"adapter  {folder}"
-    )
-    output.result(asdict(result) | {"adapter": folder}, text)
+    folder = output / ADAPTER
+    text = {
+        "test": f"accuracy {100 * result.test_accuracy:.1f} %, macro F1 {100 * result.test_macro_f1:.1f} %",
+        "validation": f"accuracy {100 * result.validation_accuracy:.1f} %",
+        "trained": f"{result.trained:,} parameters, {100 * result.trained / result.base:.2f} % of the model; "
+        f"the head has {result.head:,} more",
+        "note": "the loss ended where guessing would: nothing was learnt; try another --lr"
+        if result.collapsed
+        else None,
+        "adapter": folder,
+        "metrics": output / METRICS,
+        "try it": _try(screen, folder),
+    }
+    screen.show(asdict(result) | {"adapter": folder}, tables.pairs(text))
 
 
 @app.command()
+@command
 def evaluate(
-    adapter: Annotated[Path, typer.Argument(help="The folder of a saved adapter.")],
+    screen: Screen,
+    adapter: Adapter,
     data: Data,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    model: Annotated[str | None, typer.Option(help="Another base model than the checkpoint names.")] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="[bold]train[/bold], [bold]validation[/bold], [bold]test[/bold] or [bold]all[/bold].", metavar="NAME"
+        ),
+    ] = "test",
+    model: OtherModel = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
-    as_json: Json = False,
+    label_names: LabelNames = None,
 ) -> None:
-    """Accuracy and macro F1 of a saved adapter on labelled text."""
+    """Accuracy and macro F1 of a saved adapter on labelled text.
+
+    [bold]adapterhub evaluate runs/train/adapter reviews.csv[/bold]
+    """
     from adapterhub.training.evaluation import evaluate_classifier
 
-    output.json = as_json
-    values = evaluate_classifier(adapter, data, split, model, text_column, label_column)
-    text = (
-        f"accuracy {100 * values['accuracy']:.1f} %, macro F1 {100 * values['macro_f1']:.1f} % on {values['rows']} rows"
-    )
-    output.result(values, text)
+    with screen.progress() as progress:
+        options = _data_options(text_column, label_column, label_names)
+        values = evaluate_classifier(adapter, data, split, model, data_options=options, progress=progress)
+    text = {
+        "accuracy": f"{100 * values['accuracy']:.1f} %",
+        "macro F1": f"{100 * values['macro_f1']:.1f} %",
+        "rows": f"{values['rows']:,} ({values['data']}, {split})",
+    }
+    screen.show(values, tables.pairs(text))
 
 
 @app.command()
+@command
 def predict(
-    adapter: Annotated[Path, typer.Argument(help="The folder of a saved adapter.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A file with a text a line; [bold]-[/bold] reads standard input.")
+    screen: Screen,
+    adapter: Adapter,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(help="Texts to classify; [bold]-[/bold] reads standard input, a text a line.", metavar="TEXT"),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Another base model than the checkpoint names.")] = None,
-    as_json: Json = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A file with a text a line.", metavar="FILE", show_default=False)
+    ] = None,
+    model: OtherModel = None,
 ) -> None:
     """Classify texts with a saved adapter.
 
-    Example: [bold]adapterhub predict runs/quickstart/adapter "What a lovely kettle."[/bold]
-    """
-    from adapterhub.training.quickstart import load_classifier
-    from adapterhub.training.quickstart import predict as do
+    An adapter that was trained on pairs of texts takes two with a tab between them.
 
-    output.json = as_json
-    lines = list(texts or [])
-    if file is not None:
-        stream = sys.stdin.read() if str(file) == "-" else _read(file)
-        lines += [line for line in stream.splitlines() if line.strip()]
+    [bold]adapterhub predict runs/quickstart/adapter "What a lovely kettle."[/bold]
+
+    [bold]adapterhub predict runs/quickstart/adapter --json - < reviews.txt[/bold]
+    """
+    from adapterhub.training.classifier import load_classifier, split_pairs
+    from adapterhub.training.classifier import predict as do
+
+    lines = _lines(texts or [], file)
     if not lines:
-        raise typer.BadParameter("give at least one text, or --file")
+        raise typer.BadParameter("give at least one text, or a file (--file)", param_hint="TEXT")
+    wanted = split_pairs(adapter, lines)
     loaded, tokenizer = load_classifier(adapter, model)
-    answers = do(loaded, tokenizer, lines)
-    if as_json:
-        output.result(answers, None)
-    else:
-        _show_predictions(answers)
+    with screen.progress() as progress:
+        answers = do(loaded, tokenizer, wanted, progress=progress if len(wanted) > 100 else None)
+    screen.show(answers, tables.predictions(answers))
 
 
 @app.command()
+@command
 def compare(
+    screen: Screen,
     data: Data,
     model: Model = "minilm",
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            "--method", help="A configuration, [bold]full[/bold] or [bold]head[/bold]; may come several times."
+            "--method",
+            help="A configuration of an adapter, [bold]full[/bold] or [bold]head[/bold]; once for each method.",
+            metavar="METHOD",
+            show_default="seq_bn, full, head",
         ),
     ] = None,
     rates: Annotated[
         list[str] | None,
         typer.Option(
-            "--lr", help="Learning rates of one method, as [bold]full=2e-5,5e-5[/bold]; may come several times."
+            "--lr",
+            help="The learning rates of a method: [bold]full=2e-5,5e-5[/bold]; once for each method.",
+            metavar="METHOD=RATES",
+            show_default="three for each method",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs at most.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a batch.")] = 32,
-    output_dir: Annotated[Path, typer.Option("--output", "-o", help="Where runs and report go.")] = Path(
-        "runs/compare"
-    ),
+    seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.", metavar="N")] = 3,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs; the one that is best on validation counts.", metavar="N")
+    ] = 5,
+    batch_size: BatchSize = 32,
+    max_length: MaxLength = 128,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for runs and report.", metavar="FOLDER")
+    ] = Path("runs/compare"),
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
-    as_json: Json = False,
+    label_names: LabelNames = None,
 ) -> None:
-    """Adapters against full fine-tuning and the head alone, each tuned alike.
+    """Compare adapters with full fine-tuning and the head alone, each with its own learning-rate sweep.
 
-    Finished runs are kept; the same command goes on where it was interrupted.
+    Interrupted, the same command goes on where it stopped.
 
-    Example: [bold]adapterhub compare reviews.csv --method seq_bn --method full --seeds 3[/bold]
+    [bold]adapterhub compare reviews.csv[/bold]
+
+    [bold]adapterhub compare reviews.csv --method seq_bn --method full --lr full=1e-5,2e-5,5e-5[/bold]
     """
     from adapterhub.training.compare import compare as do
     from adapterhub.training.recipe import Settings
     from adapterhub.training.report import write_report
 
-    output.json = as_json
-    options = {"text_column": text_column, "label_column": label_column}
-    with _progress() as progress:
-        comparison = do(
-            model,
-            data,
-            methods,
-            seeds=seeds,
-            learning_rates=_rates(rates or []),
-            settings=Settings(epochs=epochs, batch_size=batch_size),
-            data_options={name: value for name, value in options.items() if value},
-            output_dir=output_dir,
-            progress=progress,
-        )
-    report = write_report(comparison, output_dir / "report.html")
-    output.result(comparison.to_dict(), _table(comparison))
-    if not as_json:
-        output.out.print(f"\nreport   {report}\nresults  {output_dir / 'comparison.json'}", highlight=False)
+    try:
+        with screen.progress() as progress:
+            comparison = do(
+                model,
+                data,
+                methods,
+                seeds=range(seed, seed + seeds),
+                learning_rates=_rates(rates or []),
+                settings=Settings(epochs=epochs, batch_size=batch_size, max_length=max_length),
+                data_options=_data_options(text_column, label_column, label_names),
+                output_dir=output,
+                progress=progress,
+            )
+    except KeyboardInterrupt as error:
+        raise Resumable(f"finished runs are kept in {output}", screen.command()) from error
+    report = write_report(comparison, output / "report.html")
+    places = {"report": report, "results": output / "comparison.json"}
+    screen.show(comparison.to_dict() | {"report": report}, tables.comparison(comparison), "", tables.pairs(places))
 
 
 @app.command()
+@command
 def sites(
-    model: Annotated[str, typer.Argument(help="A name on the Hub, a folder, or a config.json; no weights are read.")],
-    as_json: Json = False,
+    screen: Screen,
+    model: Annotated[
+        str,
+        typer.Argument(help="A name on the Hub, a folder, or a config.json; weights are not read.", metavar="MODEL"),
+    ],
 ) -> None:
-    """Show where adapters can act in a model."""
+    """Show where adapters can act in a model.
+
+    [bold]adapterhub sites minilm[/bold]
+    """
     from adapterhub.training.evaluation import sites_of
 
-    output.json = as_json
     found = sites_of(model)
-    output.result(found.to_dict(), str(found))
+    screen.show(found.to_dict(), tables.sites(found))
 
 
 @app.command()
+@command
 def summary(
-    adapter: Annotated[Path, typer.Argument(help="The folder of a saved adapter.")], as_json: Json = False
+    screen: Screen,
+    name: Annotated[
+        str, typer.Argument(help="The folder of a saved adapter; or a model, as for sites.", metavar="ADAPTER_OR_MODEL")
+    ],
 ) -> None:
-    """Show what a saved adapter is: method, size, base model, head, labels."""
-    from adapterhub.training.evaluation import describe_adapter
+    """Show what a saved adapter is, or a model and the adapters saved in it.
 
-    output.json = as_json
-    values = describe_adapter(adapter)
-    width = max(map(len, values))
-    output.result(values, "\n".join(f"{name:<{width}}  {value}" for name, value in values.items()))
+    [bold]adapterhub summary runs/quickstart/adapter[/bold]
+    """
+    from adapterhub.checkpoints import ADAPTER_MANIFEST
+    from adapterhub.training.evaluation import describe_adapter, describe_model
+
+    if (Path(name) / ADAPTER_MANIFEST).exists():
+        values = describe_adapter(Path(name))
+        screen.show(values, tables.adapter(values))
+    else:
+        values = describe_model(name)
+        screen.show(values, tables.model(values))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{path} could not be read: {error.strerror}", param_hint="--file") from error
+def _announce(screen: Screen, data: Any) -> None:
+    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    for line in (f"{data.name}: {rows} rows; labels {', '.join(data.labels)}", *data.notes):
+        screen.say(line)
 
 
-def _rates(given: list[str]) -> dict[str, tuple[float, ...]]:
+def _try(screen: Screen, adapter: Path) -> str:
+    return screen.command(arguments=("predict", str(adapter), "your own text"))
+
+
+def _data_options(text_column: list[str] | None, label_column: str | None, label_names: str | None) -> dict[str, Any]:
+    """The arguments of ``load_data`` that were given."""
+    columns = text_column[0] if text_column and len(text_column) == 1 else text_column
+    names = [name.strip() for name in label_names.split(",")] if label_names else None
+    options = {"text_column": columns, "label_column": label_column, "label_names": names}
+    return {name: value for name, value in options.items() if value}
+
+
+def _lines(texts: Sequence[str], file: Path | None) -> list[str]:
+    """The texts of the command line, of standard input and of a file; empty lines are no texts."""
+    found: list[str] = []
+    for text in texts:
+        found += sys.stdin.read().splitlines() if text == "-" else [text]
+    if file is not None:
+        try:
+            found += file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise typer.BadParameter(f"{file} could not be read: {reason}", param_hint="--file") from error
+    return [line for line in found if line.strip()]
+
+
+def _rates(given: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """``full=2e-5,5e-5`` as a mapping; a configuration may hold ``=`` itself."""
     try:
         pairs = [text.rpartition("=") for text in given]
         return {name: tuple(map(float, values.split(","))) for name, _, values in pairs}
     except ValueError as error:
         raise typer.BadParameter(f"write METHOD=RATE,RATE: {error}", param_hint="--lr") from error
-
-
-class _progress:  # noqa: N801 - used as a context manager
-    """A bar over the runs of a comparison, on standard error."""
-
-    def __enter__(self) -> Any:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.bar = Progress(*columns, console=output.err, disable=output.quiet)
-        self.bar.start()
-        self.task: Any = None
-        return self.update
-
-    def update(self, done: int, total: int, what: str) -> None:
-        """Show that ``done`` of ``total`` runs are done and ``what`` comes."""
-        if self.task is None:
-            self.task = self.bar.add_task(what, total=total)
-        self.bar.update(self.task, completed=done, total=total, description=what)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-
-def _table(comparison: Any) -> Any:
-    from rich.table import Table
-
-    from adapterhub.training.report import headline, row
-
-    table = Table(title=headline(comparison), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    names = ("method", "accuracy", "trained", "share", "size", "time", "memory", "rate")
-    headings = ("Method", "Test acc. (%)", "Trained", "Share", "To keep", "Training", "Memory", "Rate")
-    columns = dict(zip(names, headings, strict=True))
-    for name, heading in columns.items():
-        table.add_column(heading, justify="left" if name == "method" else "right", no_wrap=name != "method")
-    for method in comparison.methods:
-        cells = row(method)
-        label = cells["method"] + (f" ({cells['note']})" if cells["note"] else "")
-        table.add_row(label.replace("[", r"\["), *(cells[name] for name in columns if name != "method"))
-    return table
-
-
-def _show_predictions(answers: Any) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    for answer in answers:
-        table.add_row(answer["label"], f"{answer['score']:.2f}", answer["text"].replace("[", r"\["))
-    output.out.print(table)

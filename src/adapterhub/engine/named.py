@@ -1,13 +1,14 @@
 """A mapping from names that people choose to modules."""
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from torch import nn
 
 from adapterhub.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
+_Module: Any = nn.Module if TYPE_CHECKING else object
 
 
 class NamedModules(nn.Module, Generic[M]):
@@ -75,6 +76,16 @@ class NamedModules(nn.Module, Generic[M]):
     def items(self) -> ItemsView[str, M]:
         """Names and modules, in the order in which they were added."""
         return cast(ItemsView[str, M], self._modules.items())
+
+
+class HoldsNamedModules(_Module):
+    """A module of which attributes are ``NamedModules``: any of their names can be part of a path."""
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As in torch, and also where a name is that of an attribute which every module has."""
+        first, _, rest = target.partition(".")
+        part = self._modules.get(first)
+        return part.get_submodule(rest) if isinstance(part, NamedModules) else super().get_submodule(target)
 
 
 def check_name(name: object) -> None:

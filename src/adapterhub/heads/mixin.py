@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adapterhub.engine.named import NamedModules, check_name
+from adapterhub.engine.named import HoldsNamedModules, NamedModules, check_name
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
 from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
@@ -49,7 +49,7 @@ def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
     return inspect.Signature([*plain, *added, rest])
 
 
-class FlexibleHeadsMixin(AddHeadMixin, _Model):
+class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     """Makes a base model one with heads: ``class BertAdapterModel(FlexibleHeadsMixin, BertModel)``."""
 
     heads: NamedModules[Head]
@@ -252,12 +252,6 @@ class FlexibleHeadsMixin(AddHeadMixin, _Model):
         for head in self.heads.values():
             head.resize_vocabulary(embeddings.weight.shape[0])
         return embeddings
-
-    def get_submodule(self, target: str) -> nn.Module:
-        """As in torch, and also where a name is that of an attribute which every module has."""
-        first, _, rest = target.partition(".")
-        part = self._modules.get(first)
-        return part.get_submodule(rest) if isinstance(part, NamedModules) else super().get_submodule(target)
 
     def _known(self, name: str) -> Head:
         head = self.heads.get(name)

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from adapterhub.errors import BackboneError
+from adapterhub.errors import AdapterHubError, BackboneError
 
 DEFAULT = "minilm"
 
@@ -80,6 +81,25 @@ def resolve_backbone(name: str | Path) -> str:
             f"{', '.join(BACKBONES)}."
         )
     return name
+
+
+@contextmanager
+def loading(name: str | Path) -> Iterator[None]:
+    """Put the many errors that transformers has for a model that it cannot load into a few words.
+
+    Raises:
+        BackboneError: in place of any of them.
+    """
+    try:
+        yield
+    except AdapterHubError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BackboneError(
+            f"the model {str(name)!r} could not be loaded: {reason.rstrip('.')}. Check the name; offline, give "
+            f"the folder of a model or one of {', '.join(BACKBONES)}."
+        ) from error
 
 
 def _packaged(name: str, backbone: PackagedBackbone) -> Path:

@@ -14,21 +14,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig
+
 from adapterhub.errors import ConfigError, TrainingError
 from adapterhub.methods import load_config, named_configs
+from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import SHIPPED, TextData, load_data
+from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import FULL, HEAD, Result, Settings
 from adapterhub.training.sources import slug
 
 _RATES = {FULL: (2e-5, 5e-5, 1e-4), HEAD: (1e-3, 3e-3, 1e-2)}
 _ADAPTER_RATES = (3e-4, 1e-3, 3e-3)
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Comparison:
 
 def compare(
     model: str = "minilm",
-    data: str = SHIPPED,
+    data: str | os.PathLike[str] = SHIPPED,
     methods: Sequence[str] | None = None,
     *,
     seeds: int | Sequence[int] = 3,
@@ -113,11 +116,12 @@ def compare(
         learning_rates: the sweep of a method, by its name; all must have the same number of rates.
         settings: what all runs share; its ``model``, ``method``, ``learning_rate`` and ``seed`` are replaced.
         output_dir: where the runs and ``comparison.json`` go; runs that are there already are not done again.
-        progress: called before each run with the number of runs done, of all runs, and what comes.
+        progress: called with the number of runs done (a fraction within a run), of all runs, and what is under way.
 
     Raises:
         ConfigError: for an unknown method, or sweeps of different size.
         DataError: if the data cannot be used.
+        BackboneError: if the model cannot be loaded.
         TrainingError: if a run fails; finished ones stay.
     """
     if methods is None:
@@ -125,10 +129,13 @@ def compare(
     rates = {method: tuple((learning_rates or {}).get(method, default_rates(method))) for method in methods}
     _check(rates)
     seed_list = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
-    loaded = load_data(data, **(data_options or {}))
+    with loading(model):
+        AutoConfig.from_pretrained(resolve_backbone(model))  # a name that is wrong shows before the first run
+    loaded = load_data(data if isinstance(data, str) else Path(data), **(data_options or {}))
     folder = Path(output_dir)
     total = sum(len(sweep) + len(seed_list) - 1 for sweep in rates.values())
-    runner = _Runner(folder / "runs", data, dict(data_options or {}), loaded.fingerprint, total, progress)
+    source = data if isinstance(data, str) else str(Path(data).absolute())  # "reviews" is the shipped set
+    runner = _Runner(folder / "runs", source, dict(data_options or {}), loaded.fingerprint, total, progress)
     results = []
     for method, sweep in rates.items():
         base = replace(settings or Settings(), model=model, method=method, seed=seed_list[0])
@@ -196,28 +203,54 @@ class _Runner:
         key = hashlib.sha256(json.dumps([asdict(settings), self.fingerprint], sort_keys=True).encode()).hexdigest()
         name = f"{slug(settings.method)}-{settings.learning_rate:g}-{settings.seed}"
         path = self.folder / f"{name}-{key[:8]}.json"
-        if self.progress is not None:
-            self.progress(
-                self.done, self.total, f"{settings.method}, rate {settings.learning_rate:g}, seed {settings.seed}"
-            )
+        what = f"{settings.method}, rate {settings.learning_rate:g}, seed {settings.seed}"
         if not path.exists():
-            self._do(settings, path)
+            self._report(0.0, what)
+            self._do(settings, path, what)
+            self._report(1.0, what)
         self.done += 1
         return Result.from_dict(json.loads(path.read_text(encoding="utf-8")))
 
-    def _do(self, settings: Settings, path: Path) -> None:
+    def _report(self, share: float, what: str) -> None:
+        if self.progress is not None:
+            self.progress(self.done + share, self.total, what)
+
+    def _do(self, settings: Settings, path: Path, what: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             task, result = Path(folder, "run.json"), Path(folder, "result.json")
-            run = {"settings": asdict(settings), "data": str(self.data), "data_options": self.data_options}
+            run = {"settings": asdict(settings), "data": self.data, "data_options": self.data_options}
             task.write_text(json.dumps(run | {"result": str(result)}), encoding="utf-8")
             command = [sys.executable, "-m", "adapterhub.training.recipe", str(task)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                lines = done.stderr.strip().splitlines()
-                raise TrainingError(
-                    f"the run {path.stem} failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
-                )
+            with Path(folder, "errors").open("w+", encoding="utf-8") as errors:
+                with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+                    try:
+                        for line in process.stdout or ():
+                            self._report(_share(line), what)
+                    except BaseException:  # an interruption too: nobody would wait for the run any more
+                        process.kill()
+                        raise
+                if process.returncode:
+                    errors.seek(0)
+                    reason = _reason(errors.read(), process.returncode)
+                    raise TrainingError(f"the run {path.stem} failed: {reason}")
             write_json(path, json.loads(result.read_text(encoding="utf-8")))
+
+
+def _share(line: str) -> float:
+    """How much of a run is done, by what it printed."""
+    try:
+        return float(line)
+    except ValueError:
+        return 0.0
+
+
+def _reason(errors: str, code: int) -> str:
+    """The last line of a traceback, which has the message, without the module of the exception's class."""
+    lines = errors.strip().splitlines()
+    if not lines:
+        return f"exit code {code}" + (" (killed: out of memory?)" if code == -9 else "")
+    kind, colon, message = lines[-1].partition(": ")
+    return f"{kind.rpartition('.')[2]}{colon}{message}"
 
 
 def _check(rates: Mapping[str, Sequence[float]]) -> None:

@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -32,12 +33,10 @@ from transformers import (
 from adapterhub.auto import AutoAdapterModel
 from adapterhub.errors import TrainingError
 from adapterhub.model import FlexibleAdapterMixin
-from adapterhub.training.backbones import resolve_backbone
+from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData, load_data
+from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.trainer import AdapterTrainer
-
-if TYPE_CHECKING:
-    from transformers import TrainerCallback
 
 Precision = Literal["auto", "bf16", "fp32"]
 FULL, HEAD = "full", "head"
@@ -105,7 +104,7 @@ class Trained:
     tokenizer: PreTrainedTokenizerBase
     name: str
     result: Result
-    texts: Dataset = field(repr=False)
+    pairs: bool
 
 
 def train_classifier(
@@ -115,31 +114,33 @@ def train_classifier(
     *,
     resume: bool = False,
     keep_optimizer: bool = False,
-    show_progress: bool = True,
-    callbacks: "tuple[TrainerCallback, ...]" = (),
+    progress: Progress | None = None,
     name: str = "task",
 ) -> Trained:
     """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
 
-    Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one.
-    The test split is used once, at the end.
+    Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one, for
+    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end.
 
     Raises:
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
         TrainingError: if there is no checkpoint to resume from.
+        BackboneError: if the base model cannot be loaded.
     """
+    checkpoints = folder / "checkpoints"
+    last = last_checkpoint(checkpoints)
+    if resume and last is None:
+        raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
     set_seed(settings.seed)
     backbone = resolve_backbone(settings.model)
-    tokenizer = AutoTokenizer.from_pretrained(backbone)
-    model = build_model(settings, data, backbone, name)
+    with loading(settings.model):
+        tokenizer = AutoTokenizer.from_pretrained(backbone)
+        model = build_model(settings, data, backbone, name)
     splits = {
         split: tokenize(getattr(data, split), tokenizer, settings.max_length)
         for split in ("train", "validation", "test")
     }
-    checkpoints = folder / "checkpoints"
-    if resume and not any(checkpoints.glob("checkpoint-*")):
-        raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
-    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer, show_progress)
+    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
     trainer_class = Trainer if settings.method in (FULL, HEAD) else AdapterTrainer
     trainer = trainer_class(
         model=model,
@@ -149,10 +150,11 @@ def train_classifier(
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=_metrics,
-        callbacks=[EarlyStoppingCallback(settings.patience), *callbacks],
+        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
     )
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resume or None)
+    trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
     validation = trainer.evaluate(splits["validation"])
     test = trainer.evaluate(splits["test"], metric_key_prefix="test")
@@ -175,7 +177,13 @@ def train_classifier(
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         precision="bf16" if arguments.bf16 else "fp32",
     )
-    return Trained(model, tokenizer, name, result, splits["test"])
+    return Trained(model, tokenizer, name, result, data.pairs)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The latest checkpoint in ``folder`` that is whole: its last file is there."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def build_model(settings: Settings, data: TextData, backbone: str, name: str) -> FlexibleAdapterMixin:
@@ -216,9 +224,7 @@ def best_precision() -> str:
     return "bf16" if fast else "fp32"
 
 
-def _arguments(
-    settings: Settings, checkpoints: Path, rows: int, keep_optimizer: bool, show_progress: bool
-) -> TrainingArguments:
+def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer: bool) -> TrainingArguments:
     precision = best_precision() if settings.precision == "auto" else settings.precision
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -232,6 +238,7 @@ def _arguments(
         save_strategy="epoch",
         save_total_limit=2,
         save_only_model=not keep_optimizer,
+        restore_callback_states_from_checkpoint=keep_optimizer,
         load_best_model_at_end=True,
         metric_for_best_model="accuracy",
         logging_steps=max(1, rows // settings.batch_size // 10),
@@ -240,7 +247,7 @@ def _arguments(
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
         report_to=[],
-        disable_tqdm=not show_progress,
+        disable_tqdm=True,
         log_level="error",
     )
 
@@ -276,16 +283,22 @@ def _file_size(model: FlexibleAdapterMixin, settings: Settings, name: str) -> in
 
 
 def main(path: str) -> None:
-    """Do the run that a JSON file describes: ``settings``, ``data`` and its options; the result goes to ``result``."""
+    """Do the run that a JSON file describes: ``settings``, ``data`` and its options; the result goes to ``result``.
+
+    Checkpoints go beside the file. How far it has come is printed, from 0 to 1, a line for each step.
+    """
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     run = json.loads(Path(path).read_text(encoding="utf-8"))
     data = load_data(run["data"], **run["data_options"])
-    with tempfile.TemporaryDirectory() as folder:
-        trained = train_classifier(Settings(**run["settings"]), data, Path(folder), show_progress=False)
+    trained = train_classifier(Settings(**run["settings"]), data, Path(path).parent, progress=_print_share)
     Path(run["result"]).write_text(json.dumps(asdict(trained.result)), encoding="utf-8")
+
+
+def _print_share(done: float, total: float, what: str) -> None:
+    print(f"{done / total:.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
@@ -43,6 +45,30 @@ class _Stop(TrainerCallback):
         if self.wanted:
             control.should_save = control.should_training_stop = True
             control.should_evaluate = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """transformers takes any end of training for the end of an epoch: a broken-off one is not to be evaluated."""
+        if self.wanted and not float(state.epoch or 0).is_integer():
+            control.should_save = control.should_evaluate = False
+
+
+class _LengthGroups(LengthGroupedSampler):
+    """Rows of like length, in an order that depends on seed and epoch alone: a resumed epoch goes on with it."""
+
+    def __init__(self, *args: Any, seed: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seed, self.generator = seed, torch.Generator()
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.seed + self.epoch)
+        return iter(super().__iter__())
 
 
 class _AdapterTraining(Trainer):
@@ -131,6 +157,13 @@ class _AdapterTraining(Trainer):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        if type(sampler) is not LengthGroupedSampler:
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return _LengthGroups(sampler.batch_size, lengths=sampler.lengths, seed=seed)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:

@@ -1,0 +1,128 @@
+"""What results look like on a terminal."""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from adapterhub.sites import Layer, Sites
+    from adapterhub.training.compare import Comparison
+
+
+def pairs(values: Mapping[str, Any]) -> Table:
+    """Names and values, one a line; what is None is left out."""
+    table = _bare()
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in values.items():
+        if value is not None:
+            table.add_row(name, Text(str(value)))
+    return table
+
+
+def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
+    """Label, score and text, one a line."""
+    table = _bare()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for answer in answers:
+        table.add_row(Text(answer["label"]), f"{answer['score']:.2f}", Text(answer["text"]))
+    return table
+
+
+def comparison(compared: "Comparison") -> RenderableType:
+    """The outcome in a sentence, and a line for each method."""
+    from adapterhub.training.report import headline, row
+
+    rows = [row(method) for method in compared.methods]
+    table = _bare(show_header=True)
+    table.add_column("", overflow="fold")
+    headings = {"accuracy": "test acc. %", "trained": "trained", "share": "of model", "size": "file", "time": "time"}
+    headings |= {"memory": "memory", "rate": "rate"}
+    for heading in headings.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cells in rows:
+        table.add_row(Text(cells["method"]), *(cells[name] for name in headings))
+    notes = [f"{cells['method']}: {cells['note']}" for cells in rows if cells["note"]]
+    return Group(Text(headline(compared), style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def sites(found: "Sites") -> RenderableType:
+    """Layers and their sublayers; layers in a row that differ in their number alone are shown once."""
+    table = _bare(show_header=True)
+    for heading in ("layers", "site", "width", "norm", "output at", "projections"):
+        table.add_column(heading, justify="right" if heading == "width" else "left", overflow="fold")
+    for _, group in groupby(found.layers, key=_shape):
+        layers = list(group)
+        numbers = [layer.name.rpartition(".")[2] for layer in layers]
+        tower = layers[0].name.rpartition(".")[0]
+        span = numbers[0] if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+        for place, sublayer in enumerate(layers[0].sublayers):
+            where = sublayer.output_at.removeprefix(f"{layers[0].path}.")
+            table.add_row(
+                f"{tower}.{span}" if not place else "",
+                sublayer.kind.replace("_", "-"),
+                str(sublayer.width),
+                "after" if sublayer.norm else "before",
+                where,
+                " ".join(projection.role for projection in sublayer.projections),
+            )
+    count = sum(1 for _ in found.sublayers)
+    title = f"{found.model_class}: {len(found.layers)} layers, {count} sublayers an adapter can follow"
+    return Group(Text(title, style="bold"), "", table)
+
+
+def adapter(values: Mapping[str, Any]) -> RenderableType:
+    """What a saved adapter is."""
+    from adapterhub.training.report import size
+
+    base, head = values["base_model"], values["head"] or {}
+    options = ", ".join(f"{name}={value!r}" for name, value in values["options"].items())
+    shown = {
+        "adapter": values["adapter"],
+        "method": f"{values['method']} ({options or 'all options as by default'})",
+        "parameters": f"{values['parameters']:,}" if values["parameters"] is not None else None,
+        "files": size(values["bytes"]),
+        "base model": f"{base['name']} ({base['model_type']}, {base['layers']} layers, width {base['hidden_size']})",
+        "head": head.get("type"),
+        "labels": ", ".join(head.get("labels", ())) or None,
+    }
+    return pairs(shown)
+
+
+def model(values: Mapping[str, Any]) -> RenderableType:
+    """What a model is, and the adapters in it."""
+    shown = {
+        "model": f"{values['model']} ({values['type']})",
+        "parameters": f"{values['parameters']:,}",
+        "sites": f"{values['layers']} layers, {values['sublayers']} sublayers, width {values['width']}",
+        "heads": ", ".join(values["heads"]) or None,
+        "adapters": None if values["adapters"] else "none",
+    }
+    table = _bare(show_header=True)
+    for heading in ("adapter", "method", "parameters", "% of model"):
+        table.add_column(heading, justify="left" if heading in ("adapter", "method") else "right")
+    for row in values["adapters"]:
+        table.add_row(Text(row["name"]), row["method"], f"{row['parameters']:,}", f"{row['percent']:.3f}")
+    return Group(pairs(shown), "", table) if values["adapters"] else pairs(shown)
+
+
+def _shape(layer: "Layer") -> str:
+    """Everything about a layer but its number."""
+    number = re.escape(layer.path)
+    tower = layer.name.rpartition(".")[0]
+    described = [
+        (sub.kind, sub.width, bool(sub.norm), re.sub(number, "", sub.output_at), [p.role for p in sub.projections])
+        for sub in layer.sublayers
+    ]
+    return f"{tower} {described}"
+
+
+def _bare(show_header: bool = False) -> Table:
+    return Table(box=None, show_header=show_header, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))

@@ -1,5 +1,6 @@
 """Non-linearities by the names that the field's configurations use."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -11,9 +12,13 @@ from adapterhub.errors import ConfigError
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
     "gelu": F.gelu,
+    "gelu_python": F.gelu,
+    "gelu_10": lambda x: F.gelu(x).clamp(-10, 10),
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_python_tanh": partial(F.gelu, approximate="tanh"),
     "gelu_fast": partial(F.gelu, approximate="tanh"),
     "gelu_accurate": partial(F.gelu, approximate="tanh"),
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
@@ -27,6 +32,9 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu6": F.relu6,
     "mish": F.mish,
     "softplus": F.softplus,
+    "sqrtsoftplus": lambda x: F.softplus(x).sqrt(),
+    "hardswish": F.hardswish,
+    "laplace": lambda x: 0.5 * (1 + torch.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),  # Ma et al. 2023, Mega
     "linear": lambda x: x,
 }
 

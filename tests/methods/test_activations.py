@@ -21,5 +21,5 @@ def test_what_is_left_has_parameters() -> None:
 
 def test_case_does_not_matter_and_an_unknown_name_is_an_error() -> None:
     assert torch.equal(activation("ReLU")(X), X.clamp(min=0))
-    with pytest.raises(ConfigError, match="unknown non-linearity 'reul'. Known: relu"):
+    with pytest.raises(ConfigError, match=r"unknown non-linearity 'reul'\. Known: relu"):
         activation("reul")

@@ -6,7 +6,9 @@ import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+_EVERYWHERE = ("help", "json", "quiet", "debug")
 _TESTS = str(Path(__file__).resolve().parents[2] / "tests")
 
 
@@ -73,24 +75,31 @@ def commands() -> str:
 
     from adapterhub.cli.app import app
 
-    group = typer.main.get_command(app)
     texts = []
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        usage = re.sub(r"\[/?bold\]", "`", (command.help or "").replace("\\[", "["))
-        lines = [f"## adapterhub {name}", "", usage, "", "| argument | meaning | default |", "|---|---|---|"]
-        for parameter in command.params:
-            if parameter.name == "help":
-                continue
-            spelled = ", ".join(
-                f"`{text}`"
-                for text in (parameter.opts if parameter.opts[0].startswith("-") else [parameter.name.upper()])
-            )
-            meaning = re.sub(r"\[/?bold\]", "`", (getattr(parameter, "help", "") or "").replace("\\[", "[")).replace(
-                "|", "\\|"
-            )
-            default = (
-                "" if parameter.default in (None, False) or callable(parameter.default) else f"`{parameter.default}`"
-            )
-            lines.append(f"| {spelled} | {meaning} | {default} |")
-        texts.append("\n".join(lines))
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        lines = [
+            f"## adapterhub {name}",
+            "",
+            _code(command.help),
+            "",
+            "| argument | meaning | default |",
+            "|---|---|---|",
+        ]
+        rows = (parameter for parameter in command.params if parameter.name not in _EVERYWHERE)
+        texts.append("\n".join([*lines, *map(_argument, rows)]))
     return "\n\n".join(texts)
+
+
+def _argument(parameter: Any) -> str:
+    """A row of the table of a command."""
+    options = [text for text in parameter.opts if text.startswith("-")] or [parameter.name.upper()]
+    shown = parameter.show_default if isinstance(parameter.show_default, str) else ""
+    if not shown and isinstance(parameter.default, str | int | float | Path) and parameter.default is not False:
+        shown = f"`{parameter.default}`"
+    name, meaning = ", ".join(f"`{text}`" for text in options), _code(parameter.help).replace("|", "\\|")
+    return f"| {name} | {meaning} | {shown} |"
+
+
+def _code(text: str | None) -> str:
+    """Bold in a terminal is code on a page."""
+    return re.sub(r"\[/?bold\]", "`", (text or "").replace("\\[", "["))

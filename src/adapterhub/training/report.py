@@ -19,11 +19,11 @@ _INK = "#010203"  # stands for the colour of the text, which the page sets
 
 def write_report(comparison: Comparison, path: Path, examples: tuple[Mapping[str, Any], ...] = ()) -> Path:
     """Write the page; ``examples`` are predictions to show, each with ``text``, ``label`` and ``score``."""
-    from jinja2 import Environment, PackageLoader, select_autoescape
+    from jinja2 import Environment, PackageLoader
 
     environment = Environment(
         loader=PackageLoader("adapterhub.training"),
-        autoescape=select_autoescape(),
+        autoescape=True,  # texts and names come from outside
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -132,24 +132,35 @@ def _figure(comparison: Comparison, draw: "Callable[[Axes, Comparison], None]") 
     )
 
 
+def _short_titles(comparison: Comparison) -> dict[str, str]:
+    """Titles without options, where that leaves them apart."""
+    full = {method.method: title(method.method) for method in comparison.methods}
+    short = {name: text.split("[")[0] for name, text in full.items()}
+    return short if len(set(short.values())) == len(short) else full
+
+
 def _accuracy(axes: "Axes", comparison: Comparison) -> None:
+    names = _short_titles(comparison)
+    trained = {method.method: method.runs[0].trained + method.runs[0].head for method in comparison.methods}
+    largest = max(trained.values()) if len(trained) > 1 else None
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         accuracies = [100 * run.test_accuracy for run in method.runs]
-        x, y = max(method.runs[0].trained + method.runs[0].head, 1), 100 * method.mean
+        x, y = trained[method.method], 100 * method.mean
         axes.errorbar([x], [y], [[y - min(accuracies)], [max(accuracies) - y]], fmt="o", color=colour, capsize=4)
-        axes.annotate(
-            title(method.method).split("[")[0], (x, y), xytext=(0, 9), textcoords="offset points", ha="center"
-        )
+        right = x == largest  # where there is no room to the right of the point
+        place: dict[str, Any] = {"xytext": (-9 if right else 9, 0), "ha": "right" if right else "left"}
+        axes.annotate(names[method.method], (x, y), textcoords="offset points", va="center", **place)
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.25)
+    axes.margins(x=0.15, y=0.25)
     axes.set_xlabel("trained parameters, head included")
     axes.set_ylabel("test accuracy (%)")
 
 
 def _sweep(axes: "Axes", comparison: Comparison) -> None:
+    names = _short_titles(comparison)
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         points = sorted((run.settings.learning_rate, 100 * run.validation_accuracy) for run in method.sweep)
-        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=title(method.method).split("[")[0])
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, label=names[method.method])
         chosen = dict(points)[method.learning_rate]
         axes.plot([method.learning_rate], [chosen], "o", markersize=13, fillstyle="none", color=colour)
     axes.set_xscale("log")
@@ -159,10 +170,11 @@ def _sweep(axes: "Axes", comparison: Comparison) -> None:
 
 
 def _losses(axes: "Axes", comparison: Comparison) -> None:
+    names = _short_titles(comparison)
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         if method.runs[0].losses:
             epochs, losses = zip(*method.runs[0].losses, strict=True)
-            axes.plot(epochs, losses, color=colour, label=title(method.method).split("[")[0])
+            axes.plot(epochs, losses, color=colour, label=names[method.method])
     axes.set_xlabel("epoch")
     axes.set_ylabel("training loss")
     axes.set_ylim(bottom=0)
@@ -170,11 +182,10 @@ def _losses(axes: "Axes", comparison: Comparison) -> None:
 
 
 def _sizes(axes: "Axes", comparison: Comparison) -> None:
-    names = [title(method.method).split("[")[0] for method in comparison.methods]
+    names = list(_short_titles(comparison).values())
     sizes = [method.runs[0].file_size / 1e6 for method in comparison.methods]
     bars = axes.barh(names, sizes, color=_COLOURS[: len(names)])
     axes.bar_label(bars, [size(1e6 * value) for value in sizes], padding=4)
-    axes.set_xscale("log")
-    axes.margins(x=0.3)
+    axes.margins(x=0.2)
     axes.invert_yaxis()
     axes.set_xlabel("megabytes")

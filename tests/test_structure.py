@@ -16,6 +16,7 @@ ROOMS = [
     "composition",
     "engine",
     "checkpoints",
+    "merging",
     "heads",
     "saving",
     "summary",

@@ -26,8 +26,11 @@ _HOMES = {
     "BnConfig": "methods.bottleneck",
     "BottleneckConfig": "methods.bottleneck",
     "DoubleSeqBnConfig": "methods.bottleneck",
+    "DoRAConfig": "methods.lora",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
+    "IA3Config": "methods.ia3",
+    "LoRAConfig": "methods.lora",
     "ParBnConfig": "methods.bottleneck",
     "ParallelConfig": "methods.bottleneck",
     "PfeifferConfig": "methods.bottleneck",
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
         PfeifferConfig,
         SeqBnConfig,
     )
+    from adapterhub.methods.ia3 import IA3Config
+    from adapterhub.methods.lora import DoRAConfig, LoRAConfig
     from adapterhub.model import AdapterType
     from adapterhub.sites import Sites
     from adapterhub.training.compare import compare

@@ -53,6 +53,10 @@ class LabelMismatchError(CheckpointError):
     """A head whose labels disagree with the ones that were asked for."""
 
 
+class MergeError(AdapterHubError, ValueError):
+    """An adapter that cannot be merged into the base model, or a base model that holds a merged one."""
+
+
 class DataError(AdapterHubError, ValueError):
     """A data set that is missing, unreadable, or not fit for the task."""
 

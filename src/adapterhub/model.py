@@ -14,12 +14,12 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adapterhub import saving
+from adapterhub import merging, saving
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composition import Composition, parse_composition
 from adapterhub.engine import Adapter, Engine, current_frame
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
-from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError
+from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
@@ -45,6 +45,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
 
     engine: Engine
     adapters: NamedModules[Adapter]
+    _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
     _keys_to_ignore_on_load_unexpected = [r"^adapters\."]
 
@@ -297,6 +298,35 @@ class AdapterMixin(HoldsNamedModules, _Base):
                 ``load_adapter``.
         """
         return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
+
+    def merge_adapter(self, name: str) -> None:
+        """Write an adapter into the weights of the base model, where it costs nothing; ``reset_adapter`` undoes it.
+
+        The adapter is not active afterwards: the bare model gives what the model with the adapter gave. The weights
+        that change are kept for ``reset_adapter``. ``save_pretrained`` saves what is merged as part of the model.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+            MergeError: if it acts on more than weights, a weight that it changes is shared or quantised, or an adapter
+                is merged already. Nothing is changed then.
+        """
+        if self._merged is not None:
+            raise MergeError(f"adapter {self._merged[0]!r} is merged already: call reset_adapter() first")
+        self._merged = name, merging.merge(self, name)
+        active = self.active_adapters
+        if active is not None and name in active.flatten():
+            self.set_active_adapters(None)
+
+    def reset_adapter(self) -> None:
+        """Take the merged adapter out again: the base model is as it was, to the bit. Without one, nothing is done."""
+        if self._merged is not None:
+            merging.unmerge(self, self._merged[1])
+            self._merged = None
+
+    @property
+    def merged_adapter(self) -> str | None:
+        """The adapter that is merged into the base model, if one is."""
+        return None if self._merged is None else self._merged[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.engine.enter()

@@ -34,6 +34,7 @@ from adapterhub.errors import (
     CheckpointNotFoundError,
     HeadError,
     LabelMismatchError,
+    MergeError,
 )
 from adapterhub.methods import load_config
 
@@ -153,10 +154,19 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
     return made if known and not getattr(model.config, "prediction_heads", None) else None
 
 
+def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+    if model.merged_adapter is not None:
+        raise MergeError(
+            f"the base model holds the merged adapter {model.merged_adapter!r}, so it is not the one that adapters are "
+            "for: call reset_adapter() first"
+        )
+    return Fingerprint.of(model, model.engine.layers, tokenizer)
+
+
 def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
     return {
         "name": name,
-        "base_model": Fingerprint.of(model, model.engine.layers, tokenizer).to_dict(),
+        "base_model": _fingerprint(model, tokenizer).to_dict(),
         "model_class": type(model).__name__,
         "versions": {
             "adapterhub": adapterhub.__version__,
@@ -173,7 +183,7 @@ def _check_base(model: "AdapterMixin", manifest: Manifest) -> None:
             "that it fits."
         )
     saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = Fingerprint.of(model, model.engine.layers)
+    here = _fingerprint(model)
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(

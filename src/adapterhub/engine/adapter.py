@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.sites import Sites
@@ -23,7 +24,9 @@ class Adapter(nn.Module):
         super().__init__()
         self.name = name
         self.config = config
-        parts = [(place.name, part) for place in places if (part := config.build(place)) is not None]
+        offered = tuple(places)
+        config.check(offered)
+        parts = [(place.name, part) for place in offered if (part := config.build(place)) is not None]
         if not parts:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         for path, part in parts:
@@ -52,15 +55,17 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
         yield Place("norm", norm.name, "norm", norm.layer, width, module)
+    yield from weight_places(model, sites)
 
 
-def match_device(adapter: Adapter, model: PreTrainedModel, sites: Sites) -> None:
+def match_device(adapter: Adapter, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
     """Move each module of ``adapter`` to the device of the base module that it follows; halves become float32.
 
     An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
     """
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {norm.name: norm.path for norm in sites.norms}
+    paths |= {place.name: place.path for place in weights}
     for site in adapter.site_names:
         nearest = _nearest_parameter(model, paths[site])
         adapter.get_submodule(site).to(device=nearest.device, dtype=torch.float32)

@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -10,13 +11,15 @@ from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
-from adapterhub.engine.hooks import NormHook, SublayerHook
+from adapterhub.engine.hooks import NormHook, SublayerHook, WeightHook
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.setup import AdapterSetup, current_frame
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
-from adapterhub.methods import AdapterConfig
+from adapterhub.methods import AdapterConfig, Place
 from adapterhub.sites import Sites
+
+_WEIGHT = "weight "  # a norm may be a weight's module too: their hooks are kept under keys of their own
 
 
 class Engine:
@@ -28,7 +31,7 @@ class Engine:
         self.adapters: NamedModules[Adapter] = NamedModules()
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
-        self._hooks: dict[str, SublayerHook | NormHook] = {}
+        self._hooks: dict[str, SublayerHook | NormHook | WeightHook] = {}
         self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
 
@@ -39,8 +42,8 @@ class Engine:
             ConfigError: if the configuration does not fit the model, or the name cannot be one.
         """
         check_name(name)
-        adapter = Adapter(name, config, places(self.model, self.sites))
-        match_device(adapter, self.model, self.sites)
+        adapter = Adapter(name, config, self.places)
+        match_device(adapter, self.model, self.sites, self.places)
         return adapter.train(self.model.training)
 
     def check_free(self, name: str) -> None:
@@ -57,6 +60,11 @@ class Engine:
         self.adapters[adapter.name] = adapter
         if self.active is not None and adapter.name in self.active.setup.flatten():
             self.activate(self.active.setup, self.active.skip_layers)
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Every place that the model offers to a method."""
+        return tuple(places(self.model, self.sites))
 
     @property
     def layers(self) -> dict[str, nn.Module]:
@@ -112,7 +120,7 @@ class Engine:
                 f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}"
             )
         with self._lock:
-            plan = compile_plan(setup, self.adapters, self.sites, skipped)
+            plan = compile_plan(setup, self.adapters, self.sites, self.places, skipped)
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
@@ -158,7 +166,8 @@ class Engine:
         """Make the hooks those that the plans in use need."""
         sublayers = {name for plan in self._in_use for name in plan.sublayers}
         norms = {path for plan in self._in_use for path in plan.norms}
-        for key in [key for key in self._hooks if key not in sublayers | norms]:
+        weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
+        for key in [key for key in self._hooks if key not in sublayers | norms | weights]:
             self._hooks.pop(key).detach()
         for sublayer in self.sites.sublayers:
             if sublayer.name in sublayers and sublayer.name not in self._hooks:
@@ -166,6 +175,8 @@ class Engine:
         for norm in self.sites.norms:
             if norm.path in norms and norm.path not in self._hooks:
                 self._hooks[norm.path] = NormHook(self, norm)
+        for key in sorted(weights - self._hooks.keys()):
+            self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
         for plan in self._in_use:
             for name, parts in plan.sublayers.items():
                 hook = self._hooks[name]

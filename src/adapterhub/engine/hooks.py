@@ -14,6 +14,7 @@ from adapterhub.sites import Norm, Sublayer
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
+    from adapterhub.engine.plan import Step
 
 
 class SublayerHook:
@@ -26,7 +27,7 @@ class SublayerHook:
         self.layer_norm = None if site.norm is None else module(site.norm)
         self._noted = threading.local()  # values of the pass that this thread is in
         self._handles: dict[str, RemovableHandle] = {
-            "reader": module(site.residual_at).register_forward_pre_hook(self.note_residual),
+            "reader": module(site.residual_at).register_forward_pre_hook(self.note_residual, prepend=True),
             "writer": module(site.output_at).register_forward_hook(self.adapt),
         }
 
@@ -85,6 +86,48 @@ class SublayerHook:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._noted = threading.local()
+
+
+class WeightHook:
+    """Runs what a plan has for a module with a weight: on its input, and on its output."""
+
+    count = 1
+
+    def __init__(self, engine: "Engine", path: str) -> None:
+        self.engine = engine
+        self.path = path
+        module = engine.model.get_submodule(path)
+        self._handles = (
+            module.register_forward_pre_hook(self.adapt_input),
+            module.register_forward_hook(self.adapt_output, prepend=True),  # a sublayer's output is what comes of it
+        )
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def adapt_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Pre-hook of the module."""
+        steps = [step for step in self._steps() if step.on_input]
+        if not steps:
+            return None
+        inputs, *rest = args
+        for step in steps:
+            inputs = step.part(inputs)
+        return inputs, *rest
+
+    def adapt_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Hook of the module."""
+        for step in self._steps():
+            if not step.on_input:
+                adapted = step.part(args[0], step.weight.select(output), step.weight)
+                output = step.weight.replace(output, adapted)
+        return output
+
+    def _steps(self) -> "tuple[Step, ...]":
+        plan = self.engine.plan()
+        return () if plan is None else plan.weights.get(self.path, ())
 
 
 class NormHook:

@@ -9,21 +9,40 @@ from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError
+from adapterhub.methods import Place, Weight
 from adapterhub.sites import Sites
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """For each sublayer (by name) the modules to run after it; for each norm (by path) the one that replaces it."""
+    """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight."""
 
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, tuple[nn.Module, ...]]
     norms: Mapping[str, nn.Module]
+    weights: Mapping[str, "tuple[Step, ...]"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A module that acts on the input or the output of a base module, for the weight that it stands at."""
+
+    part: nn.Module
+    weight: Weight
+
+    @property
+    def on_input(self) -> bool:
+        """Whether it changes what the base module reads, and not what it gives."""
+        return getattr(self.part, "on_input", False)
 
 
 def compile_plan(
-    setup: Composition, adapters: "NamedModules[Adapter]", sites: Sites, skip_layers: Iterable[int] = ()
+    setup: Composition,
+    adapters: "NamedModules[Adapter]",
+    sites: Sites,
+    places: Iterable[Place],
+    skip_layers: Iterable[int] = (),
 ) -> Plan:
     """Compile ``setup``; no adapter acts in ``skip_layers`` (AdapterDrop, Rücklé et al. 2021).
 
@@ -46,7 +65,12 @@ def compile_plan(
         for norm in sites.norms
         if norm.layer not in skipped and (parts := _parts(active, norm.name))
     }
-    return Plan(setup, skipped, sublayers, norms)
+    weights: dict[str, tuple[Step, ...]] = {}
+    for place in places:
+        if place.weight is not None and place.layer not in skipped:
+            steps = tuple(Step(part, place.weight) for part in _parts(active, place.name))
+            weights |= {place.path: (*weights.get(place.path, ()), *steps)} if steps else {}
+    return Plan(setup, skipped, sublayers, norms, weights)
 
 
 def _parts(adapters: Iterable[Adapter], site: str) -> tuple[nn.Module, ...]:

@@ -3,10 +3,19 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from adapterhub.methods.base import AdapterConfig, Place
+from adapterhub.methods.base import AdapterConfig, Mergeable, Place, Weight
 from adapterhub.methods.registry import DEFAULT_CONFIG, load_config, named_configs, register
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["DEFAULT_CONFIG", "AdapterConfig", "Place", "load_config", "named_configs", "register"]
+__all__ = [
+    "DEFAULT_CONFIG",
+    "AdapterConfig",
+    "Mergeable",
+    "Place",
+    "Weight",
+    "load_config",
+    "named_configs",
+    "register",
+]

@@ -7,26 +7,86 @@ A method knows no transformer. For each place that a model offers, the configura
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm"]
+PlaceKind = Literal["sublayer", "norm", "weight"]
+
+
+class Weight(ABC):
+    """A weight of the base model as a matrix ``[out, in]``, whatever way it is stored; or some rows of one.
+
+    Of an embedding, ``in`` are the tokens; of a convolution, the matrix is ``[out, in, height, width]``.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """That of the matrix; known also where the values are packed, as in a quantised model."""
+
+    @property
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """The values, not a copy where that can be."""
+
+    @property
+    @abstractmethod
+    def bias(self) -> Tensor | None:
+        """``[out]``, or None."""
+
+    @abstractmethod
+    def apply(self, matrix: Tensor, inputs: Tensor) -> Tensor:
+        """What the base module would give for ``inputs`` with ``matrix`` in the place of its own, and no bias."""
+
+    @abstractmethod
+    def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
+        """``apply`` for the product of ``up`` ``[out, r]`` and ``down`` ``[r, in]``, without making it."""
+
+    def select(self, output: Tensor) -> Tensor:
+        """What of the base module's output this weight gave."""
+        return output
+
+    def replace(self, output: Tensor, values: Tensor) -> Tensor:
+        """The base module's output with ``values`` in the place of what this weight gave."""
+        return values
+
+    def spread(self, vector: Tensor) -> Tensor:
+        """``vector`` ``[out]`` in a shape that broadcasts with the output."""
+        return vector
+
+    @abstractmethod
+    def put(self, matrix: Tensor, bias: Tensor | None) -> None:
+        """Write values into the base module, in place."""
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A part of an adapter that comes to another weight and bias of the base module."""
+
+    def merged(self, weight: Weight) -> tuple[Tensor, Tensor | None]:
+        """The matrix and the bias with which the base module alone gives what it gives with this part.
+
+        Raises:
+            ConfigError: if its options make that impossible.
+        """
 
 
 @dataclass(frozen=True)
 class Place:
     """One place in a model, as a method sees it.
 
-    ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``) or ``norm``; ``layer``
-    counts over the whole model and is None outside its layers; ``width`` is the hidden size; ``norm`` is the base
-    model's own module at a place of kind ``norm``.
+    ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, or the role of
+    a weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``); ``layer`` counts over the whole model
+    and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the
+    base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its
+    module are there; ``whole`` is False where it is only a part of what that module holds.
     """
 
     kind: PlaceKind
@@ -35,6 +95,9 @@ class Place:
     layer: int | None
     width: int
     norm: nn.Module | None = None
+    path: str = ""
+    weight: Weight | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +111,13 @@ class AdapterConfig(ABC):
 
     def __hash__(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
+
+    def check(self, places: Sequence[Place]) -> None:  # noqa: B027 (most methods have nothing to look for)
+        """Look at all that a model offers before anything is built, for names that fit nothing, say.
+
+        Raises:
+            ConfigError: if the configuration does not fit.
+        """
 
     @abstractmethod
     def build(self, place: Place) -> nn.Module | None:

@@ -1,6 +1,7 @@
 """Trainers on tiny models: what they save, that they resume exactly, and what they refuse."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -295,12 +296,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(folder: Path, tmp_path: 
         )
     )
     here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    import os
-
     environment = os.environ | {"PYTHONPATH": ":".join(here), "OMP_NUM_THREADS": "1"}
     for name, launcher, batch in (
         ("one", [], 16),
-        ("two", ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29561"], 8),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], 8),
     ):
         backend = '{"ddp_backend": "gloo"}' if name == "two" else "{}"
         (tmp_path / name).mkdir()

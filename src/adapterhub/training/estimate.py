@@ -35,7 +35,7 @@ def _seconds_of_run(settings: Settings, data: TextData) -> float:
 
 
 def _seconds_of_step(settings: Settings, data: TextData) -> float:
-    """Median over steps on rows spread over the training data, each batch padded as its longest row needs."""
+    """Mean over steps on rows spread over the training data, each batch padded as its longest row needs."""
     backbone = resolve_backbone(settings.model)
     with loading(settings.model):
         tokenizer = AutoTokenizer.from_pretrained(backbone)

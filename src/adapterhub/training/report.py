@@ -146,7 +146,8 @@ def _accuracy(axes: "Axes", comparison: Comparison) -> None:
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         accuracies = [100 * run.test_accuracy for run in method.runs]
         x, y = trained[method.method], 100 * method.mean
-        axes.errorbar([x], [y], [[y - min(accuracies)], [max(accuracies) - y]], fmt="o", color=colour, capsize=4)
+        below, above = max(0.0, y - min(accuracies)), max(0.0, max(accuracies) - y)  # equal ones differ by rounding
+        axes.errorbar([x], [y], [[below], [above]], fmt="o", color=colour, capsize=4)
         right = x == largest  # where there is no room to the right of the point
         place: dict[str, Any] = {"xytext": (-9 if right else 9, 0), "ha": "right" if right else "left"}
         axes.annotate(names[method.method], (x, y), textcoords="offset points", va="center", **place)

@@ -194,6 +194,10 @@ def test_gradient_accumulation_equals_the_larger_batch(folder: Path, tmp_path: P
 def test_gives_the_same_as_the_plain_run(folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     torch._dynamo.reset()
     plain, changed = build(folder), build(folder)
+    if "torch_compile" in changes:  # compiled code draws its dropout by itself
+        for module in (*plain.modules(), *changed.modules()):
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     trainer(folder, tmp_path / "1", plain, max_steps=3).train()
     trainer(folder, tmp_path / "2", changed, max_steps=3, **changes).train()
     assert_equal(weights(changed), weights(plain), atol=1e-4)

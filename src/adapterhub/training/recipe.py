@@ -35,6 +35,7 @@ from adapterhub.errors import ConfigError, TrainingError
 from adapterhub.model import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData, load_data
+from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.trainer import AdapterTrainer
 
@@ -121,6 +122,10 @@ class Trained:
     pairs: bool
 
 
+class _FullTrainer(FastDropoutMixin, Trainer):
+    """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
+
+
 def train_classifier(
     settings: Settings,
     data: TextData,
@@ -155,7 +160,7 @@ def train_classifier(
         for split in ("train", "validation", "test")
     }
     arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    trainer_class = Trainer if settings.method in (FULL, HEAD) else AdapterTrainer
+    trainer_class = _FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer
     trainer = trainer_class(
         model=model,
         args=arguments,

@@ -35,9 +35,10 @@ def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
 
 def comparison(compared: "Comparison") -> RenderableType:
     """The outcome in a sentence, and a line for each method."""
-    from adapterhub.training.report import headline, row
+    from adapterhub.training.report import headline, row, short_titles
 
-    rows = [row(method) for method in compared.methods]
+    titles = short_titles(compared)
+    rows = [row(method) | {"method": titles[method.method]} for method in compared.methods]
     table = _bare(show_header=True)
     table.add_column("", overflow="fold")
     headings = {"accuracy": "test acc. %", "trained": "trained", "share": "of model", "size": "file", "time": "time"}

@@ -7,10 +7,10 @@ from workers import OURS, PEERS, interleave, machine, running, save, summary
 
 def main(rounds: int = 20, steps: int = 4) -> None:
     before = machine()
-    with running("train", ours=OURS, adapters=PEERS, peft=PEERS) as workers:
+    with running("train", ours=OURS, plain=OURS, adapters=PEERS, peft=PEERS) as workers:
         times = interleave(workers, rounds, steps)
         about = {name: worker.about for name, worker in workers.items()}
-    result = summary(times, {"ours": "adapters", "peft": "adapters"})
+    result = summary(times, {"ours": "adapters", "plain": "adapters", "peft": "adapters"})
     save("step_time", {"results": result, "workers": about, "machine": before, "rounds": rounds, "steps": steps})
 
 

@@ -1,8 +1,9 @@
 """One library, one task, timed step by step.
 
-Arguments: library (ours, adapters, peft, bare, idle), task (train, latency).
+Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency).
 
-``bare`` is the plain transformers model and ``idle`` ours with an adapter that is not active.
+``bare`` is the plain transformers model, ``idle`` ours with an adapter that is not active, ``plain`` our model in the
+trainer of transformers.
 """
 
 import sys
@@ -12,13 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from workers import answer, report
 
 BATCH, LENGTH, SHORT = 32, 100, 32
 SHARED = ("torch", "transformers")
-OWN = {"ours": ("adapterhub",), "idle": ("adapterhub",), "adapters": ("adapters",), "peft": ("peft",)}
+OWN = dict.fromkeys(("ours", "plain", "idle"), ("adapterhub",)) | {"adapters": ("adapters",), "peft": ("peft",)}
 
 
 def backbone() -> str:
@@ -30,7 +31,7 @@ def backbone() -> str:
 def load(library: str, auto: type):
     """The MiniLM as ``auto`` with a ``seq_bn`` adapter of width 24 (or LoRA of rank 8), ready to train."""
     model = auto.from_pretrained(backbone())
-    if library in ("ours", "idle"):
+    if library in ("ours", "plain", "idle"):
         import adapterhub as adapters
 
         adapters.init(model)
@@ -38,7 +39,7 @@ def load(library: str, auto: type):
         import adapters
 
         adapters.init(model)
-    if library in ("ours", "idle", "adapters"):
+    if library in ("ours", "plain", "idle", "adapters"):
         model.add_adapter("a", config="seq_bn")
         model.train_adapter("a")
     if library == "idle":
@@ -52,10 +53,24 @@ def load(library: str, auto: type):
     return model
 
 
+def trainer_class(library: str) -> type[Trainer]:
+    """The trainer that a library has for its adapters."""
+    if library == "ours":
+        from adapterhub import AdapterTrainer
+    elif library == "adapters":
+        from adapters import AdapterTrainer
+    else:
+        return Trainer
+    return AdapterTrainer
+
+
 def training(library: str):
+    """A step of the library's own trainer: forward, backward, optimiser."""
     model = load(library, AutoModelForSequenceClassification).train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=1e-4)
+    settings = {"output_dir": "unused", "report_to": [], "use_cpu": True, "learning_rate": 1e-4, "save_strategy": "no"}
+    trainer = trainer_class(library)(model=model, args=TrainingArguments(**settings))
+    trainer.current_gradient_accumulation_steps = 1  # what its loop over epochs would set
+    optimiser = trainer.create_optimizer()
     generator = torch.Generator().manual_seed(0)
     batch = {
         "input_ids": torch.randint(1000, 20000, (BATCH, LENGTH), generator=generator),
@@ -64,11 +79,11 @@ def training(library: str):
     }
 
     def step() -> None:
-        model(**batch).loss.backward()
+        trainer.training_step(model, batch)
         optimiser.step()
         optimiser.zero_grad()
 
-    return step, sum(parameter.numel() for parameter in parameters)
+    return step, sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def latency(library: str):

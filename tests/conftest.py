@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import tokens
+from adapterhub.training.data import load_data
+from adapterhub.training.recipe import Settings
+from adapterhub.training.single import ADAPTER, train_adapter
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
@@ -14,3 +19,29 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"no public data at {root}; set ADAPTERHUB_DATA to their folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random BERT with a tokenizer of real words."""
+    return tokens.model_folder(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three CSV files of labelled sentences: 48, 16 and 16 rows."""
+    folder = tmp_path_factory.mktemp("data") / "sentences"
+    rows = tokens.sentences(60)
+    tokens.write_csv(folder / "train.csv", rows[:48])
+    tokens.write_csv(folder / "validation.csv", rows[28:44])
+    tokens.write_csv(folder / "test.csv", rows[44:])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter(backbone: Path, labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved adapter with its head, trained on ``labelled``."""
+    folder = tmp_path_factory.mktemp("trained")
+    settings = Settings(str(backbone), "seq_bn[reduction_factor=4]", 3e-2, epochs=3, batch_size=8, precision="fp32")
+    train_adapter(settings, load_data(labelled, label_names=("bad", "good")), folder)
+    return folder / ADAPTER

@@ -1,5 +1,7 @@
 """A tiny model with a tokenizer of real words, as a folder, for tests that go from text to predictions."""
 
+import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from transformers import BertTokenizer, PreTrainedTokenizerBase
@@ -35,3 +37,14 @@ def sentences(count: int) -> list[dict[str, object]]:
         word = (GOOD if index % 2 else BAD)[index // 2 % 5]
         rows.append({"text": f"the {THINGS[index % 4]} {'is' if index % 3 else 'was'} {word}", "label": index % 2})
     return rows
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
+    """Rows as a CSV file, its columns those of the first row."""
+    content = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(content[0]))
+        writer.writeheader()
+        writer.writerows(content)
+    return path

@@ -1,6 +1,7 @@
 """Trainers on tiny models: what they save, that they resume exactly, and what they refuse."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -193,6 +194,10 @@ def test_gradient_accumulation_equals_the_larger_batch(folder: Path, tmp_path: P
 def test_gives_the_same_as_the_plain_run(folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     torch._dynamo.reset()
     plain, changed = build(folder), build(folder)
+    if "torch_compile" in changes:  # compiled code draws its dropout by itself
+        for module in (*plain.modules(), *changed.modules()):
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
     trainer(folder, tmp_path / "1", plain, max_steps=3).train()
     trainer(folder, tmp_path / "2", changed, max_steps=3, **changes).train()
     assert_equal(weights(changed), weights(plain), atol=1e-4)
@@ -295,12 +300,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(folder: Path, tmp_path: 
         )
     )
     here = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    import os
-
     environment = os.environ | {"PYTHONPATH": ":".join(here), "OMP_NUM_THREADS": "1"}
     for name, launcher, batch in (
         ("one", [], 16),
-        ("two", ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29561"], 8),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"], 8),
     ):
         backend = '{"ddp_backend": "gloo"}' if name == "two" else "{}"
         (tmp_path / name).mkdir()

@@ -402,7 +402,7 @@ def summary(
         screen.show(values, tables.adapter(values))
     else:
         values = describe_model(name)
-        screen.show(values, tables.model(values))
+        screen.show(values, *tables.model(values))
 
 
 def _announce(screen: Screen, data: Any) -> None:
@@ -427,10 +427,10 @@ def _lines(texts: Sequence[str], file: Path | None) -> list[str]:
     """The texts of the command line, of standard input and of a file; empty lines are no texts."""
     found: list[str] = []
     for text in texts:
-        found += sys.stdin.read().splitlines() if text == "-" else [text]
+        found += sys.stdin.read().split("\n") if text == "-" else [text]
     if file is not None:
         try:
-            found += file.read_text(encoding="utf-8").splitlines()
+            found += file.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8"
             raise typer.BadParameter(f"{file} could not be read: {reason}", param_hint="--file") from error

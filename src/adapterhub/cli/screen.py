@@ -12,6 +12,7 @@ from shlex import join
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 if TYPE_CHECKING:
     from adapterhub.training.progress import Progress
@@ -44,7 +45,7 @@ class Screen:
             print(json.dumps(_finite(values), indent=1, default=str), file=self.out.file)
             return
         for part in parts:
-            self.out.print(part, markup=False, soft_wrap=isinstance(part, str))
+            self.out.print(part, markup=False, soft_wrap=isinstance(part, str | Text))
 
     def fail(self, kind: str, message: str, **more: Any) -> None:
         """Say what went wrong, to people and machines."""

@@ -14,15 +14,12 @@ if TYPE_CHECKING:
     from adapterhub.training.compare import Comparison
 
 
-def pairs(values: Mapping[str, Any]) -> Table:
-    """Names and values, one a line; what is None is left out."""
-    table = _bare()
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in values.items():
-        if value is not None:
-            table.add_row(name, Text(str(value)))
-    return table
+def pairs(values: Mapping[str, Any]) -> Text:
+    """Names and values, one a line; what is None is left out. Long values are left whole, to be copied."""
+    shown = {name: str(value) for name, value in values.items() if value is not None}
+    width = max(map(len, shown), default=0) + 2
+    lines = [Text.assemble((name.ljust(width), "dim"), value) for name, value in shown.items()]
+    return Text("\n").join(lines)
 
 
 def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
@@ -38,9 +35,10 @@ def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
 
 def comparison(compared: "Comparison") -> RenderableType:
     """The outcome in a sentence, and a line for each method."""
-    from adapterhub.training.report import headline, row
+    from adapterhub.training.report import headline, row, short_titles
 
-    rows = [row(method) for method in compared.methods]
+    titles = short_titles(compared)
+    rows = [row(method) | {"method": titles[method.method]} for method in compared.methods]
     table = _bare(show_header=True)
     table.add_column("", overflow="fold")
     headings = {"accuracy": "test acc. %", "trained": "trained", "share": "of model", "size": "file", "time": "time"}
@@ -78,7 +76,7 @@ def sites(found: "Sites") -> RenderableType:
     return Group(Text(title, style="bold"), "", table)
 
 
-def adapter(values: Mapping[str, Any]) -> RenderableType:
+def adapter(values: Mapping[str, Any]) -> Text:
     """What a saved adapter is."""
     from adapterhub.training.report import size
 
@@ -96,8 +94,8 @@ def adapter(values: Mapping[str, Any]) -> RenderableType:
     return pairs(shown)
 
 
-def model(values: Mapping[str, Any]) -> RenderableType:
-    """What a model is, and the adapters in it."""
+def model(values: Mapping[str, Any]) -> tuple[RenderableType, ...]:
+    """What a model is, and a table of the adapters in it."""
     shown = {
         "model": f"{values['model']} ({values['type']})",
         "parameters": f"{values['parameters']:,}",
@@ -110,7 +108,7 @@ def model(values: Mapping[str, Any]) -> RenderableType:
         table.add_column(heading, justify="left" if heading in ("adapter", "method") else "right")
     for row in values["adapters"]:
         table.add_row(Text(row["name"]), row["method"], f"{row['parameters']:,}", f"{row['percent']:.3f}")
-    return Group(pairs(shown), "", table) if values["adapters"] else pairs(shown)
+    return (pairs(shown), "", table) if values["adapters"] else (pairs(shown),)
 
 
 def _shape(layer: "Layer") -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from adapterhub.errors import AdapterHubError, BackboneError
 
 DEFAULT = "minilm"
@@ -94,7 +96,7 @@ def loading(name: str | Path) -> Iterator[None]:
         yield
     except AdapterHubError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BackboneError(
             f"the model {str(name)!r} could not be loaded: {reason.rstrip('.')}. Check the name; offline, give "

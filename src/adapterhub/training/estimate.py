@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
+from adapterhub.training.dropout import fast_dropout
 from adapterhub.training.recipe import Settings, best_precision, build_model, tokenize
 
 _START = 10.0  # seconds until a process of its own has imported everything and read data and model
@@ -35,7 +36,7 @@ def _seconds_of_run(settings: Settings, data: TextData) -> float:
 
 
 def _seconds_of_step(settings: Settings, data: TextData) -> float:
-    """Median over steps on rows spread over the training data, each batch padded as its longest row needs."""
+    """Mean over steps on rows spread over the training data, each batch padded as its longest row needs."""
     backbone = resolve_backbone(settings.model)
     with loading(settings.model):
         tokenizer = AutoTokenizer.from_pretrained(backbone)
@@ -53,9 +54,10 @@ def _seconds_of_step(settings: Settings, data: TextData) -> float:
     for first in range(0, len(rows), settings.batch_size):
         batch = tokenizer.pad(rows[first : first + settings.batch_size], return_tensors="pt").to(device)
         started = time.perf_counter()
-        with autocast:
-            loss = model(**batch).loss
-        loss.backward()
+        with fast_dropout():
+            with autocast:
+                loss = model(**batch).loss
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if device.type == "cuda":

@@ -133,7 +133,7 @@ def describe_model(name: str) -> dict[str, Any]:
         "layers": len(model.sites.layers),
         "width": max(sublayer.width for sublayer in model.sites.sublayers),
         "sublayers": sum(1 for _ in model.sites.sublayers),
-        "heads": sorted(getattr(config, "prediction_heads", None) or {}),
+        "heads": sorted(model.get_prediction_heads_config()),
         "adapters": [{key: row[key] for key in shown} for row in adapters],
     }
 

@@ -1,6 +1,7 @@
 """Saying how far long work has come, in one way for all of it."""
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -32,5 +33,5 @@ class StepProgress(TrainerCallback):
 
     def _tell(self, state: TrainerState) -> None:
         if state.max_steps:
-            epoch = min(int(state.epoch or 0) + 1, state.num_train_epochs)
+            epoch = max(1, ceil(state.epoch or 0))
             self.report(state.global_step, state.max_steps, f"epoch {epoch}/{state.num_train_epochs}{self.accuracy}")

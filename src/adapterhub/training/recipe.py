@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ from transformers import (
 )
 
 from adapterhub.auto import AutoAdapterModel
-from adapterhub.errors import TrainingError
+from adapterhub.errors import ConfigError, TrainingError
 from adapterhub.model import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData, load_data
+from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.trainer import AdapterTrainer
 
@@ -49,7 +50,11 @@ class Settings:
 
     ``method`` is ``"full"``, ``"head"``, or the configuration of an adapter (``"seq_bn[reduction_factor=6]"``).
     ``patience`` is the number of epochs without a better validation accuracy after which training ends.
-    ``precision`` ``"auto"`` computes in bfloat16 (by autocast) where the processor has instructions for it.
+    ``precision`` ``"auto"`` computes in bfloat16 (by autocast) where the processor has instructions for it. ``warmup``
+    is a share of all steps.
+
+    Raises:
+        ConfigError: for a value that no training can have.
     """
 
     model: str = "minilm"
@@ -63,6 +68,16 @@ class Settings:
     patience: int = 3
     precision: Precision = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch_size": 1, "max_length": 4, "patience": 1, "seed": 0, "learning_rate": 0.0}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise ConfigError(f"{name} is at least {value}, not {getattr(self, name)}")
+        if not 0.0 <= self.warmup <= 1.0:
+            raise ConfigError(f"warmup is a share of all steps, from 0 to 1, not {self.warmup}")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision is one of {', '.join(get_args(Precision))}, not {self.precision!r}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,10 @@ class Trained:
     pairs: bool
 
 
+class _FullTrainer(FastDropoutMixin, Trainer):
+    """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
+
+
 def train_classifier(
     settings: Settings,
     data: TextData,
@@ -141,7 +160,7 @@ def train_classifier(
         for split in ("train", "validation", "test")
     }
     arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    trainer_class = Trainer if settings.method in (FULL, HEAD) else AdapterTrainer
+    trainer_class = _FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer
     trainer = trainer_class(
         model=model,
         args=arguments,
@@ -158,6 +177,8 @@ def train_classifier(
     seconds = time.perf_counter() - started
     validation = trainer.evaluate(splits["validation"])
     test = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    for wrapper in ("forward", "_original_forward"):  # mixed precision, which accelerate leaves around the model
+        model.__dict__.pop(wrapper, None)
     history = trainer.state.log_history
     losses = tuple((entry["epoch"], entry["loss"]) for entry in history if "loss" in entry)
     trained = sum(p.numel() for n, p in model.named_parameters() if p.requires_grad and not n.startswith("heads."))

@@ -48,6 +48,13 @@ def title(method: str) -> str:
     return {FULL: "full fine-tuning", HEAD: "head only"}.get(method, f"adapter {method}")
 
 
+def short_titles(comparison: Comparison) -> dict[str, str]:
+    """Titles of all methods, without their options where that leaves them apart."""
+    full = {method.method: title(method.method) for method in comparison.methods}
+    short = {name: text.split("[")[0] for name, text in full.items()}
+    return short if len(set(short.values())) == len(short) else full
+
+
 def headline(comparison: Comparison) -> str:
     """The outcome in a sentence: the best adapter against full fine-tuning."""
     adapters = [method for method in comparison.methods if method.method not in (FULL, HEAD)]
@@ -132,21 +139,15 @@ def _figure(comparison: Comparison, draw: "Callable[[Axes, Comparison], None]") 
     )
 
 
-def _short_titles(comparison: Comparison) -> dict[str, str]:
-    """Titles without options, where that leaves them apart."""
-    full = {method.method: title(method.method) for method in comparison.methods}
-    short = {name: text.split("[")[0] for name, text in full.items()}
-    return short if len(set(short.values())) == len(short) else full
-
-
 def _accuracy(axes: "Axes", comparison: Comparison) -> None:
-    names = _short_titles(comparison)
+    names = short_titles(comparison)
     trained = {method.method: method.runs[0].trained + method.runs[0].head for method in comparison.methods}
     largest = max(trained.values()) if len(trained) > 1 else None
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         accuracies = [100 * run.test_accuracy for run in method.runs]
         x, y = trained[method.method], 100 * method.mean
-        axes.errorbar([x], [y], [[y - min(accuracies)], [max(accuracies) - y]], fmt="o", color=colour, capsize=4)
+        below, above = max(0.0, y - min(accuracies)), max(0.0, max(accuracies) - y)  # equal ones differ by rounding
+        axes.errorbar([x], [y], [[below], [above]], fmt="o", color=colour, capsize=4)
         right = x == largest  # where there is no room to the right of the point
         place: dict[str, Any] = {"xytext": (-9 if right else 9, 0), "ha": "right" if right else "left"}
         axes.annotate(names[method.method], (x, y), textcoords="offset points", va="center", **place)
@@ -157,7 +158,7 @@ def _accuracy(axes: "Axes", comparison: Comparison) -> None:
 
 
 def _sweep(axes: "Axes", comparison: Comparison) -> None:
-    names = _short_titles(comparison)
+    names = short_titles(comparison)
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         points = sorted((run.settings.learning_rate, 100 * run.validation_accuracy) for run in method.sweep)
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=names[method.method])
@@ -170,7 +171,7 @@ def _sweep(axes: "Axes", comparison: Comparison) -> None:
 
 
 def _losses(axes: "Axes", comparison: Comparison) -> None:
-    names = _short_titles(comparison)
+    names = short_titles(comparison)
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
         if method.runs[0].losses:
             epochs, losses = zip(*method.runs[0].losses, strict=True)
@@ -182,7 +183,7 @@ def _losses(axes: "Axes", comparison: Comparison) -> None:
 
 
 def _sizes(axes: "Axes", comparison: Comparison) -> None:
-    names = list(_short_titles(comparison).values())
+    names = list(short_titles(comparison).values())
     sizes = [method.runs[0].file_size / 1e6 for method in comparison.methods]
     bars = axes.barh(names, sizes, color=_COLOURS[: len(names)])
     axes.bar_label(bars, [size(1e6 * value) for value in sizes], padding=4)

@@ -21,6 +21,7 @@ from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
 from adapterhub.model import AdapterMixin
 from adapterhub.training.checkpoint import load_trained, save_trained
+from adapterhub.training.dropout import FastDropoutMixin
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(Trainer):
+class _AdapterTraining(FastDropoutMixin, Trainer):
     """What the two trainers below add to those of transformers.
 
     Args:

@@ -18,24 +18,33 @@ def on_page_markdown(markdown: str, **kwargs: object) -> str:
 
 
 def configurations() -> str:
-    """Named configurations, with what each changes in the defaults."""
-    from adapterhub.methods import named_configs
-    from adapterhub.methods.bottleneck import BottleneckConfig
+    """Named configurations, with what each changes in the defaults of its method."""
+    from adapterhub.methods import load_config, named_configs
 
-    defaults = BottleneckConfig().to_dict()
-    lines = ["| name | differs from the defaults in |", "|---|---|"]
+    lines = ["| name | method | differs from its defaults in |", "|---|---|---|"]
     for name, config in named_configs().items():
+        defaults = load_config({"method": config.method}).to_dict()
         changes = [f"`{key}={value!r}`" for key, value in config.to_dict().items() if value != defaults[key]]
-        lines.append(f"| `{name}` | {', '.join(changes) or 'nothing'} |")
+        lines.append(f"| `{name}` | {config.method} | {', '.join(changes) or 'nothing'} |")
     return "\n".join(lines)
 
 
-def options() -> str:
+def bottleneck_options() -> str:
     """Every option of the bottleneck configuration with its default."""
-    from adapterhub.methods.bottleneck import BottleneckConfig
+    return _options("bottleneck")
 
+
+def lora_options() -> str:
+    """Every option of the LoRA configuration with its default."""
+    return _options("lora")
+
+
+def _options(method: str) -> str:
+    from adapterhub.methods import load_config
+
+    config = load_config({"method": method})
     lines = ["| option | default |", "|---|---|"]
-    lines += [f"| `{field.name}` | `{field.default!r}` |" for field in dataclasses.fields(BottleneckConfig)]
+    lines += [f"| `{field.name}` | `{getattr(config, field.name)!r}` |" for field in dataclasses.fields(config)]
     return "\n".join(lines)
 
 

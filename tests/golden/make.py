@@ -1,11 +1,13 @@
-"""Writes the golden files: what ``adapters`` 1.3.0 computes on tiny random models. Runs in the environment of the
-peers (``scripts/peer-env``): ``.venv-peers/bin/python tests/golden/make.py``.
+"""Writes the golden files: what ``adapters`` 1.3.0 and PEFT 0.21.2 compute on tiny random models.
+
+Runs in the environment of the peers (``scripts/peer-env``): ``.venv-peers/bin/python tests/golden/make.py``.
 """
 
 import json
 from pathlib import Path
 
 import adapters
+import peft
 import torch
 import transformers as tf
 from adapters import BnConfig
@@ -70,6 +72,24 @@ VARIANTS = {
     },
     "stack": {"original_ln_before": True, "mh_adapter": True},
 }
+# What acts on weights: options in our words, in those of ``adapters``, and in those of PEFT. A peer that has no words
+# for one is left out. PEFT is told of modules: q and v of BERT and T5, and the fused weight of GPT-2.
+WEIGHTS = {
+    "lora": ({"r": 3, "alpha": 6}, {"r": 3, "alpha": 6}, {"r": 3, "lora_alpha": 6}),
+    "lora_gated": ({"r": 2, "alpha": 2, "use_gating": True}, {"r": 2, "alpha": 2, "use_gating": True}, None),
+    "lora_rs": ({"r": 4, "alpha": 6, "use_rslora": True}, None, {"r": 4, "lora_alpha": 6, "use_rslora": True}),
+    "dora": ({"r": 3, "alpha": 6, "use_dora": True}, None, {"r": 3, "lora_alpha": 6, "use_dora": True}),
+    "lora_feed_forward": (
+        {"r": 3, "alpha": 3, "intermediate_lora": True, "output_lora": True},
+        {"r": 3, "alpha": 3, "intermediate_lora": True, "output_lora": True},
+        None,
+    ),
+}
+MODULES = {"bert": ["query", "value"], "t5": ["q", "v"], "gpt2": ["c_attn"]}
+IA3 = {  # all modules, and those of the feed-forward among them
+    "bert": (r".*layer\.\d\.(output\.dense|.*(key|value))", r".*layer\.\d\.output\.dense"),
+    "t5": (r".*\.(k|v|wo)", r".*\.wo"),
+}
 NAMED = ("seq_bn", "pfeiffer", "double_seq_bn", "houlsby", "par_bn", "scaled_par_bn")
 VARIANTS_ON = {"bert": VARIANTS, "gpt2": VARIANTS, "bart": {name: VARIANTS[name] for name in ("cross", "leave_out")}}
 
@@ -128,6 +148,45 @@ def golden(name, label, options):
     save(f"{name}-{label}", tensors, {"config": BASE | options, "stack": names})
 
 
+def golden_weights(name, label, ours, theirs, peer):
+    """What a method at weights gives, by ``adapters`` or by PEFT."""
+    model, given = build(name), inputs(name)
+    if peer == "adapters":
+        adapters.init(model)
+        model.add_adapter("a", config=adapters.LoRAConfig(**theirs))
+        model.train_adapter("a")
+    else:
+        model = peft.get_peft_model(model, theirs, adapter_name="a")
+    model.eval()
+    own = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for value in own.values():
+            value.add_(0.3 * torch.randn_like(value))
+    output = run(model, given)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
+    (output * weight).sum().backward()
+    tensors = {f"adapter/{key}": value for key, value in own.items()}
+    tensors |= {f"gradient/{key}": value.grad for key, value in own.items()}
+    save(f"weights/{name}-{label}-{peer}", tensors | {"output": output, "weight": weight}, {"config": ours})
+
+
+def all_golden_weights():
+    (HERE / "weights").mkdir(exist_ok=True)
+    for label, (ours, of_adapters, of_peft) in WEIGHTS.items():
+        ours = {"method": "lora"} | ours
+        for name in ("bert", "gpt2", "t5", "bart"):
+            if of_adapters is not None:
+                golden_weights(name, label, ours, of_adapters, "adapters")
+            if of_peft is not None and name in MODULES:
+                modules = MODULES[name]
+                theirs = peft.LoraConfig(**of_peft, target_modules=modules, fan_in_fan_out=name == "gpt2")
+                golden_weights(name, label, ours | {"target_modules": modules}, theirs, "peft")
+    for name, (modules, feed_forward) in IA3.items():
+        theirs = peft.IA3Config(target_modules=modules, feedforward_modules=feed_forward)
+        golden_weights(name, "ia3", {"method": "ia3"}, theirs, "peft")
+
+
 def save(stem, tensors, about):
     # All that is said in one entry: the order of several would change from run to run.
     tensors = {key: value.detach().clone() for key, value in tensors.items()}
@@ -153,6 +212,7 @@ def main():
                 golden(name, f"option_{label}", options)
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
+    all_golden_weights()
 
 
 if __name__ == "__main__":

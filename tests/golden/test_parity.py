@@ -2,24 +2,19 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
-from safetensors import safe_open
-from torch import Tensor
-from transformers import PreTrainedModel
 
 import adapterhub
 from adapterhub import Stack
 from adapterhub.methods.bottleneck import BottleneckConfig
+from goldens import FOLDER, base, read
 
-HERE = Path(__file__).parent
 ARCHITECTURES = ("bert", "roberta", "distilbert", "gpt2", "t5", "bart")
-NAMED: dict[str, dict[str, Any]] = json.loads((HERE / "configs.json").read_text(encoding="utf-8"))
-FILES = sorted(path.stem for path in HERE.glob("*-*.safetensors"))
+NAMED: dict[str, dict[str, Any]] = json.loads((FOLDER / "configs.json").read_text(encoding="utf-8"))
+FILES = sorted(path.stem for path in FOLDER.glob("*-*.safetensors"))
 PLACES = (  # where the peer keeps an adapter -> the site
     (r"encoder\.layer\.(\d)\.attention\.output", r"layers.\1.attention"),
     (r"encoder\.layer\.(\d)\.output", r"layers.\1.feed_forward"),
@@ -39,16 +34,6 @@ PARTS = (
 )
 
 
-def read(name: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors of a golden file by group, and what it says about itself."""
-    groups: dict[str, dict[str, Tensor]] = {"": {}}
-    with safe_open(HERE / f"{name}.safetensors", "pt") as file:
-        for key in file.keys():  # noqa: SIM118
-            group, _, rest = key.rpartition("/") if "/" in key else ("", "", key)
-            groups.setdefault(group, {})[rest] = file.get_tensor(key)
-        return groups, json.loads(file.metadata()["about"])
-
-
 def ours(path: str) -> tuple[str, str]:
     """The adapter that a tensor of the peer's belongs to, and its name in ours."""
     place, adapter, part = re.fullmatch(r"(.*?)\.adapters\.([ab])\.(.*)", path).groups()
@@ -57,18 +42,6 @@ def ours(path: str) -> tuple[str, str]:
     for pattern, name in PARTS:
         part = re.sub(pattern, name, part)
     return adapter, f"{sites[0]}.{part}"
-
-
-def base(name: str) -> tuple[PreTrainedModel, dict[str, Tensor], Tensor]:
-    groups, info = read(name)
-    config = getattr(transformers, f"{info['class']}Config")(**info["config"])
-    model = getattr(transformers, f"{info['class']}Model")(config).eval()
-    own = dict(model.named_parameters())
-    assert own.keys() == groups["base"].keys()
-    with torch.no_grad():
-        for key, parameter in own.items():
-            parameter.copy_(groups["base"][key])
-    return model, groups["input"], groups[""]["output"]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

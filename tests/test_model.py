@@ -22,6 +22,7 @@ from adapterhub.errors import (
 
 CONFIGS = ("seq_bn", "double_seq_bn", "par_bn", "scaled_par_bn", "adapter_plus", "houlsby_2019")
 SMALL = "[reduction_factor=4]"
+WEIGHTS = ("lora[r=2,attn_matrices=[q,v,o]]", "dora[r=2,bias=True]", "lora[r=2,target_modules=all-linear]", "ia3")
 
 
 def output(model: PreTrainedModel, family: str) -> Tensor:
@@ -90,10 +91,11 @@ def test_identity_base_untouched_and_gradients(family: str, config: str) -> None
     assert [type(module) for module in model.modules() if not isinstance(module, type(model.adapters))][1:] == classes
 
 
+@pytest.mark.parametrize("config", ["houlsby_2019[original_ln_before=True,original_ln_after=False]", "lora[r=2]"])
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_copies_and_pickles_keep_their_own_adapters(family: str) -> None:
+def test_copies_and_pickles_keep_their_own_adapters(family: str, config: str) -> None:
     model = adapterhub.init(tiny.model(family))
-    model.add_adapter("a", config="houlsby_2019[original_ln_before=True,original_ln_after=False]")
+    model.add_adapter("a", config=config)
     randomise(model, "a")
     model.set_active_adapters("a")
     with torch.no_grad():
@@ -111,12 +113,15 @@ def test_copies_and_pickles_keep_their_own_adapters(family: str) -> None:
             assert torch.equal(output(model, family), expected)
 
 
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("family", ["bert", "gpt2", "bart", "llama"])
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [(family, name + SMALL) for family in ("bert", "gpt2", "bart", "llama") for name in CONFIGS]
+    + [(family, config) for family in ("bert", "gpt2") for config in WEIGHTS],
+)
 def test_compiles_without_graph_breaks(family: str, config: str) -> None:
     torch._dynamo.reset()
     model = adapterhub.init(tiny.model(family))
-    model.add_adapter("a", config=config + SMALL, set_active=True)
+    model.add_adapter("a", config=config, set_active=True)
     randomise(model, "a")
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     with torch.no_grad():

@@ -31,6 +31,13 @@ def test_literals_of_every_kind() -> None:
     assert config.use_gating is True
 
 
+def test_bare_words_are_texts_in_lists_too() -> None:
+    config = load_config("lora[target_modules=[q, o_proj], init_weights=pissa]")
+    assert (config.target_modules, config.init_weights) == (("q", "o_proj"), "pissa")
+    assert load_config("lora[target_modules=all-linear]").target_modules == "all-linear"
+    assert load_config("lora[alpha=-1]").alpha == -1
+
+
 @pytest.mark.parametrize("name", named_configs())
 def test_every_named_configuration_survives_json(name: str) -> None:
     config = load_config(name)

@@ -88,13 +88,20 @@ def _from_string(text: str) -> AdapterConfig:
 
 
 def _options(text: str, options: str) -> dict[str, Any]:
-    """Parse ``a=1, b=[0, 1], c=relu`` by Python's own grammar; a bare word is a string."""
+    """Parse ``a=1, b=[0, 1], c=relu, d=all-linear`` by Python's own grammar; a bare word is a string."""
     try:
         call = ast.parse(f"f({options})", mode="eval").body
         assert isinstance(call, ast.Call) and not call.args and all(word.arg for word in call.keywords)
-        return {
-            str(word.arg): word.value.id if isinstance(word.value, ast.Name) else ast.literal_eval(word.value)
-            for word in call.keywords
-        }
+        return {str(word.arg): _value(word.value) for word in call.keywords}
     except (SyntaxError, ValueError, AssertionError):
         raise ConfigError(f"malformed options in {text!r}: write name[option=value, ...] with literal values") from None
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(item) for item in node.elts]
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.right, ast.Name):
+        return f"{_value(node.left)}-{node.right.id}"
+    return ast.literal_eval(node)

@@ -245,7 +245,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
         overwrite_ok: bool = False,
         allow_other_base: bool = False,
     ) -> str:
-        """Load an adapter (and its head) from a folder that ``save_adapter`` wrote; returns its name.
+        """Load an adapter (and its head) from a folder that ``save_adapter`` or PEFT wrote; returns its name.
 
         Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some
         layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it into a base

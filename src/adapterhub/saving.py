@@ -23,9 +23,13 @@ from adapterhub.checkpoints import (
     Manifest,
     Match,
     Part,
+    PeftCheckpoint,
     compare,
+    is_peft,
     load_into,
+    match_tensors,
     read,
+    read_peft,
     write,
 )
 from adapterhub.engine import Adapter
@@ -35,6 +39,7 @@ from adapterhub.errors import (
     HeadError,
     LabelMismatchError,
     MergeError,
+    TensorMismatchError,
 )
 from adapterhub.methods import load_config
 
@@ -77,6 +82,8 @@ def save_adapter(
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
     """Read an adapter and its head; see ``AdapterMixin.load_adapter``."""
+    if is_peft(folder):
+        return _load_peft(model, read_peft(folder), options)
     manifest = read(folder, ADAPTER_MANIFEST)
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
@@ -197,17 +204,66 @@ def _check_base(model: "AdapterMixin", manifest: Manifest) -> None:
 
 def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:
     config = load_config(manifest.config("adapter"))
-    tensors = manifest.tensors("adapter")
     with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
         adapter = model.engine.build(name, config)
-        if leave_out:
-            whole = adapter.site_names
-            layers = {*getattr(config, "leave_out", ()), *leave_out}
-            adapter = model.engine.build(name, config.replace(leave_out=tuple(sorted(layers))))
-            dropped = tuple(f"{site}." for site in whole - adapter.site_names)
-            tensors = {path: tensor for path, tensor in tensors.items() if not path.startswith(dropped)}
-    load_into(adapter, tensors, f"adapter {name!r}")
-    return adapter
+    load_into(adapter, manifest.tensors("adapter"), f"adapter {name!r}")
+    return _without(model, adapter, leave_out) if leave_out else adapter
+
+
+def _without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
+    """An adapter that leaves out more layers, and is the same in the others."""
+    config = adapter.config
+    less = config.replace(leave_out=tuple(sorted({*getattr(config, "leave_out", ()), *layers})))
+    with torch.random.fork_rng(devices=[]):
+        rest = model.engine.build(adapter.name, less)
+    own = rest.state_dict()
+    load_into(rest, {key: tensor for key, tensor in adapter.state_dict().items() if key in own}, adapter.name)
+    return rest
+
+
+def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadOptions) -> str:
+    """Read a checkpoint of PEFT, and what it trained beside its adapter, as long as this model has a place for it."""
+    name = options.load_as or checkpoint.folder.resolve().name.replace(".", "-")
+    if not options.overwrite_ok:
+        model.engine.check_free(name)
+    _fingerprint(model)  # not into a base model that holds a merged adapter
+    places = model.engine.places
+    placed = checkpoint.placed(places)
+    config = placed.configuration(places)
+    with torch.random.fork_rng(devices=[]):
+        adapter = model.engine.build(name, config)
+    tensors = placed.tensors(places, config)
+    own = adapter.state_dict()
+    began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
+    put_others = _staged_others(model, checkpoint) if options.with_head else None
+    load_into(adapter, began | tensors, f"adapter {name!r} of {checkpoint.folder}")
+    if options.leave_out:
+        adapter = _without(model, adapter, options.leave_out)
+    model.engine.hold(adapter)
+    if put_others is not None:
+        put_others()
+    if options.set_active:
+        model.set_active_adapters(name)
+    return name
+
+
+def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callable[[], None]:
+    """Copies what PEFT saved of whole modules, once all of it is known to fit."""
+    own = dict(model.named_parameters())
+    try:
+        match_tensors({key: own[key] for key in checkpoint.others if key in own}, checkpoint.others, "what was trained")
+    except TensorMismatchError as error:
+        raise HeadError(
+            f"{checkpoint.folder} brings trained modules that {type(model).__name__} has not as they were: {error} "
+            "Load it into the transformers class that it was made from, or without them (with_head=False)."
+        ) from error
+
+    @torch.no_grad()
+    def put() -> None:
+        for key, tensor in checkpoint.others.items():
+            own[key].copy_(tensor)
+
+    return put
 
 
 def _staged_head(

@@ -187,6 +187,51 @@ def all_golden_weights():
         golden_weights(name, "ia3", {"method": "ia3"}, theirs, "peft")
 
 
+# Whole checkpoints, as PEFT writes them, on BERT with a classifier.
+CHECKPOINTS = {
+    "plain": {"target_modules": ["query", "value"], "r": 3, "lora_alpha": 6},
+    "patterns": {
+        "target_modules": ["query", "value", "output.dense"],
+        "r": 3,
+        "lora_alpha": 6,
+        "use_rslora": True,
+        "rank_pattern": {"query": 2, "bert.encoder.layer.1.attention.self.value": 5},
+        "alpha_pattern": {"value": 10},
+    },
+    "everything": {"target_modules": "all-linear", "r": 2, "lora_bias": True, "modules_to_save": ["classifier"]},
+    "expression": {"target_modules": r".*layer\.1\..*(query|dense)", "r": 2, "use_dora": True},
+    "embedding": {"target_modules": ["word_embeddings", "value"], "r": 2, "lora_alpha": 4},
+    "pissa": {"target_modules": ["query", "value"], "r": 3, "lora_alpha": 6, "init_lora_weights": "pissa"},
+    "changed_base": {"target_modules": ["query"], "r": 2, "init_lora_weights": "olora"},
+    "biases": {"target_modules": ["query"], "r": 2, "bias": "lora_only"},
+}
+
+
+def golden_checkpoint(label, options):
+    settings = ARCHITECTURES["bert"][1]
+    model = tf.BertForSequenceClassification(tf.BertConfig(**settings)).eval()
+    model.bert.load_state_dict(build("bert").state_dict())
+    torch.manual_seed(1)
+    randomise(model.classifier.parameters(), 0.5)
+    head = {f"base/{key}": value.clone() for key, value in model.named_parameters() if key.startswith("classifier.")}
+    model = peft.get_peft_model(model, peft.LoraConfig(**options))
+    torch.manual_seed(7)
+    for value in model.parameters():
+        if value.requires_grad:
+            with torch.no_grad():
+                value.add_(0.3 * torch.randn_like(value))
+    with torch.no_grad():
+        logits = model.eval()(**inputs("bert")).logits
+    folder = HERE / "peft" / label
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()  # PEFT writes a set, in an order that changes from run to run
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    save(f"peft/{label}/expected", head | {"output": logits}, {})
+
+
 def save(stem, tensors, about):
     # All that is said in one entry: the order of several would change from run to run.
     tensors = {key: value.detach().clone() for key, value in tensors.items()}
@@ -213,6 +258,8 @@ def main():
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
     all_golden_weights()
+    for label, options in CHECKPOINTS.items():
+        golden_checkpoint(label, options)
 
 
 if __name__ == "__main__":

@@ -114,9 +114,9 @@ class LoRAConfig(AdapterConfig):
             )
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
+        if place.weight is None:
             return None
-        return LowRank(self, place, place.weight) if self._acts_at(place) else None
+        return LowRank(self, place, place.weight) if self.acts_at(place) else None
 
     def rank(self, place: Place) -> int:
         """r at a place."""
@@ -128,7 +128,10 @@ class LoRAConfig(AdapterConfig):
         rank = self.rank(place)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
-    def _acts_at(self, place: Place) -> bool:
+    def acts_at(self, place: Place) -> bool:
+        """Whether there is a part at a place."""
+        if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
+            return False
         if self.target_modules is not None:
             return any(self._fits(place, target) for target in _listed(self.target_modules))
         roles = set(self.attn_matrices) if self.selfattn_lora else set()

@@ -1,0 +1,198 @@
+"""Checkpoints of PEFT: its LoRA family and (IA)³, read into the configurations and names of this library.
+
+A folder of PEFT's holds ``adapter_config.json`` with a ``peft_type``, and ``adapter_model.safetensors`` whose tensors
+are named by the path of the base module that they act on. Pickles (``adapter_model.bin``) are not read.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapterhub.checkpoints.tensors import decode
+from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
+from adapterhub.methods import AdapterConfig, Place
+from adapterhub.methods.ia3 import IA3Config
+from adapterhub.methods.lora import LoRAConfig
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LEAF = re.compile(
+    r"(?:base_model\.model\.)?(?P<path>.+?)\."
+    r"(?P<leaf>lora_(?:embedding_)?[AB]|lora_magnitude_vector|ia3_l)(?:\.(?P<part>weight|bias))?"
+)
+_NAMES = {
+    "lora_A": "lora_A",
+    "lora_B": "lora_B",
+    "lora_embedding_A": "lora_A",
+    "lora_embedding_B": "lora_B",
+    "lora_magnitude_vector": "magnitude",
+    "ia3_l": "scale",
+}
+# Options that change what is computed, of which this library has no equal.
+_FOREIGN = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
+    "velora_config",
+)
+# Initialisations that leave the base model as it is, so that a checkpoint does not depend on them.
+_HARMLESS = (True, False, None, "gaussian", "eva", "orthogonal")
+
+
+@dataclass(frozen=True)
+class PeftCheckpoint:
+    """What a folder of PEFT's holds.
+
+    Attributes:
+        folder: where it is.
+        config: its ``adapter_config.json``.
+        parts: for the path of each base module, the tensors of the adapter there by their names in this library.
+        others: what was trained beside the adapter, a head for example, by its path in the model.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    parts: Mapping[str, Mapping[str, Tensor]]
+    others: Mapping[str, Tensor]
+
+    def placed(self, places: Sequence[Place]) -> "PeftCheckpoint":
+        """With paths that begin where those of this model do: the one it was made from may have had a head around it.
+
+        Raises:
+            TensorMismatchError: if there is no module of some path.
+        """
+        known = {place.path for place in places if place.whole and place.weight is not None}
+        for strip in sorted({"", *(path.partition(".")[0] + "." for path in self.parts)}):
+            if all(path.removeprefix(strip) in known for path in self.parts):
+                return self._renamed(lambda path, strip=strip: path.removeprefix(strip))
+        for add in sorted({path.partition(".")[0] + "." for path in known}):
+            if all(add + path in known for path in self.parts):
+                return self._renamed(lambda path, add=add: add + path)
+        strange = sorted(path for path in self.parts if path not in known)
+        raise TensorMismatchError(
+            f"{self.folder} adapts modules that this model has not: {', '.join(strange[:5])}. Load the base model that "
+            f"it was made for ({self.config.get('base_model_name_or_path') or 'not named'})."
+        )
+
+    def _renamed(self, rename: Any) -> "PeftCheckpoint":
+        return replace(self, parts={rename(path): tensors for path, tensors in self.parts.items()})
+
+    def configuration(self, places: Sequence[Place]) -> AdapterConfig:
+        """The configuration of this library that acts as this checkpoint does, at the modules that it names.
+
+        Raises:
+            CheckpointError: for what this library has no equal of.
+        """
+        kind = self.config.get("peft_type")
+        if kind == "IA3":
+            return IA3Config()
+        if kind == "LORA":
+            return self._lora(places)
+        raise CheckpointError(f"{self.folder} is of PEFT's type {kind}; LORA and IA3 can be read")
+
+    def _lora(self, places: Sequence[Place]) -> LoRAConfig:
+        given = self.config
+        foreign = [name for name in _FOREIGN if given.get(name)]
+        if foreign:
+            raise CheckpointError(f"{self.folder} uses {', '.join(foreign)} of PEFT, which have no equal here")
+        if given.get("bias", "none") != "none":
+            raise CheckpointError(f"{self.folder} changes biases of the base model (bias={given['bias']!r})")
+        start = given.get("init_lora_weights", True)
+        if start not in (*_HARMLESS, "pissa"):
+            raise CheckpointError(
+                f"{self.folder} was begun by init_lora_weights={start!r}, which changes the base model. Convert it by "
+                "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+            )
+        config = LoRAConfig(
+            target_modules=tuple(sorted(self.parts)),
+            r=given.get("r", 8),
+            alpha=given.get("lora_alpha", 8),
+            dropout=given.get("lora_dropout", 0.0),
+            use_rslora=bool(given.get("use_rslora")),
+            use_dora=bool(given.get("use_dora")),
+            bias=any("bias" in tensors for tensors in self.parts.values()),
+            init_weights="pissa" if start == "pissa" else "lora",
+        )
+        ranks = {path: int(tensors["lora_A"].shape[0]) for path, tensors in self.parts.items() if "lora_A" in tensors}
+        alphas = given.get("alpha_pattern") or {}
+        scales = {path: alpha for path in self.parts if (alpha := _alpha(path, alphas)) is not None}
+        names = given.get("target_modules")
+        if isinstance(names, list):  # paths say it exactly, names say it in a line: where they mean the same
+            short = config.replace(target_modules=tuple(sorted(names)))
+            if all(short.acts_at(place) == config.acts_at(place) for place in places):
+                config = short
+        return config.replace(
+            rank_pattern={re.escape(path): rank for path, rank in ranks.items() if rank != config.r},
+            alpha_pattern={re.escape(path): alpha for path, alpha in scales.items() if alpha != config.alpha},
+        )
+
+    def tensors(self, places: Sequence[Place], config: AdapterConfig) -> dict[str, Tensor]:
+        """The tensors of the adapter by their names in this library."""
+        whole = {place.path: place for place in places if place.whole and place.weight is not None}
+        found: dict[str, Tensor] = {}
+        for path, tensors in self.parts.items():
+            place = whole[path]
+            found |= {f"{place.name}.{name}": tensor for name, tensor in tensors.items()}
+            if "bias" in tensors and isinstance(config, LoRAConfig):  # PEFT scales it with the product
+                found[f"{place.name}.bias"] = config.scaling(place) * tensors["bias"].float()
+        return found
+
+
+def is_peft(folder: Path) -> bool:
+    """Whether a folder holds a checkpoint of PEFT."""
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "peft_type" in content
+
+
+def read_peft(folder: Path) -> PeftCheckpoint:
+    """Read a checkpoint of PEFT.
+
+    Raises:
+        CheckpointNotFoundError: if its tensors are not there, or are pickled.
+        CorruptCheckpointError: if its tensors are truncated, altered, or not those of an adapter.
+    """
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        data = (folder / WEIGHTS).read_bytes()
+    except FileNotFoundError:
+        pickled = (folder / "adapter_model.bin").exists()
+        hint = " but adapter_model.bin, a pickle, which is not read: save it anew by a recent PEFT" if pickled else ""
+        raise CheckpointNotFoundError(f"{folder} holds no {WEIGHTS}{hint}") from None
+    parts: dict[str, dict[str, Tensor]] = {}
+    others: dict[str, Tensor] = {}
+    for key, tensor in decode(data, str(folder / WEIGHTS)).items():
+        match = _LEAF.fullmatch(key)
+        if match is None:
+            others[key.removeprefix("base_model.model.")] = tensor
+            continue
+        path, leaf, part = match["path"], match["leaf"], match["part"]
+        name = "bias" if part == "bias" else _NAMES[leaf]
+        parts.setdefault(path, {})[name] = _shaped(leaf, tensor)
+    if not parts:
+        raise CorruptCheckpointError(f"{folder / WEIGHTS} holds no tensor of LoRA or (IA)³")
+    return PeftCheckpoint(folder, config, parts, others)
+
+
+def _shaped(leaf: str, tensor: Tensor) -> Tensor:
+    """A tensor in the shape that it has here: B of a convolution is a matrix, the vector of (IA)³ is one."""
+    if leaf == "lora_B":
+        return tensor.flatten(1) if tensor.dim() > 1 else tensor
+    return tensor.flatten() if leaf in ("ia3_l", "lora_magnitude_vector") else tensor
+
+
+def _alpha(path: str, patterns: Mapping[str, float]) -> float | None:
+    """PEFT's rule: the first pattern that fits the end of a path."""
+    return next((alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", path)), None)

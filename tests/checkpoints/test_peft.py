@@ -1,0 +1,160 @@
+"""Checkpoints that PEFT 0.21.2 wrote: read, they compute what PEFT computed; what cannot be read is said."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel
+
+import adapterhub
+import goldens
+from adapterhub.errors import (
+    AdapterExistsError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    CorruptCheckpointError,
+    HeadError,
+    TensorMismatchError,
+)
+
+FOLDER = goldens.FOLDER / "peft"
+READ = ("plain", "patterns", "everything", "expression", "embedding", "pissa")
+
+
+def classifier(label: str) -> tuple[Any, dict[str, Tensor], Tensor]:
+    """The base model with its head, inputs, and what PEFT gave."""
+    bare, inputs, _ = goldens.base("bert")
+    model = BertForSequenceClassification(BertConfig(**bare.config.to_diff_dict())).eval()
+    model.bert.load_state_dict(bare.state_dict())
+    saved = load_file(FOLDER / label / "expected.safetensors")
+    with torch.no_grad():
+        for name, parameter in model.classifier.named_parameters():
+            parameter.copy_(saved[f"base/classifier.{name}"])
+    return adapterhub.init(model), inputs, saved["output"]
+
+
+def altered(label: str, to: Path, **changes: Any) -> Path:
+    """A copy of a checkpoint with other options."""
+    shutil.copytree(FOLDER / label, to)
+    path = to / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return to
+
+
+@pytest.mark.parametrize("label", READ)
+def test_it_computes_what_peft_computed(label: str) -> None:
+    model, inputs, expected = classifier(label)
+    with torch.no_grad():
+        bare = model(**inputs).logits
+        name = model.load_adapter(FOLDER / label, set_active=True)
+        assert name == label and (expected - bare).abs().max() > 0.05
+        torch.testing.assert_close(model(**inputs).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", [label for label in READ if label != "everything"])
+def test_it_is_saved_and_loaded_as_our_own(label: str, tmp_path: Path) -> None:
+    model, inputs, expected = classifier(label)
+    model.load_adapter(FOLDER / label)
+    model.save_adapter(tmp_path, label)
+    again, _, _ = classifier(label)
+    again.load_adapter(tmp_path, set_active=True)
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("label", ["plain", "patterns", "pissa"])
+def test_the_model_need_not_have_the_head_that_it_was_trained_with(label: str) -> None:
+    whole, inputs, expected = classifier(label)
+    model: PreTrainedModel = adapterhub.init(whole.bert)
+    model.load_adapter(FOLDER / label, set_active=True)
+    with torch.no_grad():
+        logits = whole.classifier(model(**inputs).pooler_output)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+
+
+def test_paths_of_a_bare_model_fit_one_with_a_head(tmp_path: Path) -> None:
+    folder = altered("plain", tmp_path / "bare")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {key.replace(".bert.", "."): value for key, value in tensors.items()}, folder / "adapter_model.safetensors"
+    )
+    model, inputs, expected = classifier("plain")
+    model.load_adapter(folder, set_active=True)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_names_say_where_it_acts_as_long_as_they_mean_the_same() -> None:
+    model, _, _ = classifier("plain")
+    model.load_adapter(FOLDER / "plain")
+    assert model.adapters["plain"].config.target_modules == ("query", "value")
+    model.load_adapter(FOLDER / "patterns")
+    config = model.adapters["patterns"].config
+    assert config.target_modules == ("output.dense", "query", "value") and config.r == 3
+    assert sorted(config.rank_pattern.values()) == [2, 2, 5]
+
+
+def test_layers_can_be_left_out_and_names_given() -> None:
+    model, _, _ = classifier("plain")
+    model.load_adapter(FOLDER / "plain")
+    model.load_adapter(FOLDER / "plain", load_as="other", leave_out=[0])
+    whole, rest = (dict(model.adapters[name].named_parameters()) for name in ("plain", "other"))
+    assert rest.keys() == {name for name in whole if name.startswith("layers.1.")}
+    assert all(torch.equal(whole[name], rest[name]) for name in rest)
+    with pytest.raises(AdapterExistsError):
+        model.load_adapter(FOLDER / "plain", load_as="other")
+
+
+def test_a_trained_head_needs_its_place() -> None:
+    whole, _, _ = classifier("everything")
+    model = adapterhub.init(whole.bert)
+    with pytest.raises(HeadError, match=r"classifier\.(bias|weight).*with_head=False"):
+        model.load_adapter(FOLDER / "everything")
+    assert not list(model.adapters)
+    model.load_adapter(FOLDER / "everything", with_head=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "changes", "said"),
+    [
+        ("changed_base", {}, "init_lora_weights='olora', which changes the base model"),
+        ("biases", {}, "changes biases of the base model"),
+        ("plain", {"use_qalora": True}, "uses use_qalora"),
+        ("plain", {"peft_type": "OFT"}, "type OFT; LORA and IA3 can be read"),
+    ],
+)
+def test_what_has_no_equal_is_refused(label: str, changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    model, _, _ = classifier(label)
+    with pytest.raises(CheckpointError, match=said):
+        model.load_adapter(altered(label, tmp_path / "a", **changes))
+    assert not list(model.adapters)
+
+
+def test_files_that_are_missing_torn_or_for_another_model(tmp_path: Path) -> None:
+    model, _, _ = classifier("plain")
+    folder = altered("plain", tmp_path / "a")
+    weights = folder / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-40])
+    with pytest.raises(CorruptCheckpointError, match="not a whole safetensors file"):
+        model.load_adapter(folder)
+    weights.rename(folder / "adapter_model.bin")
+    with pytest.raises(CheckpointNotFoundError, match="a pickle, which is not read"):
+        model.load_adapter(folder)
+    save_file({"base_model.model.classifier.weight": torch.zeros(2, 2)}, weights)
+    with pytest.raises(CorruptCheckpointError, match="no tensor of LoRA"):
+        model.load_adapter(folder)
+    other = adapterhub.init(
+        BertModel(BertConfig(**goldens.base("bert")[0].config.to_diff_dict() | {"num_hidden_layers": 1}))
+    )
+    with pytest.raises(TensorMismatchError, match="adapts modules that this model has not"):
+        other.load_adapter(FOLDER / "plain")
+    wide = adapterhub.init(BertModel(BertConfig(**goldens.base("bert")[0].config.to_diff_dict() | {"hidden_size": 20})))
+    with pytest.raises(TensorMismatchError, match="of another shape"):
+        wide.load_adapter(FOLDER / "plain")
+    assert not list(model.adapters) and not list(other.adapters) and not list(wide.adapters)

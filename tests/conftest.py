@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import tokens
 from adapterhub.training.data import load_data
 from adapterhub.training.recipe import Settings
 from adapterhub.training.single import ADAPTER, train_adapter
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C interrupts: a shell lets what it runs in the background ignore it, and processes inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -305,7 +305,7 @@ def compare(
             "--method",
             help="A configuration of an adapter, [bold]full[/bold] or [bold]head[/bold]; once for each method.",
             metavar="METHOD",
-            show_default="seq_bn, full, head",
+            show_default="seq_bn, lora, full, head",
         ),
     ] = None,
     rates: Annotated[
@@ -339,6 +339,7 @@ def compare(
 
     [bold]adapterhub compare reviews.csv --method seq_bn --method full --lr full=1e-5,2e-5,5e-5[/bold]
     """
+    from adapterhub.training.compare import METHODS
     from adapterhub.training.compare import compare as do
     from adapterhub.training.recipe import Settings
     from adapterhub.training.report import write_report
@@ -348,7 +349,7 @@ def compare(
             comparison = do(
                 model,
                 data,
-                methods,
+                methods or METHODS,
                 seeds=range(seed, seed + seeds),
                 learning_rates=_rates(rates or []),
                 settings=Settings(epochs=epochs, batch_size=batch_size, max_length=max_length),

@@ -23,13 +23,14 @@ from typing import Any
 from transformers import AutoConfig
 
 from adapterhub.errors import ConfigError, TrainingError
-from adapterhub.methods import load_config, named_configs
+from adapterhub.methods import load_config
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import SHIPPED, TextData, load_data
 from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import FULL, HEAD, Result, Settings
 from adapterhub.training.sources import slug
 
+METHODS = ("seq_bn", "lora", FULL, HEAD)
 _RATES = {FULL: (2e-5, 5e-5, 1e-4), HEAD: (1e-3, 3e-3, 1e-2)}
 _ADAPTER_RATES = (3e-4, 1e-3, 3e-3)
 
@@ -96,7 +97,7 @@ class Comparison:
 def compare(
     model: str = "minilm",
     data: str | os.PathLike[str] = SHIPPED,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str] = METHODS,
     *,
     seeds: int | Sequence[int] = 3,
     learning_rates: Mapping[str, Sequence[float]] | None = None,
@@ -110,8 +111,8 @@ def compare(
     Args:
         model: a name or path for transformers, or ``"minilm"``.
         data: as ``adapterhub.training.data.load_data`` takes it; ``data_options`` go to it.
-        methods: configurations of adapters, ``"full"``, ``"head"``; by default ``seq_bn``, LoRA if this version has
-            it, full fine-tuning, and the head alone.
+        methods: configurations of adapters, ``"full"``, ``"head"``; by default ``seq_bn``, ``lora``, full fine-tuning,
+            and the head alone.
         seeds: how many (0, 1, ...), or which.
         learning_rates: the sweep of a method, by its name; all must have the same number of rates.
         settings: what all runs share; its ``model``, ``method``, ``learning_rate`` and ``seed`` are replaced.
@@ -124,8 +125,6 @@ def compare(
         BackboneError: if the model cannot be loaded.
         TrainingError: if a run fails; finished ones stay.
     """
-    if methods is None:
-        methods = ("seq_bn", *(name for name in ("lora",) if name in named_configs()), FULL, HEAD)
     rates = {method: tuple((learning_rates or {}).get(method, default_rates(method))) for method in methods}
     _check(rates)
     seed_list = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)

@@ -162,12 +162,16 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
 
 
 def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+    _check_unmerged(model)
+    return Fingerprint.of(model, model.engine.layers, tokenizer)
+
+
+def _check_unmerged(model: "AdapterMixin") -> None:
     if model.merged_adapter is not None:
         raise MergeError(
             f"the base model holds the merged adapter {model.merged_adapter!r}, so it is not the one that adapters are "
             "for: call reset_adapter() first"
         )
-    return Fingerprint.of(model, model.engine.layers, tokenizer)
 
 
 def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
@@ -226,7 +230,7 @@ def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadO
     name = options.load_as or checkpoint.folder.resolve().name.replace(".", "-")
     if not options.overwrite_ok:
         model.engine.check_free(name)
-    _fingerprint(model)  # not into a base model that holds a merged adapter
+    _check_unmerged(model)
     places = model.engine.places
     placed = checkpoint.placed(places)
     config = placed.configuration(places)

@@ -19,6 +19,7 @@ from adapterhub.errors import (
     CheckpointNotFoundError,
     CorruptCheckpointError,
     HeadError,
+    MergeError,
     TensorMismatchError,
 )
 
@@ -108,6 +109,14 @@ def test_layers_can_be_left_out_and_names_given() -> None:
     assert all(torch.equal(whole[name], rest[name]) for name in rest)
     with pytest.raises(AdapterExistsError):
         model.load_adapter(FOLDER / "plain", load_as="other")
+
+
+def test_not_into_a_base_model_that_holds_a_merged_one() -> None:
+    model, _, _ = classifier("plain")
+    model.load_adapter(FOLDER / "plain")
+    model.merge_adapter("plain")
+    with pytest.raises(MergeError, match="reset_adapter"):
+        model.load_adapter(FOLDER / "plain", load_as="again")
 
 
 def test_a_trained_head_needs_its_place() -> None:

@@ -198,13 +198,11 @@ def _check_content(path: Path, content: Any) -> None:
     if not isinstance(content, dict):
         raise CorruptCheckpointError(f"{path} must hold a JSON object, and holds a {type(content).__name__}")
     if content.get("format") != FORMAT:
-        other = (
-            "the PEFT format"
-            if "peft_type" in content
-            else "the format of the adapters library"
-            if "model_class" in content
-            else "an unknown format"
-        )
+        if "peft_type" in content:
+            raise CorruptCheckpointError(
+                f"{path} is of the PEFT format, not of the native format of adapterhub: load it by model.load_adapter"
+            )
+        other = "the format of the adapters library" if "model_class" in content else "an unknown format"
         raise CorruptCheckpointError(
             f"{path} is of {other}, not of the native format of adapterhub, the one that is read"
         )

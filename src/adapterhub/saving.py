@@ -25,7 +25,6 @@ from adapterhub.checkpoints import (
     Part,
     PeftCheckpoint,
     compare,
-    is_peft,
     load_into,
     match_tensors,
     read,
@@ -82,8 +81,8 @@ def save_adapter(
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
     """Read an adapter and its head; see ``AdapterMixin.load_adapter``."""
-    if is_peft(folder):
-        return _load_peft(model, read_peft(folder), options)
+    if (of_peft := read_peft(folder)) is not None:
+        return _load_peft(model, of_peft, options)
     manifest = read(folder, ADAPTER_MANIFEST)
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
@@ -231,12 +230,9 @@ def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadO
     if not options.overwrite_ok:
         model.engine.check_free(name)
     _check_unmerged(model)
-    places = model.engine.places
-    placed = checkpoint.placed(places)
-    config = placed.configuration(places)
+    config, tensors = checkpoint.converted(model.engine.places)
     with torch.random.fork_rng(devices=[]):
         adapter = model.engine.build(name, config)
-    tensors = placed.tensors(places, config)
     own = adapter.state_dict()
     began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
     put_others = _staged_others(model, checkpoint) if options.with_head else None

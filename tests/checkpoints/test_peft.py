@@ -90,6 +90,19 @@ def test_paths_of_a_bare_model_fit_one_with_a_head(tmp_path: Path) -> None:
         torch.testing.assert_close(model(**inputs).logits, expected, rtol=0, atol=1e-5)
 
 
+def test_patterns_are_of_the_paths_in_the_model_that_was_trained(tmp_path: Path) -> None:
+    """A path with the prefix that a head gives it scales alike where there is no head."""
+    folder = altered("plain", tmp_path / "a", alpha_pattern={"bert.encoder.layer.0.attention.self.query": 12})
+    whole, inputs, expected = classifier("plain")
+    bare = adapterhub.init(classifier("plain")[0].bert)
+    whole.load_adapter(folder, set_active=True)
+    bare.load_adapter(folder, set_active=True)
+    with torch.no_grad():
+        logits = whole(**inputs).logits
+        assert (logits - expected).abs().max() > 1e-3
+        torch.testing.assert_close(whole.classifier(bare(**inputs).pooler_output), logits)
+
+
 def test_names_say_where_it_acts_as_long_as_they_mean_the_same() -> None:
     model, _, _ = classifier("plain")
     model.load_adapter(FOLDER / "plain")

@@ -2,7 +2,7 @@
 
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
-from adapterhub.checkpoints.peft import PeftCheckpoint, is_peft, read_peft
+from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Part",
     "PeftCheckpoint",
     "compare",
-    "is_peft",
     "load_into",
     "match_tensors",
     "read",

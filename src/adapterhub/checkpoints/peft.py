@@ -6,8 +6,8 @@ are named by the path of the base module that they act on. Pickles (``adapter_mo
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,42 +65,51 @@ class PeftCheckpoint:
     parts: Mapping[str, Mapping[str, Tensor]]
     others: Mapping[str, Tensor]
 
-    def placed(self, places: Sequence[Place]) -> "PeftCheckpoint":
-        """With paths that begin where those of this model do: the one it was made from may have had a head around it.
+    def converted(self, places: Sequence[Place]) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """The configuration of this library that acts as this checkpoint does, and the tensors by their names here.
 
         Raises:
-            TensorMismatchError: if there is no module of some path.
+            CheckpointError: for what this library has no equal of.
+            TensorMismatchError: if a module that it adapts is not there.
         """
-        known = {place.path for place in places if place.whole and place.weight is not None}
-        for strip in sorted({"", *(path.partition(".")[0] + "." for path in self.parts)}):
-            if all(path.removeprefix(strip) in known for path in self.parts):
-                return self._renamed(lambda path, strip=strip: path.removeprefix(strip))
-        for add in sorted({path.partition(".")[0] + "." for path in known}):
-            if all(add + path in known for path in self.parts):
-                return self._renamed(lambda path, add=add: add + path)
+        modules = {place.path: place for place in places if place.whole and place.weight is not None}
+        found = {path: modules[own] for path, own in self._paths(modules.keys()).items()}
+        config = self._configuration(found, places)
+        tensors: dict[str, Tensor] = {}
+        for path, place in found.items():
+            tensors |= {f"{place.name}.{name}": tensor for name, tensor in self.parts[path].items()}
+            if "bias" in self.parts[path] and isinstance(config, LoRAConfig):  # PEFT scales it with the product
+                tensors[f"{place.name}.bias"] = config.scaling(place) * self.parts[path]["bias"].float()
+        return config, tensors
+
+    def _paths(self, known: Collection[str]) -> dict[str, str]:
+        """Paths in this model by those in the checkpoint: the model that it was made from may have had a head around
+        what this one is, or the other way.
+        """
+        here, there = ({path.partition(".")[0] + "." for path in paths} for paths in (known, self.parts))
+        for strip, add in [
+            ("", ""),
+            *((first, "") for first in sorted(there)),
+            *(("", first) for first in sorted(here)),
+        ]:
+            paths = {path: add + path.removeprefix(strip) for path in self.parts}
+            if all(path in known for path in paths.values()):
+                return paths
         strange = sorted(path for path in self.parts if path not in known)
         raise TensorMismatchError(
             f"{self.folder} adapts modules that this model has not: {', '.join(strange[:5])}. Load the base model that "
             f"it was made for ({self.config.get('base_model_name_or_path') or 'not named'})."
         )
 
-    def _renamed(self, rename: Any) -> "PeftCheckpoint":
-        return replace(self, parts={rename(path): tensors for path, tensors in self.parts.items()})
-
-    def configuration(self, places: Sequence[Place]) -> AdapterConfig:
-        """The configuration of this library that acts as this checkpoint does, at the modules that it names.
-
-        Raises:
-            CheckpointError: for what this library has no equal of.
-        """
+    def _configuration(self, found: Mapping[str, Place], places: Sequence[Place]) -> AdapterConfig:
         kind = self.config.get("peft_type")
         if kind == "IA3":
             return IA3Config()
         if kind == "LORA":
-            return self._lora(places)
+            return self._lora(found, places)
         raise CheckpointError(f"{self.folder} is of PEFT's type {kind}; LORA and IA3 can be read")
 
-    def _lora(self, places: Sequence[Place]) -> LoRAConfig:
+    def _lora(self, found: Mapping[str, Place], places: Sequence[Place]) -> LoRAConfig:
         given = self.config
         foreign = [name for name in _FOREIGN if given.get(name)]
         if foreign:
@@ -114,7 +123,7 @@ class PeftCheckpoint:
                 "PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=...)."
             )
         config = LoRAConfig(
-            target_modules=tuple(sorted(self.parts)),
+            target_modules=tuple(sorted(place.path for place in found.values())),
             r=given.get("r", 8),
             alpha=given.get("lora_alpha", 8),
             dropout=given.get("lora_dropout", 0.0),
@@ -124,47 +133,34 @@ class PeftCheckpoint:
             init_weights="pissa" if start == "pissa" else "lora",
         )
         ranks = {path: int(tensors["lora_A"].shape[0]) for path, tensors in self.parts.items() if "lora_A" in tensors}
-        alphas = given.get("alpha_pattern") or {}
-        scales = {path: alpha for path in self.parts if (alpha := _alpha(path, alphas)) is not None}
+        patterns = given.get("alpha_pattern") or {}
+        alphas = {path: _alpha(path, patterns, config.alpha) for path in self.parts}
         names = given.get("target_modules")
         if isinstance(names, list):  # paths say it exactly, names say it in a line: where they mean the same
             short = config.replace(target_modules=tuple(sorted(names)))
             if all(short.acts_at(place) == config.acts_at(place) for place in places):
                 config = short
         return config.replace(
-            rank_pattern={re.escape(path): rank for path, rank in ranks.items() if rank != config.r},
-            alpha_pattern={re.escape(path): alpha for path, alpha in scales.items() if alpha != config.alpha},
+            rank_pattern={re.escape(found[path].path): rank for path, rank in ranks.items() if rank != config.r},
+            alpha_pattern={
+                re.escape(found[path].path): alpha for path, alpha in alphas.items() if alpha != config.alpha
+            },
         )
 
-    def tensors(self, places: Sequence[Place], config: AdapterConfig) -> dict[str, Tensor]:
-        """The tensors of the adapter by their names in this library."""
-        whole = {place.path: place for place in places if place.whole and place.weight is not None}
-        found: dict[str, Tensor] = {}
-        for path, tensors in self.parts.items():
-            place = whole[path]
-            found |= {f"{place.name}.{name}": tensor for name, tensor in tensors.items()}
-            if "bias" in tensors and isinstance(config, LoRAConfig):  # PEFT scales it with the product
-                found[f"{place.name}.bias"] = config.scaling(place) * tensors["bias"].float()
-        return found
 
-
-def is_peft(folder: Path) -> bool:
-    """Whether a folder holds a checkpoint of PEFT."""
-    try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and "peft_type" in content
-
-
-def read_peft(folder: Path) -> PeftCheckpoint:
-    """Read a checkpoint of PEFT.
+def read_peft(folder: Path) -> PeftCheckpoint | None:
+    """Read a checkpoint of PEFT; None if the folder holds none.
 
     Raises:
         CheckpointNotFoundError: if its tensors are not there, or are pickled.
         CorruptCheckpointError: if its tensors are truncated, altered, or not those of an adapter.
     """
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict) or "peft_type" not in config:
+        return None
     try:
         data = (folder / WEIGHTS).read_bytes()
     except FileNotFoundError:
@@ -193,6 +189,7 @@ def _shaped(leaf: str, tensor: Tensor) -> Tensor:
     return tensor.flatten() if leaf in ("ia3_l", "lora_magnitude_vector") else tensor
 
 
-def _alpha(path: str, patterns: Mapping[str, float]) -> float | None:
-    """PEFT's rule: the first pattern that fits the end of a path."""
-    return next((alpha for pattern, alpha in patterns.items() if re.match(rf"(.*\.)?({pattern})$", path)), None)
+def _alpha(path: str, patterns: Mapping[str, float], default: float) -> float:
+    """PEFT's rule: the first pattern that fits the end of a path, as it was in the model that was trained."""
+    fits = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", path))
+    return next(fits, default)

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from safetensors.torch import load_file
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
 import tiny
@@ -48,3 +49,9 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> Path:
         writer.writeheader()
         writer.writerows(content)
     return path
+
+
+def adapter_bytes(folder: Path) -> dict[str, bytes]:
+    """The bytes of all tensors of the adapter, and its head, that a training left in ``folder``."""
+    files = sorted((folder / "adapter").glob("*.safetensors"))
+    return {key: tensor.numpy().tobytes() for path in files for key, tensor in load_file(path).items()}

@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from adapterhub.checkpoints import ADAPTER_MANIFEST, read
 from adapterhub.errors import ConfigError, TrainingError
@@ -15,17 +14,12 @@ from adapterhub.training.data import load_data
 from adapterhub.training.recipe import Settings
 from adapterhub.training.single import train_adapter
 from adapterhub.training.trainer import TrainingInterrupted
+from tokens import adapter_bytes
 
 
 @pytest.fixture
 def settings(backbone: Path) -> Settings:
     return Settings(str(backbone), "seq_bn[reduction_factor=4]", 1e-2, epochs=3, batch_size=8, precision="fp32")
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    """The bytes of all tensors of a saved adapter."""
-    files = sorted((folder / "adapter").glob("*.safetensors"))
-    return {key: tensor.numpy().tobytes() for path in files for key, tensor in load_file(path).items()}
 
 
 def stop_in(epoch: int) -> Callable[[float, float, str], None]:
@@ -57,7 +51,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(settings: Settings, la
     interrupted(settings, labelled, tmp_path / "cut")
     assert not (tmp_path / "cut" / "adapter").exists()
     train_adapter(settings, load_data(labelled), tmp_path / "cut", resume=True)
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
+    assert adapter_bytes(tmp_path / "cut") == adapter_bytes(tmp_path / "whole")
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["adapter", "metrics.json"]
 
 
@@ -69,7 +63,7 @@ def test_an_unfinished_training_is_not_lost_unasked(settings: Settings, labelled
     assert sorted(tmp_path.rglob("*")) == before
     train_adapter(settings, load_data(labelled), tmp_path / "whole")
     train_adapter(settings, load_data(labelled), tmp_path, overwrite=True)
-    assert weights(tmp_path) == weights(tmp_path / "whole")
+    assert adapter_bytes(tmp_path) == adapter_bytes(tmp_path / "whole")
 
 
 def test_only_what_was_begun_is_gone_on_with(settings: Settings, labelled: Path, tmp_path: Path) -> None:
@@ -88,12 +82,12 @@ def test_only_what_was_begun_is_gone_on_with(settings: Settings, labelled: Path,
 
 def test_a_finished_adapter_stays_until_another_is_finished(settings: Settings, labelled: Path, tmp_path: Path) -> None:
     train_adapter(settings, load_data(labelled), tmp_path)
-    first = weights(tmp_path)
+    first = adapter_bytes(tmp_path)
     other = replace(settings, seed=1)
     interrupted(other, labelled, tmp_path)
-    assert weights(tmp_path) == first
+    assert adapter_bytes(tmp_path) == first
     train_adapter(other, load_data(labelled), tmp_path, resume=True)
-    assert weights(tmp_path) != first
+    assert adapter_bytes(tmp_path) != first
 
 
 def test_a_configuration_that_is_none_leaves_no_trace(settings: Settings, labelled: Path, tmp_path: Path) -> None:

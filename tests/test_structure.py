@@ -19,6 +19,8 @@ ROOMS = [
     "merging",
     "heads",
     "saving",
+    "saving_compositions",
+    "composing",
     "summary",
     "model",
     "classes",

@@ -16,11 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adapterhub import merging, saving
 from adapterhub.checkpoints import Part, load_into
-from adapterhub.composition import Composition, parse_composition
-from adapterhub.engine import Adapter, Engine, current_frame
+from adapterhub.composing import ComposingMixin
+from adapterhub.composition import Composition, Parallel, parse_composition
+from adapterhub.engine import Adapter, Engine, calls, current_frame
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
+from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
+from adapterhub.heads.routing import heads_of
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
 from adapterhub.summary import AdapterSummary, summarise
@@ -37,7 +40,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(HoldsNamedModules, _Base):
+class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -47,7 +50,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
     adapters: NamedModules[Adapter]
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
-    _keys_to_ignore_on_load_unexpected = [r"^adapters\."]
+    _keys_to_ignore_on_load_unexpected = [r"^adapters\.", r"^fusions\."]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -67,6 +70,10 @@ class AdapterMixin(HoldsNamedModules, _Base):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers, adapters and flexible heads included; ``from_pretrained`` brings them back."""
         self.config.adapterhub = {name: adapter.config.to_dict() for name, adapter in self.adapters.items()}
+        self.config.adapterhub_fusions = {
+            name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
+            for name, fusion in self.fusions.items()
+        }
         super().save_pretrained(*args, **kwargs)
 
     def init_adapters(self, sites: Sites | None = None) -> None:
@@ -76,7 +83,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
             SiteError: if no site is found.
         """
         self.engine = Engine(self, discover(self) if sites is None else sites)
-        self.adapters = self.engine.adapters
+        self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
 
     @property
     def sites(self) -> Sites:
@@ -167,6 +174,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
         self.freeze_model()
         for name, adapter in self.adapters.items():
             adapter.requires_grad_(name in setup.flatten())
+        self.fusions.requires_grad_(False)
         for parameter in self._head_parameters():
             parameter.requires_grad_(True)
         if train_embeddings:
@@ -183,7 +191,8 @@ class AdapterMixin(HoldsNamedModules, _Base):
 
     def base_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that are of neither an adapter nor a trainable head."""
-        apart = {id(p) for p in (*self.adapters.parameters(), *self._head_parameters())}
+        added = (self.adapters, self.fusions)
+        apart = {id(p) for module in added for p in module.parameters()} | {id(p) for p in self._head_parameters()}
         return (parameter for parameter in self.parameters() if id(parameter) not in apart)
 
     def adapter_summary(self, as_dict: bool = False) -> "AdapterSummary | list[dict[str, Any]]":
@@ -329,13 +338,22 @@ class AdapterMixin(HoldsNamedModules, _Base):
         return None if self._merged is None else self._merged[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model under the active setup; ``adapterhub.engine.calls.run`` says what may be asked for beside."""
         self.engine.enter()
-        return super().__call__(*args, **kwargs)
+        plan = self.engine.plan()
+        asked = [name for name in calls.OPTIONS if name in kwargs]
+        if asked or (plan is not None and plan.reads_call):
+            output = calls.run(self.engine, super().__call__, args, kwargs)
+        else:
+            output = super().__call__(*args, **kwargs)
+        if self.training and plan is not None and plan.fusions:
+            return self._with_regularisation(output, kwargs.get("labels") is not None)
+        return output
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generation as in transformers, under the active setup."""
+        """Generation as in transformers, under the active setup; ``task_ids`` as for a call."""
         self.engine.enter()  # generation calls the encoder by itself, before any call of the model
-        return super().generate(*args, **kwargs)
+        return calls.generate(self.engine, super().generate, args, kwargs)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
@@ -352,7 +370,7 @@ class AdapterMixin(HoldsNamedModules, _Base):
         base = self.base_model
         if base is self or self.get_output_embeddings() is not None:
             return
-        apart = {id(parameter) for parameter in (*base.parameters(), *self.adapters.parameters())}
+        apart = {id(p) for module in (base, self.adapters, self.fusions) for p in module.parameters()}
         yield from (parameter for parameter in self.parameters() if id(parameter) not in apart)
 
     def head_part(self, name: str | None) -> tuple[str, Part] | None:
@@ -420,7 +438,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
 
     def base_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that are of neither an adapter nor a head."""
-        apart = {id(parameter) for parameter in (*self.adapters.parameters(), *self.heads.parameters())}
+        added = (self.adapters, self.fusions, self.heads)
+        apart = {id(parameter) for module in added for parameter in module.parameters()}
         return (parameter for parameter in self.parameters() if id(parameter) not in apart)
 
     def head_part(self, name: str | None) -> tuple[str, Part] | None:
@@ -452,13 +471,32 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
 
     def _context_head(self) -> Any:
         frame = current_frame()
-        return None if frame is None else frame.setup.head_setup or self._head_of(frame.setup.adapter_setup)
+        return None if frame is None else frame.setup.head_setup or heads_of(frame.setup.adapter_setup, self.heads)
+
+    def _rowwise(self, chosen: Any) -> Any:
+        """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""
+        plan = self.engine.plan()
+        channels = 1 if plan is None else plan.channels
+        if channels == 1 or chosen is None or isinstance(chosen, Composition):
+            return chosen
+        names = (chosen,) * channels if isinstance(chosen, str) else tuple(chosen)
+        if len(names) != channels:
+            raise HeadError(
+                f"{len(names)} heads are active, {', '.join(names)}, for the {channels} channels of a Parallel"
+            )
+        return Parallel(*names)
+
+    def _task_ids(self) -> Any:
+        return self.engine.call.task_ids
+
+    def _run_base(self, inputs: dict[str, Any]) -> Any:
+        plan = self.engine.plan()
+        if plan is not None and self.engine.repeats_inputs:
+            rows = calls.batch_rows(self, (), inputs)
+            inputs = repeated_inputs(inputs, rows, plan.channels)
+        return super()._run_base(inputs)
 
     def _activate_heads(self, setup: Composition) -> None:
-        head = self._head_of(setup)
+        head = heads_of(setup, self.heads)
         if head is not None:
             self.active_head = head
-
-    def _head_of(self, setup: Composition | None) -> str | None:
-        """The head named like the last adapter of a setup, if there is one."""
-        return setup.last() if setup is not None and setup.last() in self.heads else None

@@ -41,11 +41,14 @@ from adapterhub.errors import (
     TensorMismatchError,
 )
 from adapterhub.methods import load_config
+from adapterhub.methods.fusion import AdapterFusionConfig
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
 logger = logging.getLogger(__name__)
+
+VERSION = f"adapterhub.{adapterhub.__version__}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def save_adapter(
     head = model.head_part(name) if with_head else None
     if head is not None:
         parts["head"] = head[1]
-    info = _info(model, name, tokenizer)
+    info = described(model, name, tokenizer)
     write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
 
 
@@ -87,14 +90,14 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
     if not options.allow_other_base:
-        _check_base(model, manifest)
+        check_base(model, manifest)
     name = options.load_as or str(manifest.content.get("name") or folder.name)
     if not options.overwrite_ok:
         model.engine.check_free(name)
     adapter = _read_adapter(model, manifest, name, options.leave_out)
     puts: list[Callable[[], None]] = [lambda: model.engine.hold(adapter)]
     if options.with_head and manifest.has("head"):
-        puts.append(_staged_head(model, manifest, name, options.id2label, options.overwrite_ok))
+        puts.append(staged_head(model, manifest, name, options.id2label, options.overwrite_ok))
     for put in puts:
         put()
     if options.set_active:
@@ -109,7 +112,7 @@ def save_head(model: "AdapterMixin", folder: Path, head_name: str | None) -> Non
         which = "no head that could be saved" if head_name is None else f"no head {head_name!r} to save"
         raise HeadError(f"{type(model).__name__} has {which}")
     name, part = head
-    write(folder, HEAD_MANIFEST, _info(model, name, None), {"head": part})
+    write(folder, HEAD_MANIFEST, described(model, name), {"head": part})
 
 
 def load_head(
@@ -125,13 +128,14 @@ def load_head(
     if not manifest.has("head"):
         raise CheckpointNotFoundError(f"{folder} holds an adapter and no head")
     name = load_as or str(manifest.content.get("name") or folder.name)
-    _staged_head(model, manifest, name, id2label, overwrite_ok)()
+    staged_head(model, manifest, name, id2label, overwrite_ok)()
     return name
 
 
 def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, options: Mapping[str, Any]) -> None:
     """Build the adapters that ``save_pretrained`` wrote with a model again, from the files of that model."""
     saved = getattr(model.config, "adapterhub", None) or {}
+    fusions = getattr(model.config, "adapterhub_fusions", None) or {}
     if not saved or name_or_path is None:
         return
     folder = Path(name_or_path)
@@ -143,13 +147,21 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            tensors |= {key: opened.get_tensor(key) for key in opened.keys() if key.startswith("adapters.")}  # noqa: SIM118
+            added = [key for key in opened.keys() if key.startswith(("adapters.", "fusions."))]  # noqa: SIM118
+            tensors |= {key: opened.get_tensor(key) for key in added}
     for name, values in saved.items():
         adapter = model.engine.build(name, load_config(values))
-        prefix = f"adapters.{name}."
-        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        load_into(adapter, own, f"adapter {name!r} of {name_or_path}")
+        load_into(adapter, _under(f"adapters.{name}.", tensors), f"adapter {name!r} of {name_or_path}")
         model.engine.hold(adapter)
+    for name, values in fusions.items():
+        config = AdapterFusionConfig.from_dict(values["config"])
+        fusion = model.engine.build_fusion(name, config, values["adapter_names"])
+        load_into(fusion, _under(f"fusions.{name}.", tensors), f"fusion {name!r} of {name_or_path}")
+        model.engine.hold_fusion(fusion)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
@@ -173,7 +185,8 @@ def _check_unmerged(model: "AdapterMixin") -> None:
         )
 
 
-def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase | None = None) -> dict[str, Any]:
+    """What a manifest says of a part, its base model and the versions that made it."""
     return {
         "name": name,
         "base_model": _fingerprint(model, tokenizer).to_dict(),
@@ -186,7 +199,12 @@ def _info(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBase |
     }
 
 
-def _check_base(model: "AdapterMixin", manifest: Manifest) -> None:
+def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
+    """Pass a checkpoint that was made for the base model of ``model``.
+
+    Raises:
+        BaseModelMismatchError: for any other.
+    """
     if "base_model" not in manifest.content:
         raise BaseModelMismatchError(
             f"{manifest.folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
@@ -266,13 +284,18 @@ def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callabl
     return put
 
 
-def _staged_head(
+def staged_head(
     model: "AdapterMixin",
     manifest: Manifest,
     name: str,
     id2label: Mapping[int, str] | None,
     overwrite_ok: bool,
 ) -> Callable[[], None]:
+    """What adds the head of a checkpoint to a model, once it is known to fit.
+
+    Raises:
+        LabelMismatchError: if it has other labels than ``id2label``.
+    """
     config = manifest.config("head")
     labels = config.get("id2label") or (config.get("settings") or {}).get("id2label") or {}
     found = {int(index): str(label) for index, label in labels.items()}

@@ -187,6 +187,44 @@ def all_golden_weights():
         golden_weights(name, "ia3", {"method": "ia3"}, theirs, "peft")
 
 
+FUSIONS = {
+    "dynamic": {},
+    "static": {},
+    "dynamic_late_values": {"value_before_softmax": False},
+    "dynamic_query_before_ln": {"query_before_ln": True},
+    "dynamic_residual": {"residual_before": True},
+}
+
+
+def golden_fusion(name, label, options):
+    """AdapterFusion over two adapters, and what it adds to the loss."""
+    model, given = build(name), inputs(name)
+    adapters.init(model)
+    for adapter in "ab":
+        model.add_adapter(adapter, config=BnConfig(**(BASE | CONFIGS["seq_bn"])))
+    config = adapters.AdapterFusionConfig.load(label.split("_")[0], **options)
+    model.add_adapter_fusion(["a", "b"], config)
+    model.train_adapter_fusion([["a", "b"]])
+    model.eval()
+    torch.manual_seed(7)
+    own = {key: value for key, value in model.named_parameters() if "adapter" in key}
+    with torch.no_grad():
+        for value in own.values():
+            value.add_(0.3 * torch.randn_like(value))
+    outputs = model(**given, output_adapter_fusion_attentions=True)
+    output, added = outputs.last_hidden_state, model.get_fusion_regularization_loss()
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
+    (output * weight).sum().backward()
+    tensors = {f"adapter/{key}": value for key, value in own.items()}
+    tensors |= {f"gradient/{key}": value.grad for key, value in own.items() if value.grad is not None}
+    for layer, found in outputs.adapter_fusion_attentions["a,b"].items():
+        for place, attention in found.items():
+            tensors[f"attention/{layer}.{place}"] = torch.tensor(attention)
+    tensors |= {"output": output, "weight": weight}
+    tensors |= {"added": added} if isinstance(added, torch.Tensor) else {}
+    save(f"fusions/{name}-{label}", tensors, {"config": config.to_dict()})
+
+
 # Whole checkpoints, as PEFT writes them, on BERT with a classifier.
 CHECKPOINTS = {
     "plain": {"target_modules": ["query", "value"], "r": 3, "lora_alpha": 6},
@@ -258,6 +296,10 @@ def main():
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
     all_golden_weights()
+    (HERE / "fusions").mkdir(exist_ok=True)
+    for label, options in FUSIONS.items():
+        for name in ("bert", "gpt2", "bart"):
+            golden_fusion(name, label, options)
     for label, options in CHECKPOINTS.items():
         golden_checkpoint(label, options)
 

@@ -1,7 +1,6 @@
 """The same weights give the same outputs and gradients as in ``adapters`` 1.3.0: the golden files beside this one."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -10,38 +9,11 @@ import torch
 import adapterhub
 from adapterhub import Stack
 from adapterhub.methods.bottleneck import BottleneckConfig
-from goldens import FOLDER, base, read
+from goldens import FOLDER, base, ours, read
 
 ARCHITECTURES = ("bert", "roberta", "distilbert", "gpt2", "t5", "bart")
 NAMED: dict[str, dict[str, Any]] = json.loads((FOLDER / "configs.json").read_text(encoding="utf-8"))
 FILES = sorted(path.stem for path in FOLDER.glob("*-*.safetensors"))
-PLACES = (  # where the peer keeps an adapter -> the site
-    (r"encoder\.layer\.(\d)\.attention\.output", r"layers.\1.attention"),
-    (r"encoder\.layer\.(\d)\.output", r"layers.\1.feed_forward"),
-    (r"(?:transformer\.layer|h)\.(\d)\.attention_adapters", r"layers.\1.attention"),
-    (r"(?:transformer\.layer|h)\.(\d)\.output_adapters", r"layers.\1.feed_forward"),
-    (r"(encoder|decoder)\.layers\.(\d)\.(attention|cross_attention)_adapters", r"\1.layers.\2.\3"),
-    (r"(encoder|decoder)\.layers\.(\d)\.output_adapters", r"\1.layers.\2.feed_forward"),
-    (r"(encoder|decoder)\.block\.(\d)\.layer\.0", r"\1.layers.\2.attention"),
-    (r"encoder\.block\.(\d)\.layer\.1", r"encoder.layers.\1.feed_forward"),
-    (r"decoder\.block\.(\d)\.layer\.1", r"decoder.layers.\1.cross_attention"),
-    (r"decoder\.block\.(\d)\.layer\.2", r"decoder.layers.\1.feed_forward"),
-)
-PARTS = (
-    (r"adapter_down\.\d\.", "down_proj."),
-    (r"adapter_up\.", "up_proj."),
-    (r"adapter_norm_(before|after)\.", r"norm_\1."),
-)
-
-
-def ours(path: str) -> tuple[str, str]:
-    """The adapter that a tensor of the peer's belongs to, and its name in ours."""
-    place, adapter, part = re.fullmatch(r"(.*?)\.adapters\.([ab])\.(.*)", path).groups()
-    sites = [re.sub(pattern, site, place) for pattern, site in PLACES if re.fullmatch(pattern, place)]
-    assert len(sites) == 1, f"{path} is at no known place"
-    for pattern, name in PARTS:
-        part = re.sub(pattern, name, part)
-    return adapter, f"{sites[0]}.{part}"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

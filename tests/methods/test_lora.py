@@ -76,7 +76,7 @@ def test_adds_the_scaled_product(kind: Any, use_rslora: bool) -> None:
     scale = 6 / math.sqrt(3) if use_rslora else 6 / 3
     matrix = weight.matrix + scale * (made.lora_B @ made.lora_A.flatten(1)).view_as(weight.matrix)
     wanted = by_hand(module, matrix, weight.bias, inputs)
-    torch.testing.assert_close(made(inputs, module(inputs), weight), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(made(module(inputs), inputs, weight), wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -87,13 +87,13 @@ def test_dora_rescales_each_output(kind: Any) -> None:
     rows = matrix.flatten(1)
     rows = made.magnitude[:, None] * rows / rows.pow(2).sum(1, keepdim=True).sqrt()
     wanted = by_hand(module, rows.view_as(matrix), weight.bias, inputs)
-    torch.testing.assert_close(made(inputs, module(inputs), weight), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(made(module(inputs), inputs, weight), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_dora_holds_the_length_constant_in_the_backward_pass() -> None:
     module, weight, inputs = linear()
     made = part(weight, use_dora=True)
-    made(inputs, module(inputs).detach(), weight).square().sum().backward()
+    made(module(inputs).detach(), inputs, weight).square().sum().backward()
     lengths = (weight.matrix + 2 * made.lora_B @ made.lora_A).norm(dim=1).detach()
     down, up = made.lora_A.detach().clone().requires_grad_(), made.lora_B.detach().clone().requires_grad_()
     matrix = (weight.matrix.detach() + 2 * up @ down) * (made.magnitude.detach() / lengths)[:, None]
@@ -109,7 +109,7 @@ def test_merged_gives_the_same(kind: Any, options: dict[str, Any]) -> None:
     if "bias" in options and weight.bias is None:
         return
     made = part(weight, **options)
-    adapted = made(inputs, module(inputs), weight)
+    adapted = made(module(inputs), inputs, weight)
     weight.put(*made.merged(weight))
     torch.testing.assert_close(module(inputs), adapted, rtol=1e-4, atol=1e-5)
 
@@ -122,7 +122,7 @@ def test_begins_as_the_identity_and_by_the_seed(init_weights: Any, use_dora: boo
     place = Place("weight", "layers.0.attention.q", "q", 0, 5, weight=weight)
     one, other = (LowRank(config, place, weight) for _ in range(2))
     assert torch.equal(one.lora_A, other.lora_A)
-    torch.testing.assert_close(one(inputs, module(inputs), weight), module(inputs), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one(module(inputs), inputs, weight), module(inputs), rtol=1e-5, atol=1e-6)
 
 
 def test_pissa_begins_with_the_main_components_and_leaves_the_base_alone() -> None:
@@ -143,7 +143,7 @@ def test_part_of_a_fused_weight_changes_its_rows_alone() -> None:
     weight = PartOfWeight(whole, lambda: rows)
     made = part(weight)
     output = module(inputs)
-    adapted = weight.replace(output, made(inputs, weight.select(output), weight))
+    adapted = weight.replace(output, made(weight.select(output), inputs, weight))
     matrix = module.weight.detach().clone()
     matrix[rows] += 2 * (made.lora_B @ made.lora_A).detach()
     torch.testing.assert_close(adapted, F.linear(inputs, matrix, module.bias))
@@ -156,7 +156,7 @@ def test_gate_is_the_mean_over_positions() -> None:
     made = part(weight, use_gating=True)
     update = 2 * inputs @ made.lora_A.T @ made.lora_B.T
     gate = torch.sigmoid(made.gate(inputs)).mean(1, keepdim=True)
-    torch.testing.assert_close(made(inputs, module(inputs), weight), module(inputs) + gate * update)
+    torch.testing.assert_close(made(module(inputs), inputs, weight), module(inputs) + gate * update)
     with pytest.raises(ConfigError, match="gate depends on the input"):
         made.merged(weight)
 
@@ -164,10 +164,10 @@ def test_gate_is_the_mean_over_positions() -> None:
 def test_dropout_acts_in_training_alone() -> None:
     module, weight, inputs = linear()
     made = part(weight, dropout=0.5)
-    plain = made(inputs, module(inputs), weight)
-    assert torch.equal(plain, made(inputs, module(inputs), weight))
+    plain = made(module(inputs), inputs, weight)
+    assert torch.equal(plain, made(module(inputs), inputs, weight))
     made.train()
-    assert not torch.equal(plain, made(inputs, module(inputs), weight))
+    assert not torch.equal(plain, made(module(inputs), inputs, weight))
 
 
 def test_half_precision_base_keeps_its_type() -> None:
@@ -175,7 +175,7 @@ def test_half_precision_base_keeps_its_type() -> None:
     made = part(weight)
     module.to(torch.bfloat16)
     inputs = inputs.to(torch.bfloat16)
-    adapted = made(inputs, module(inputs), weight)
+    adapted = made(module(inputs), inputs, weight)
     assert adapted.dtype == torch.bfloat16 and made.lora_A.dtype == torch.float32
 
 

@@ -2,7 +2,8 @@
 
 from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.engine import Engine
+from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.plan import Plan
 from adapterhub.engine.setup import AdapterSetup, current_frame
 
-__all__ = ["Adapter", "AdapterSetup", "Engine", "Plan", "current_frame"]
+__all__ = ["Adapter", "AdapterSetup", "Engine", "Fusion", "Plan", "current_frame"]

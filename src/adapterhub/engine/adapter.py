@@ -1,6 +1,6 @@
 """An adapter: one module that holds a configuration and all its parameters, addressed by site."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
@@ -12,26 +12,16 @@ from adapterhub.methods import AdapterConfig, Place
 from adapterhub.sites import Sites
 
 
-class Adapter(nn.Module):
-    """The modules of one adapter; ``adapter.get_submodule("layers.3.feed_forward")`` is the one at that site."""
+class SiteModules(nn.Module):
+    """Modules addressed by site: ``at("layers.3.feed_forward")`` is the one at that site."""
 
-    def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
-        """Build a module for every place where ``config`` acts.
-
-        Raises:
-            ConfigError: if it acts at none of them.
-        """
+    def __init__(self, name: str, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.name = name
-        self.config = config
-        offered = tuple(places)
-        config.check(offered)
-        parts = [(place.name, part) for place in offered if (part := config.build(place)) is not None]
-        if not parts:
-            raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
-        for path, part in parts:
+        for path, part in parts.items():
             self._attach(path, part)
-        self.site_names = frozenset(path for path, _ in parts)
+        self.site_names = tuple(parts)
+        self._here = frozenset(parts)
 
     def _attach(self, path: str, part: nn.Module) -> None:
         *parents, last = path.split(".")
@@ -43,8 +33,26 @@ class Adapter(nn.Module):
         parent.add_module(last, part)
 
     def at(self, site: str) -> nn.Module | None:
-        """The module at a site, or None where this adapter does not act."""
-        return self.get_submodule(site) if site in self.site_names else None
+        """The module at a site, or None where there is none."""
+        return self.get_submodule(site) if site in self._here else None
+
+
+class Adapter(SiteModules):
+    """The modules of one adapter."""
+
+    def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
+        """Build a module for every place where ``config`` acts.
+
+        Raises:
+            ConfigError: if it acts at none of them.
+        """
+        offered = tuple(places)
+        config.check(offered)
+        parts = {place.name: part for place in offered if (part := config.build(place)) is not None}
+        if not parts:
+            raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
+        super().__init__(name, parts)
+        self.config = config
 
 
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
@@ -58,17 +66,17 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     yield from weight_places(model, sites)
 
 
-def match_device(adapter: Adapter, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
-    """Move each module of ``adapter`` to the device of the base module that it follows; halves become float32.
+def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
+    """Move each module of ``added`` to the device of the base module that it follows; halves become float32.
 
     An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
     """
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: place.path for place in weights}
-    for site in adapter.site_names:
+    for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
-        adapter.get_submodule(site).to(device=nearest.device, dtype=torch.float32)
+        added.get_submodule(site).to(device=nearest.device, dtype=torch.float32)
 
 
 def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -11,15 +12,20 @@ from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
-from adapterhub.engine.hooks import NormHook, SublayerHook, WeightHook
+from adapterhub.engine.fusion import Fusion
+from adapterhub.engine.hooks import NormHook, RepeatHook, SublayerHook, WeightHook
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
+from adapterhub.engine.program import Call
 from adapterhub.engine.setup import AdapterSetup, current_frame
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
+from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
-_WEIGHT = "weight "  # a norm may be a weight's module too: their hooks are kept under keys of their own
+# A norm may be a weight's module too: their hooks are kept under keys of their own.
+_WEIGHT, _REPEATED = "weight ", "repeated "
+_NO_CALL = Call()
 
 
 class Engine:
@@ -29,11 +35,13 @@ class Engine:
         self.model = model
         self.sites = sites
         self.adapters: NamedModules[Adapter] = NamedModules()
+        self.fusions: NamedModules[Fusion] = NamedModules()
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
-        self._hooks: dict[str, SublayerHook | NormHook | WeightHook] = {}
+        self._hooks: dict[str, SublayerHook | NormHook | WeightHook | RepeatHook] = {}
         self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
+        self._pass = threading.local()  # of the pass that this thread is in
 
     def build(self, name: str, config: AdapterConfig) -> Adapter:
         """A new adapter for this model, not held by it yet.
@@ -45,6 +53,56 @@ class Engine:
         adapter = Adapter(name, config, self.places)
         match_device(adapter, self.model, self.sites, self.places)
         return adapter.train(self.model.training)
+
+    def build_fusion(self, name: str, config: AdapterFusionConfig, adapter_names: Iterable[str]) -> Fusion:
+        """A new fusion of some adapters, not held by this model yet.
+
+        Raises:
+            ConfigError: if the name cannot be one.
+            AdapterNotFoundError: if one of the adapters is not there.
+            CompositionError: if the adapters give nothing that could be fused.
+        """
+        check_name(name)
+        fusion = Fusion(name, config, [self.get(adapter) for adapter in adapter_names], self.places)
+        match_device(fusion, self.model, self.sites, self.places)
+        return fusion.train(self.model.training)
+
+    def hold_fusion(self, fusion: Fusion) -> None:
+        """Hold a fusion under its name, in the place of one of that name."""
+        self.fusions[fusion.name] = fusion
+        if self.active is not None and fusion.name in self.active.fusions:
+            self.activate(self.active.setup, self.active.skip_layers)
+
+    def get_fusion(self, name: str) -> Fusion:
+        """The fusion of that name.
+
+        Raises:
+            AdapterNotFoundError: if there is none.
+        """
+        if name not in self.fusions:
+            known = "; ".join(self.fusions) or "none"
+            raise AdapterNotFoundError(f"no fusion named {name!r} in this model; it holds: {known}")
+        return self.fusions[name]
+
+    def delete_fusion(self, name: str) -> None:
+        """Drop a fusion; if it is active, no adapter is afterwards.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+        """
+        self.get_fusion(name)
+        if self.active is not None and name in self.active.fusions:
+            self.activate(None)
+        del self.fusions[name]
+
+    def check_fusion_free(self, name: str, overwrite_ok: bool) -> None:
+        """Pass a name that no fusion has, or one that may be overwritten.
+
+        Raises:
+            AdapterExistsError: for any other.
+        """
+        if name in self.fusions and not overwrite_ok:
+            raise AdapterExistsError(f"there is a fusion {name!r} already: delete it, or pass overwrite_ok=True")
 
     def check_free(self, name: str) -> None:
         """Pass a name that no adapter has.
@@ -120,7 +178,7 @@ class Engine:
                 f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}"
             )
         with self._lock:
-            plan = compile_plan(setup, self.adapters, self.sites, self.places, skipped)
+            plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
@@ -142,14 +200,19 @@ class Engine:
         By the time of the backward pass the ``with`` block around the first pass may have ended, the active setup may
         be another, or another thread may be at work.
         """
-        plan = self.plan()
+        plan, then = self.plan(), dict(self._pass.__dict__)
 
         def under_same_setup(*args: Any, **kwargs: Any) -> Any:
-            if self.plan() is plan:
-                return function(*args, **kwargs)
-            with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
-                self.enter()
-                return function(*args, **kwargs)
+            now = dict(self._pass.__dict__)
+            self._pass.__dict__.update(then)
+            try:
+                if self.plan() is plan:
+                    return function(*args, **kwargs)
+                with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
+                    self.enter()
+                    return function(*args, **kwargs)
+            finally:
+                self._pass.__dict__.update(now)
 
         return checkpoint(under_same_setup, *args, **kwargs)
 
@@ -162,12 +225,61 @@ class Engine:
             if frame is not None:
                 frame.plan(self)
 
+    @property
+    def call(self) -> Call:
+        """What programs have to know about the call of the model that is under way."""
+        return getattr(self._pass, "call", _NO_CALL)
+
+    @property
+    def rows_repeated(self) -> bool:
+        """Whether the inputs of the call under way hold the rows of every channel of a ``Parallel`` already."""
+        return getattr(self._pass, "repeated", False)
+
+    @property
+    def rows_seen(self) -> int | None:
+        """Rows of the batch under way as they were before they were repeated; None until a layer repeats them."""
+        return getattr(self._pass, "rows", None)
+
+    @rows_seen.setter
+    def rows_seen(self, rows: int | None) -> None:
+        self._pass.rows = rows
+
+    @property
+    def generation(self) -> Call | None:
+        """What was said to ``generate``, while this thread is in it."""
+        return getattr(self._pass, "generation", None)
+
+    @property
+    def repeats_inputs(self) -> bool:
+        """Whether the inputs of the model have to be repeated for the channels of a ``Parallel``.
+
+        A model with a head of its own sees its inputs and labels with the rows of all channels, or would mix them up.
+        """
+        plan = self.plan()
+        if plan is None or plan.channels == 1 or self.rows_repeated:
+            return False
+        return plan.first_repeated is None or self.model.base_model is not self.model
+
+    @contextmanager
+    def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
+        """Run what is inside as one call of the model."""
+        before = dict(self._pass.__dict__)
+        self._pass.call, self._pass.repeated, self._pass.rows = call, repeated, None
+        self._pass.generation = generation or self.generation
+        try:
+            yield
+        finally:
+            self._pass.__dict__.clear()
+            self._pass.__dict__.update(before)
+
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""
         sublayers = {name for plan in self._in_use for name in plan.sublayers}
         norms = {path for plan in self._in_use for path in plan.norms}
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
-        for key in [key for key in self._hooks if key not in sublayers | norms | weights]:
+        repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
+        layers = {f"{_REPEATED}{path}" for path in repeated}
+        for key in [key for key in self._hooks if key not in sublayers | norms | weights | layers]:
             self._hooks.pop(key).detach()
         for sublayer in self.sites.sublayers:
             if sublayer.name in sublayers and sublayer.name not in self._hooks:
@@ -177,16 +289,29 @@ class Engine:
                 self._hooks[norm.path] = NormHook(self, norm)
         for key in sorted(weights - self._hooks.keys()):
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
+        for key in sorted(layers - self._hooks.keys()):
+            path = key.removeprefix(_REPEATED)
+            self._hooks[key] = RepeatHook(self, path, repeated[path])
         for plan in self._in_use:
-            for name, parts in plan.sublayers.items():
+            for name, program in plan.sublayers.items():
                 hook = self._hooks[name]
-                if isinstance(hook, SublayerHook) and not parts[-1].keeps_base_output:
+                if isinstance(hook, SublayerHook) and not program.keeps_base_output:
                     hook.attach_norm()
         self._hooked = " ".join(f"{site}:{hook.count}" for site, hook in self._hooks.items())
 
+    def _repeated_by(self, plan: Plan) -> Iterator[tuple[str, int | None]]:
+        """Where a plan has rows repeated: paths of layers with their numbers, and of towers that run later."""
+        if plan.first_repeated is None:
+            return
+        layers = self.sites.layers[plan.first_repeated :]
+        yield from ((layer.path, layer.index) for layer in layers)
+        for tower in {layer.tower for layer in layers} - {layers[0].tower}:
+            yield self.sites.tower_path(tower), None
+
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._lock = threading.RLock()
+        self._pass = threading.local()

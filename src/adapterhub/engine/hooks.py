@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub.engine.repeat import repeated
 from adapterhub.sites import Norm, Sublayer
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
-    from adapterhub.engine.plan import Step
+    from adapterhub.engine.plan import WeightPrograms
 
 
 class SublayerHook:
@@ -54,18 +55,14 @@ class SublayerHook:
     def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
         plan = self.engine.plan()
-        parts = plan.sublayers.get(self.site.name) if plan is not None else None
+        program = plan.sublayers.get(self.site.name) if plan is not None else None
         residual = self._noted.residual
         self._noted.residual = None  # a tensor kept here would outlive the pass
-        if plan is None or not parts:
+        if program is None:
             return output
         hidden = output if isinstance(output, Tensor) else output[0]
-        norm = None
-        if self.layer_norm is not None:  # its forward, not a call: hooks on the norm are for the base's own use of it
-            norm = plan.norms.get(self.site.norm or "") or self.layer_norm.forward
-        for part in parts:
-            hidden = part(hidden, residual, norm)
-        if not parts[-1].keeps_base_output:
+        hidden = program(hidden, (residual,), self.engine.call)
+        if not program.keeps_base_output:
             if self.layer_norm is None:
                 hidden = hidden - residual  # the base model adds it back
             else:
@@ -109,25 +106,22 @@ class WeightHook:
 
     def adapt_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Pre-hook of the module."""
-        steps = [step for step in self._steps() if step.on_input]
-        if not steps:
+        programs = self._programs()
+        if programs is None or programs.on_input is None:
             return None
         inputs, *rest = args
-        for step in steps:
-            inputs = step.part(inputs)
-        return inputs, *rest
+        return programs.on_input(inputs, (), self.engine.call), *rest
 
     def adapt_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Hook of the module."""
-        for step in self._steps():
-            if not step.on_input:
-                adapted = step.part(args[0], step.weight.select(output), step.weight)
-                output = step.weight.replace(output, adapted)
+        programs = self._programs()
+        for weight, program in () if programs is None else programs.on_output:
+            output = weight.replace(output, program(weight.select(output), args[:1], self.engine.call))
         return output
 
-    def _steps(self) -> "tuple[Step, ...]":
+    def _programs(self) -> "WeightPrograms | None":
         plan = self.engine.plan()
-        return () if plan is None else plan.weights.get(self.path, ())
+        return None if plan is None else plan.weights.get(self.path)
 
 
 class NormHook:
@@ -148,4 +142,39 @@ class NormHook:
         """Hook of the norm: the same input through the adapter's copy."""
         plan = self.engine.plan()
         own = plan.norms.get(self.site.path) if plan is not None else None
-        return output if own is None else own(*args)
+        return output if own is None else own(output, args[:1], self.engine.call)
+
+
+class RepeatHook:
+    """Gives a layer every row of the batch once for each channel of a ``Parallel``.
+
+    On a whole tower (a decoder, say) it does so if one that ran before has repeated them already.
+    """
+
+    count = 1
+
+    def __init__(self, engine: "Engine", path: str, layer: int | None) -> None:
+        self.engine = engine
+        self.layer = layer
+        module = engine.model.get_submodule(path)
+        self._handle = module.register_forward_pre_hook(self.repeat, with_kwargs=True, prepend=True)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+
+    def repeat(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook of the module: what it is given for the rows of the batch, for each channel."""
+        plan = self.engine.plan()
+        if plan is None or plan.first_repeated is None or self.engine.rows_repeated:
+            return None
+        if self.layer is not None and self.layer < plan.first_repeated:
+            return None
+        rows = self.engine.rows_seen
+        if rows is None and self.layer is not None:
+            hidden = args[0] if args else next(value for value in kwargs.values() if isinstance(value, Tensor))
+            rows = self.engine.rows_seen = hidden.shape[0]
+        if rows is None:
+            return None
+        channels = plan.channels
+        return repeated(args, rows, channels), repeated(kwargs, rows, channels)

@@ -1,45 +1,81 @@
 """A plan: a composition compiled for one model, so that a forward pass only looks up what to run where."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from torch import nn
 
-from adapterhub.composition import Composition
+from adapterhub.composition import (
+    Average,
+    BatchSplit,
+    Composition,
+    Expression,
+    Fuse,
+    MultiTask,
+    Parallel,
+    Rows,
+    Split,
+    Stack,
+)
 from adapterhub.engine.adapter import Adapter
+from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
-from adapterhub.errors import AdapterNotFoundError
+from adapterhub.engine.program import (
+    ByPosition,
+    ByTask,
+    Chain,
+    Fused,
+    Mean,
+    NormStep,
+    Program,
+    Routed,
+    Step,
+    ThroughWeight,
+)
+from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Sites
+
+MakeStep = Callable[[str, nn.Module], Program]  # of the name of an adapter and its part at a site
+
+
+@dataclass(frozen=True, eq=False)
+class WeightPrograms:
+    """What runs at a module with weights: on what it reads, and on what each of its weights gives."""
+
+    on_input: Program | None
+    on_output: tuple[tuple[Weight, Program], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight."""
+    """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
+
+    ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
+    the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
+    ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
+    about the call or the batch at all.
+    """
 
     setup: Composition
     skip_layers: frozenset[int]
-    sublayers: Mapping[str, tuple[nn.Module, ...]]
-    norms: Mapping[str, nn.Module]
-    weights: Mapping[str, "tuple[Step, ...]"]
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A module that acts on the input or the output of a base module, for the weight that it stands at."""
-
-    part: nn.Module
-    weight: Weight
-
-    @property
-    def on_input(self) -> bool:
-        """Whether it changes what the base module reads, and not what it gives."""
-        return getattr(self.part, "on_input", False)
+    sublayers: Mapping[str, Program]
+    norms: Mapping[str, Program]
+    weights: Mapping[str, WeightPrograms]
+    first_repeated: int | None
+    fusions: tuple[str, ...]
+    channels: int
+    rows: int | None
+    splits: bool
+    reads_call: bool
 
 
 def compile_plan(
     setup: Composition,
     adapters: "NamedModules[Adapter]",
+    fusions: "NamedModules[Fusion]",
     sites: Sites,
     places: Iterable[Place],
     skip_layers: Iterable[int] = (),
@@ -47,38 +83,185 @@ def compile_plan(
     """Compile ``setup``; no adapter acts in ``skip_layers`` (AdapterDrop, Rücklé et al. 2021).
 
     Raises:
-        AdapterNotFoundError: if the setup names an adapter that is not there.
+        AdapterNotFoundError: if the setup names an adapter or a fusion that is not there.
+        CompositionError: if two of its parts cannot act together at some place.
     """
+    _check_known(setup, adapters, fusions)
+    skipped = frozenset(skip_layers)
+    compiler = _Compiler(setup, adapters, fusions)
+    acting = [place for place in places if place.layer not in skipped or place.layer is None]
+    norms = {place.name: place.norm for place in acting if place.kind == "norm"}
+    norm_sites = {norm.path: norm.name for norm in sites.norms}
+    sublayers = {}
+    for sublayer in sites.sublayers:
+        if sublayer.layer not in skipped:
+            norm = norm_sites.get(sublayer.norm or "")
+            program = compiler.compile(sublayer.name, partial(_sublayer_step, adapters, norm, norms.get(norm or "")))
+            if program is not None:
+                program.keeps_base_output  # noqa: B018 (what cannot act together is refused here)
+                sublayers[sublayer.name] = program
+    paths = {norm.name: norm.path for norm in sites.norms}
+    own_norms = {paths[site]: program for site in norms if (program := compiler.compile(site, NormStep)) is not None}
+    weights: dict[str, WeightPrograms] = {}
+    for place in acting:
+        if place.weight is not None:
+            had = weights.get(place.path, WeightPrograms(None, ()))
+            if (added := compiler.compile_weight(place.name, place.weight, had)) is not had:
+                weights[place.path] = added
+    kinds = {type(block) for block in setup.walk()}
+    return Plan(
+        setup,
+        skipped,
+        sublayers,
+        own_norms,
+        weights,
+        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting}),
+        tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
+        setup.channels,
+        setup.rows,
+        Split in kinds,
+        bool(kinds - {Stack, Average, Composition}),
+    )
+
+
+class _Compiler:
+    """Makes the programs of one setup, site by site."""
+
+    def __init__(self, setup: Composition, adapters: "NamedModules[Adapter]", fusions: "NamedModules[Fusion]") -> None:
+        self.setup, self.adapters, self.fusions = setup, adapters, fusions
+        self.compiled: dict[str, Program] = {}
+
+    def compile(self, site: str, make: MakeStep) -> Program | None:
+        """The program of the setup at a site, or None if no adapter of it acts there."""
+        program = self._of(self.setup, site, make)
+        if program is not None:
+            self.compiled[site] = program
+        return program
+
+    def compile_weight(self, site: str, weight: Weight, had: WeightPrograms) -> WeightPrograms:
+        """What ``had`` runs at a module, and what runs at one of its weights."""
+        if not self._acting(self.setup, site):
+            return had
+        if self._all_on_input(self.setup, site):  # the weight is applied once, to what comes of its input
+            program = self.compile(site, Step)
+            chained = program if had.on_input is None or program is None else Chain((had.on_input, program))
+            return WeightPrograms(chained, had.on_output)
+        on_output = self._at_weight(self.setup, site, weight)
+        if on_output is None:
+            return had
+        self.compiled[site] = on_output
+        return WeightPrograms(had.on_input, (*had.on_output, (weight, on_output)))
+
+    def _at_weight(self, expression: Expression | None, site: str, weight: Weight) -> Program | None:
+        """A program on what a weight gives; whatever in it acts on the input alone is taken through the weight."""
+        if expression is None or not self._acting(expression, site):
+            return None
+        if self._all_on_input(expression, site):
+            program = self._of(expression, site, Step)
+            return None if program is None else ThroughWeight(program, weight)
+        if isinstance(expression, str):
+            return Step(expression, self._acting(expression, site)[0], (weight,))
+        found = tuple(self._at_weight(child, site, weight) for child in expression)
+        return self._block(expression, site, found, tuple(program for program in found if program is not None))
+
+    def _acting(self, expression: Expression, site: str) -> list[nn.Module]:
+        names = (expression,) if isinstance(expression, str) else expression.names()
+        return [part for name in names if (part := self.adapters[name].at(site)) is not None]
+
+    def _all_on_input(self, expression: Expression, site: str) -> bool:
+        return all(getattr(part, "on_input", False) for part in self._acting(expression, site))
+
+    def _of(self, expression: Expression | None, site: str, make: MakeStep) -> Program | None:
+        if expression is None:
+            return None
+        if isinstance(expression, str):
+            part = self.adapters[expression].at(site)
+            return None if part is None else make(expression, part)
+        found = tuple(self._of(child, site, make) for child in expression)
+        here = tuple(program for program in found if program is not None)
+        return self._block(expression, site, found, here) if here else None
+
+    def _block(
+        self, block: Composition, site: str, found: tuple[Program | None, ...], here: tuple[Program, ...]
+    ) -> Program:
+        match block:
+            case Fuse():
+                layer = self.fusions[block.fusion].at(site)
+                if layer is None:
+                    raise CompositionError(
+                        f"the fusion {block.fusion!r} has no part at {site}, where one of its adapters acts: it was "
+                        "added for adapters that act elsewhere, or what they do there cannot be fused"
+                    )
+                return Fused(here, layer, block.fusion, site)
+            case Average():
+                weights = (weight for one, weight in zip(found, block.weights, strict=True) if one is not None)
+                return Mean(here, tuple(weights))
+            case Split():
+                return ByPosition(found, block.splits)
+            case MultiTask():
+                return ByTask(found)
+            case BatchSplit():
+                return Routed(found, _ranges(block.batch_sizes))
+            case Parallel():
+                return Routed(found, _ranges(map(_channels, block)), whole_batches=True)
+            case Rows():
+                return _by_row(block, found)
+            case _:
+                return here[0] if len(here) == 1 else Chain(here)
+
+
+def _check_known(setup: Composition, adapters: Iterable[str], fusions: Iterable[str]) -> None:
     missing = sorted(setup.flatten() - set(adapters))
     if missing:
         known = ", ".join(adapters) or "none"
         raise AdapterNotFoundError(f"no adapter named {', '.join(missing)} in this model; it holds: {known}")
-    skipped = frozenset(skip_layers)
-    active = [adapters[name] for name in _in_order(setup)]
-    sublayers = {
-        site.name: parts
-        for site in sites.sublayers
-        if site.layer not in skipped and (parts := _parts(active, site.name))
-    }
-    norms = {
-        norm.path: parts[-1]
-        for norm in sites.norms
-        if norm.layer not in skipped and (parts := _parts(active, norm.name))
-    }
-    weights: dict[str, tuple[Step, ...]] = {}
-    for place in places:
-        if place.weight is not None and place.layer not in skipped:
-            steps = tuple(Step(part, place.weight) for part in _parts(active, place.name))
-            weights |= {place.path: (*weights.get(place.path, ()), *steps)} if steps else {}
-    return Plan(setup, skipped, sublayers, norms, weights)
+    for block in setup.walk():
+        if isinstance(block, Fuse) and block.fusion not in fusions:
+            known = "; ".join(fusions) or "none"
+            raise AdapterNotFoundError(
+                f"no fusion named {block.fusion!r} in this model; it holds: {known}. Call "
+                f"model.add_adapter_fusion({block!r}) first."
+            )
 
 
-def _parts(adapters: Iterable[Adapter], site: str) -> tuple[nn.Module, ...]:
-    return tuple(part for adapter in adapters if (part := adapter.at(site)) is not None)
+def _by_row(setup: Rows, programs: tuple[Program | None, ...]) -> Program:
+    """Rows with the same composition run together."""
+    rows: dict[Any, list[int]] = {}
+    for row, child in enumerate(setup):
+        rows.setdefault(child, []).append(row)
+    return Routed(tuple(programs[own[0]] for own in rows.values()), tuple(map(tuple, rows.values())))
 
 
-def _in_order(setup: Composition) -> list[str]:
-    names: list[str] = []
-    for child in setup:
-        names += [child] if isinstance(child, str) else _in_order(child)
-    return names
+def _sublayer_step(
+    adapters: "NamedModules[Adapter]", site: str | None, base: nn.Module | None, name: str, part: nn.Module
+) -> Step:
+    """A step after a sublayer; the norm that it knows is the adapter's own copy, if it has one.
+
+    (The base model's by its ``forward``: hooks on the norm are for the base model's own use of it.)
+    """
+    own = None if site is None else adapters[name].at(site)
+    return Step(name, part, (own if own is not None else None if base is None else base.forward,))
+
+
+def _first_repeated(
+    setup: Composition, compiled: Mapping[str, Program], layers: Mapping[str, int | None]
+) -> int | None:
+    """The first layer in which an adapter of a Parallel acts; None if one acts outside of layers, or there is none."""
+    inside = {name for block in setup.walk() if isinstance(block, Parallel) for name in block.flatten()}
+    found = [layers[site] for site, program in compiled.items() if inside & {step.adapter for step in program.parts()}]
+    known = [layer for layer in found if layer is not None]
+    return min(known) if known and len(known) == len(found) else None
+
+
+def _ranges(sizes: Iterable[int]) -> tuple[tuple[int, ...], ...]:
+    """Consecutive numbers from 0, ``sizes[0]`` of them, then ``sizes[1]``, and so on."""
+    ranges: list[tuple[int, ...]] = []
+    start = 0
+    for size in sizes:
+        ranges.append(tuple(range(start, start + size)))
+        start += size
+    return tuple(ranges)
+
+
+def _channels(child: Expression) -> int:
+    return child.channels if isinstance(child, Composition) else 1

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from adapterhub.engine.named import ADDED
+from adapterhub.engine.setup import AdapterSetup
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Projection, Sites, Sublayer
 from adapterhub.sites.fused import fused_rows
@@ -182,7 +184,7 @@ def weight_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     rows = _Rows(model)
     for path, module in model.named_modules():
         weight, role = _weight(module)
-        if weight is None or path.startswith(("adapters.", "heads.")):
+        if weight is None or path.partition(".")[0] in ADDED:
             continue
         layer = next((layer.index for layer in sites.layers if path.startswith(f"{layer.path}.")), None)
         if path not in projections:
@@ -217,5 +219,6 @@ class _Rows:
         module = self.model.get_submodule(projection.path)
         key = (type(self.model.get_submodule(owner)).__qualname__, last, str(tuple(module.weight.shape)))
         if key not in self.found:
-            self.found[key] = fused_rows(self.model, sublayer, projection)
+            with AdapterSetup(None):  # the bare model is to be looked at, whatever is active
+                self.found[key] = fused_rows(self.model, sublayer, projection)
         return self.found[key][role]

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adapterhub.engine.named import HoldsNamedModules, NamedModules, check_name
+from adapterhub.composition import Composition, Parallel
+from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, check_name
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
 from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
+from adapterhub.heads.routing import assigned_rows, part_of
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
 if TYPE_CHECKING:
@@ -27,10 +29,26 @@ _ADDED = (*TARGETS, "logits_to_keep", "head", "return_dict")
 
 @dataclass
 class MultiHeadOutput(ModelOutput):
-    """What several active heads answered (``output[0]``, ...), and the sum of their losses."""
+    """What several active heads answered (``output[0]``, ...), and the sum of their losses.
+
+    Where each head answered for some rows alone, ``rows`` are their numbers, head by head.
+    """
 
     loss: Tensor | None = None
     head_outputs: tuple[ModelOutput, ...] | None = None
+    rows: tuple[Tensor, ...] | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits of all rows in order, where every head gives some of the same shape."""
+        heads = super().__getitem__("head_outputs")
+        logits = torch.cat([head.logits for head in heads])
+        return logits if self.rows is None else logits[torch.cat(self.rows).argsort().to(logits.device)]
+
+    @property
+    def past_key_values(self) -> Any:
+        """The cache of the base model, which all heads share."""
+        return super().__getitem__("head_outputs")[0].get("past_key_values")
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__("head_outputs")[key] if isinstance(key, int) else super().__getitem__(key)
@@ -53,7 +71,9 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     """Makes a base model one with heads: ``class BertAdapterModel(FlexibleHeadsMixin, BertModel)``."""
 
     heads: NamedModules[Head]
-    _active_head: str | tuple[str, ...] | None = None  # a base class may run the model before there are heads
+    _active_head: str | tuple[str, ...] | Composition | None = (
+        None  # a base class may run the model before there are heads
+    )
     # The arguments of the base model's forward by position; set for each class below.
     _base_arguments: ClassVar[tuple[str, ...]] = ()
     # Losses are means over a batch, so the Trainer is to divide them by its number of accumulation steps.
@@ -100,8 +120,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             ConfigError: if the name cannot be part of a state-dict key.
         """
         self._check_free(head_name, overwrite_ok)
-        added = ("heads", "adapters")
-        last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in added][-1]
+        last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in ADDED][-1]
         dtype = torch.float32 if head.full_precision and self.dtype.itemsize < 4 else self.dtype
         self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
         self.active_head = head_name if set_active else self.active_head
@@ -139,7 +158,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         active = self._active_head
         if isinstance(active, tuple):
             active = tuple(name for name in active if name != head_name) or None
-        self.active_head = None if active == head_name else active
+        self.active_head = None if head_name in _names(active) else active
         del self.heads[head_name]
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
@@ -186,8 +205,10 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     # Choosing
 
     @property
-    def active_head(self) -> str | list[str] | None:
+    def active_head(self) -> str | list[str] | Composition | None:
         """The head that ``forward`` runs, several, or None. Set it to a name, a list of names, or None.
+
+        A ``BatchSplit``, ``Rows``, ``Parallel`` or ``MultiTask`` of names gives each head rows of its own.
 
         Raises:
             HeadError: on setting it to a name that no head has.
@@ -195,33 +216,56 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         return list(self._active_head) if isinstance(self._active_head, tuple) else self._active_head
 
     @active_head.setter
-    def active_head(self, value: str | Sequence[str] | None) -> None:
-        chosen = value if value is None or isinstance(value, str) else tuple(value) or None
+    def active_head(self, value: str | Sequence[str] | Composition | None) -> None:
+        chosen = value if value is None or isinstance(value, str | Composition) else tuple(value) or None
         for name in _names(chosen):
             self._known(name)
         self._active_head = chosen
         self._show_labels(chosen)
 
-    def _context_head(self) -> str | Sequence[str] | None:
+    def _context_head(self) -> str | Sequence[str] | Composition | None:
         """The head that surroundings of a call ask for, before ``active_head``; for a subclass to say."""
         return None
+
+    def _rowwise(self, chosen: Any) -> Any:
+        """What was chosen, as the base model's rows ask for it; for a subclass to say."""
+        return chosen
+
+    def _task_ids(self) -> Tensor | None:
+        """The task of each row, where a call says so; for a subclass to say."""
+        return None
+
+    def _run_base(self, inputs: dict[str, Any]) -> Any:
+        """The base model's own forward."""
+        return super().forward(**inputs)
 
     # Running
 
     def _forward_heads(self, *args: Any, head: Any = None, return_dict: bool | None = None, **kwargs: Any) -> Any:
-        chosen = head or self._context_head() or self._active_head
+        chosen = self._rowwise(head or self._context_head() or self._active_head)
         heads = [self._known(name) for name in _names(chosen)]
         given = dict(zip(self._base_arguments[: len(args)], args, strict=True)) | kwargs
         inputs, targets = self._split(given, heads)
         as_dict = self.config.return_dict if return_dict is None else return_dict
         if not heads:
-            return super().forward(**inputs, return_dict=as_dict)
+            return self._run_base(inputs | {"return_dict": as_dict})
         base_inputs = self._prepared(inputs, targets, heads)
-        outputs = super().forward(**base_inputs, return_dict=True)
+        outputs = self._run_base(base_inputs | {"return_dict": True})
         context = HeadContext(self, outputs, inputs, base_inputs, targets)
-        answers = [one(context) for one in heads]
-        answer = answers[0] if isinstance(chosen, str) else _together(answers)
+        if isinstance(chosen, Composition):
+            answer = self._by_rows(chosen, context)
+        else:
+            answers = [one(context) for one in heads]
+            answer = answers[0] if isinstance(chosen, str) else _together(answers)
         return answer if as_dict else answer.to_tuple()
+
+    def _by_rows(self, heads: Composition, context: HeadContext) -> ModelOutput:
+        """Every head's answer for the rows that are its own."""
+        total = context.hidden.shape[0]
+        found = [(name, rows) for name, rows in assigned_rows(heads, total, self._task_ids()) if len(rows)]
+        whole = isinstance(heads, Parallel)
+        answers = [self._known(name)(part_of(context, rows, total, whole)) for name, rows in found]
+        return replace(_together(answers), rows=tuple(rows for _, rows in found))
 
     def _split(self, given: dict[str, Any], heads: list[Head]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The arguments for the base model, and those for the heads."""
@@ -267,7 +311,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         if name in self.heads and not overwrite_ok:
             raise AdapterExistsError(f"there is a head {name!r} already; delete it, or pass overwrite_ok=True")
 
-    def _show_labels(self, chosen: str | tuple[str, ...] | None) -> None:
+    def _show_labels(self, chosen: str | tuple[str, ...] | Composition | None) -> None:
         """Show the labels of a head in the configuration, where pipelines look for them; else the model's own."""
         id2label, label2id, problem_type = self._own_labels
         head = self.heads.get(chosen) if isinstance(chosen, str) else None
@@ -279,9 +323,9 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self.config.problem_type = problem_type
 
 
-def _names(chosen: str | Sequence[str] | None) -> tuple[str, ...]:
-    if chosen is None:
-        return ()
+def _names(chosen: str | Sequence[str] | Composition | None) -> tuple[str, ...]:
+    if chosen is None or isinstance(chosen, Composition):
+        return () if chosen is None else chosen.names()
     return (chosen,) if isinstance(chosen, str) else tuple(chosen)
 
 

@@ -22,6 +22,7 @@ from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import ModelOutput
 
+from adapterhub.engine.named import ADDED
 from adapterhub.errors import HeadError
 from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, register_head, text_config
 from adapterhub.heads.multiple_choice import flatten_choices
@@ -32,7 +33,7 @@ from adapterhub.heads.vocabulary import with_decoder_inputs
 _call = threading.local()
 
 # What this package adds to a model, which is no part of its head.
-_ADDED = ("engine", "adapters", "heads")
+_ADDED = ("engine", *ADDED)
 
 
 @dataclass(frozen=True)

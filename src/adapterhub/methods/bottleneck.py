@@ -12,7 +12,7 @@ the residual are is a matter of the configuration:
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -226,21 +226,40 @@ class Bottleneck(nn.Module):
         Returns:
             z, ``[batch, seq, hidden]``, in the data type of ``hidden_states``.
         """
+        inputs, residual = self._inputs(hidden_states, residual_stream, layer_norm)
+        return self._adapted(inputs, residual).to(hidden_states.dtype)
+
+    def update(self, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None) -> Tensor:
+        """z - h, the change; arguments as of ``forward``."""
+        inputs, residual = self._inputs(hidden_states, residual_stream, layer_norm)
+        if residual is not hidden_states or self.norm_after is not None:
+            return self._adapted(inputs, residual) - hidden_states
+        return self._update(inputs)
+
+    def reads(self, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None) -> Tensor:
+        """What the adapter is applied to, ``[batch, seq, hidden]``; arguments as of ``forward``."""
+        return self._inputs(hidden_states, residual_stream, layer_norm)[0]
+
+    def _inputs(self, hidden: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None) -> tuple[Tensor, Tensor]:
+        """What the adapter is applied to, and what its result is added to."""
         config = self.config
-        inputs, residual = hidden_states, hidden_states
         if config.is_parallel:
-            inputs = residual_stream
-        elif config.original_ln_before:
-            total = hidden_states + residual_stream
-            inputs = total if layer_norm is None else layer_norm(total)
-            if config.residual_before_ln is not True:
-                residual = total if config.residual_before_ln == "post_add" else inputs
+            return residual_stream, hidden
+        if not config.original_ln_before:
+            return hidden, hidden
+        total = hidden + residual_stream
+        inputs = total if layer_norm is None else layer_norm(total)
+        if config.residual_before_ln is True:
+            return inputs, hidden
+        return inputs, total if config.residual_before_ln == "post_add" else inputs
+
+    def _adapted(self, inputs: Tensor, residual: Tensor) -> Tensor:
         update = self._update(inputs)
-        if self.norm_after is not None:
-            if config.adapter_residual_before_ln and not config.is_parallel:
-                return self.norm_after(residual + update).to(hidden_states.dtype)
-            update = self.norm_after(update)
-        return residual + update.to(hidden_states.dtype)
+        if self.norm_after is None:
+            return residual + update.to(residual.dtype)
+        if self.config.adapter_residual_before_ln and not self.config.is_parallel:
+            return cast(Tensor, self.norm_after(residual + update))
+        return residual + self.norm_after(update).to(residual.dtype)
 
     def _update(self, inputs: Tensor) -> Tensor:
         weight = self.down_proj.weight

@@ -40,7 +40,7 @@ class ScaledOutput(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(width))
 
-    def forward(self, inputs: Tensor, output: Tensor, weight: Weight) -> Tensor:
+    def forward(self, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
         """``output`` ``[..., width]``, scaled."""
         return output * self.scale.to(output.dtype)
 

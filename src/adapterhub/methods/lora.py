@@ -185,17 +185,21 @@ class LowRank(nn.Module):
                 nn.init.zeros_(self.gate.bias)
             self.magnitude = nn.Parameter(_lengths(self._matrix(weight))) if config.use_dora else None
 
-    def forward(self, inputs: Tensor, output: Tensor, weight: Weight) -> Tensor:
+    def forward(self, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
         """Adapt the output of a base module.
 
         Args:
-            inputs: what the module read, ``[..., in]`` (ids of an embedding, an image of a convolution).
             output: what ``weight`` gave, its bias included, ``[..., out]``.
+            inputs: what the module read, ``[..., in]`` (ids of an embedding, an image of a convolution).
             weight: the weight.
 
         Returns:
             Of the shape and data type of ``output``.
         """
+        return output + self.update(output, inputs, weight).to(output.dtype)
+
+    def update(self, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
+        """What ``forward`` adds to ``output``."""
         read = inputs
         if inputs.is_floating_point():
             if not torch.is_autocast_enabled(inputs.device.type):
@@ -210,7 +214,7 @@ class LowRank(nn.Module):
             update = update + weight.spread(self.bias)
         if self.gate is not None:
             update = update * torch.sigmoid(self.gate(read)).mean(dim=-2, keepdim=True)
-        return output + update.to(output.dtype)
+        return update
 
     def merged(self, weight: Weight) -> tuple[Tensor, Tensor | None]:
         """The matrix and the bias with which the base module alone gives what it gives with this part.
@@ -233,10 +237,9 @@ class LowRank(nn.Module):
         lengths = _lengths(self._matrix(weight).detach())  # held constant in the backward pass (section 4.3)
         scale = weight.spread(self.magnitude / lengths)
         bias = 0.0 if weight.bias is None else weight.spread(weight.bias)
-        adapted = scale * (output - bias + update) + bias
-        if self.bias is not None:
-            adapted = adapted + weight.spread(self.bias)
-        return adapted.to(output.dtype)
+        bare = output - bias
+        rescaled: Tensor = scale * (bare + update) - bare
+        return rescaled if self.bias is None else rescaled + weight.spread(self.bias)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:

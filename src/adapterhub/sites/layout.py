@@ -78,6 +78,15 @@ class Sites:
         """Names of the towers (stacks of layers) in running order; one unnamed tower is ``""``."""
         return tuple(dict.fromkeys(layer.tower for layer in self.layers))
 
+    def tower_path(self, tower: str) -> str:
+        """The path of the outermost module that holds all layers of a tower and no other's (``""``: the model)."""
+        inside = [layer.path.split(".") for layer in self.layers if layer.tower == tower]
+        others = [layer.path.split(".") for layer in self.layers if layer.tower != tower]
+        depth = 0
+        while any(other[:depth] == inside[0][:depth] for other in others):
+            depth += 1
+        return ".".join(inside[0][:depth])
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary of everything that was found."""
         from dataclasses import asdict

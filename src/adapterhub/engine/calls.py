@@ -1,0 +1,138 @@
+"""One call of a model under a setup that asks about it: which task each row is of, how many rows there are, ..."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub.composition import MultiTask
+from adapterhub.engine.program import Call
+from adapterhub.engine.repeat import repeated_inputs
+from adapterhub.errors import CompositionError
+
+if TYPE_CHECKING:
+    from adapterhub.engine.engine import Engine
+    from adapterhub.engine.plan import Plan
+
+TASKS, ATTENTIONS, GATES = "task_ids", "output_adapter_fusion_attentions", "output_adapter_gating_scores"
+OPTIONS = (TASKS, ATTENTIONS, GATES)
+_INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values", "decoder_input_ids")
+
+
+def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call ``forward`` of the engine's model under the setup that is active.
+
+    Beside the arguments of the model there may be ``task_ids`` ``[batch]``, for ``MultiTask``, and
+    ``output_adapter_fusion_attentions`` and ``output_adapter_gating_scores``: with these True the output has
+    ``adapter_fusion_attentions`` (by fusion and site, ``[batch, seq, adapters]``) and ``adapter_gating_scores`` (by
+    adapter and site, ``[batch, 1, 1]``).
+
+    Raises:
+        CompositionError: if the batch or ``task_ids`` do not fit the setup.
+    """
+    given = {name: kwargs.pop(name, None) for name in OPTIONS}
+    plan = engine.plan()
+    generation = engine.generation
+    rows = batch_rows(engine.model, args, kwargs)
+    tasks = None if generation is None else generation.task_ids
+    if given[TASKS] is not None:
+        tasks = _task_ids(given[TASKS], rows, plan)
+    if plan is not None and generation is None:
+        check_rows(plan, rows)
+        if engine.repeats_inputs:
+            args = tuple(repeated_inputs(dict(enumerate(args)), rows, plan.channels).values())
+            kwargs = repeated_inputs(kwargs, rows, plan.channels)
+    call = Call(tasks, _offset(plan, kwargs), {} if given[ATTENTIONS] else None)
+    with ExitStack() as stack:
+        stack.enter_context(engine.calling(call, repeated=generation is not None))
+        gates = _watch_gates(engine, stack) if given[GATES] else None
+        output = forward(*args, **kwargs)
+    found = {"adapter_fusion_attentions": call.attentions, "adapter_gating_scores": gates}
+    return _with_found(output, {name: value for name, value in found.items() if value is not None})
+
+
+def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Generate under the setup that is active; of a ``Parallel``, every channel's results one after another.
+
+    Raises:
+        CompositionError: if the batch or ``task_ids`` do not fit the setup.
+    """
+    given = kwargs.pop(TASKS, None)
+    plan = engine.plan()
+    if plan is None or not plan.reads_call:
+        return generate_(*args, **kwargs)
+    rows = batch_rows(engine.model, args, {"input_ids": kwargs.get("inputs")} | kwargs)
+    check_rows(plan, rows)
+    tasks = None if given is None else _task_ids(given, rows, plan)
+    if (channels := plan.channels) > 1:
+        args = tuple(repeated_inputs(dict(enumerate(args)), rows, channels).values())
+        kwargs = repeated_inputs(kwargs, rows, channels)
+    call = Call(tasks)
+    with engine.calling(call, repeated=True, generation=call):
+        return generate_(*args, **kwargs)
+
+
+def batch_rows(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many rows the inputs of a call have; 0 where no tensor says so."""
+    named = (kwargs.get(name) for name in (getattr(model, "main_input_name", "input_ids"), *_INPUTS))
+    found = (value for value in (*args, *named, *kwargs.values()) if isinstance(value, Tensor) and value.dim())
+    return next((value.shape[0] for value in found), 0)
+
+
+def check_rows(plan: "Plan", rows: int) -> None:
+    """Pass a batch that a setup can run on.
+
+    Raises:
+        CompositionError: if it has another number of rows than the setup is for.
+    """
+    if plan.rows is not None and rows != plan.rows:
+        raise CompositionError(f"{plan.setup!r} is for batches of {plan.rows} rows, and this one has {rows}")
+
+
+def _task_ids(given: Any, rows: int, plan: "Plan | None") -> Tensor:
+    tasks = torch.as_tensor(given).flatten()
+    if len(tasks) != rows:
+        raise CompositionError(f"there are {len(tasks)} task_ids and {rows} rows in the batch")
+    counts = [len(block) for block in plan.setup.walk() if isinstance(block, MultiTask)] if plan else []
+    if counts and not torch.compiler.is_compiling() and not 0 <= int(tasks.min()) <= int(tasks.max()) < min(counts):
+        raise CompositionError(
+            f"task_ids are from 0 to {min(counts) - 1} for {plan and plan.setup!r}, not {tasks.tolist()}"
+        )
+    return tasks
+
+
+def _offset(plan: "Plan | None", kwargs: Mapping[str, Any]) -> int:
+    """The position of the first token: how many are in the cache."""
+    cache = kwargs.get("past_key_values")
+    if plan is None or cache is None or not plan.splits:
+        return 0
+    return int(cache.get_seq_length())
+
+
+def _watch_gates(engine: "Engine", stack: ExitStack) -> dict[str, dict[str, Tensor]]:
+    """What the gates of active adapters come to in the call inside ``stack``: means over positions."""
+    plan = engine.plan()
+    scores: dict[str, dict[str, Tensor]] = {}
+
+    def keep(name: str, site: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        scores.setdefault(name, {})[site] = torch.sigmoid(output).mean(dim=-2, keepdim=True)
+
+    for name in () if plan is None else plan.setup.names():
+        for path, module in engine.adapters[name].named_modules():
+            site, _, last = path.rpartition(".")
+            if last == "gate":
+                stack.callback(module.register_forward_hook(partial(keep, name, site)).remove)
+    return scores
+
+
+def _with_found(output: Any, found: dict[str, Any]) -> Any:
+    if not found:
+        return output
+    if isinstance(output, tuple):
+        return (*output, *found.values())
+    for name, value in found.items():
+        output[name] = value
+    return output

@@ -1,0 +1,55 @@
+"""A fusion in a model: one module that holds the attention over some adapters, addressed by site."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from adapterhub.engine.adapter import Adapter, SiteModules
+from adapterhub.errors import CompositionError
+from adapterhub.methods import Place
+from adapterhub.methods.fusion import AdapterFusionConfig, FusionLayer
+
+_FUSED = ("sublayer", "weight")
+
+
+class Fusion(SiteModules):
+    """The layers of one fusion; ``fusion.at("layers.3.feed_forward")`` is the one at that site."""
+
+    def __init__(
+        self, name: str, config: AdapterFusionConfig, adapters: Sequence[Adapter], places: Iterable[Place]
+    ) -> None:
+        """Build a layer for every place where one of the adapters changes something.
+
+        Raises:
+            CompositionError: if there is no such place.
+        """
+        parts = {}
+        for place in places:
+            acting = [adapter for adapter in adapters if adapter.at(place.name) is not None]
+            if acting and place.kind in _FUSED:
+                parts[place.name] = FusionLayer(config, _width(place, acting))
+        if not parts:
+            names = ", ".join(adapter.name for adapter in adapters)
+            raise CompositionError(f"adapters {names} give nothing that could be fused")
+        super().__init__(name, parts)
+        self.config = config
+        self.adapter_names = tuple(adapter.name for adapter in adapters)
+
+    def regularisation(self) -> Tensor | None:
+        """The sum of what its layers add to the loss, or None."""
+        terms = [term for part in self.parts() if (term := part.regularisation()) is not None]
+        return torch.stack([term.to(terms[0].device) for term in terms]).sum() if terms else None
+
+    def parts(self) -> list[FusionLayer]:
+        """Its layers, in running order."""
+        found = [self.at(site) for site in self.site_names]
+        return [layer for layer in found if isinstance(layer, FusionLayer)]
+
+
+def _width(place: Place, acting: Sequence[Adapter]) -> int:
+    """The width of what is fused at a place: of what its weight gives, or reads if all act on that."""
+    if place.weight is None:
+        return place.width
+    on_input = all(getattr(adapter.at(place.name), "on_input", False) for adapter in acting)
+    return place.weight.shape[1 if on_input else 0]

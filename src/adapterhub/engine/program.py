@@ -1,0 +1,316 @@
+"""What runs at one site: a composition with the parts of adapters in the place of their names.
+
+A program changes a *state* ``[batch, seq, width]`` (the output of a sublayer, of a weight, ...), and reads other
+tensors beside it (the residual stream, the input of the weight, ...), the same for all of its steps. Where a block
+gives an adapter some of the rows or positions, it gets those of everything.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from adapterhub.errors import CompositionError
+from adapterhub.methods import Weight
+
+Read = tuple[Tensor, ...]
+
+
+class Call(NamedTuple):
+    """What a program has to know about the call of the model that is under way.
+
+    ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, which is not
+    0 where earlier ones are in a cache. ``attentions`` collects those of fusions, if they are wanted: for each fusion
+    and site ``[batch, seq, adapters]``.
+    """
+
+    task_ids: Tensor | None = None
+    offset: int = 0
+    attentions: dict[str, dict[str, Tensor]] | None = None
+
+
+class Program(ABC):
+    """A program gives the new state when it is called, and ``change`` gives the difference to the old one."""
+
+    @abstractmethod
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        """The new state, of the shape of ``state``."""
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        """New state less old one, without rounding it to the state's size where that can be."""
+        return self(state, read, call) - state
+
+    def parts(self) -> "Iterator[Step]":
+        """Every step in it."""
+        for child in self.inner():
+            yield from child.parts()
+
+    def inner(self) -> "Sequence[Program]":
+        """The programs that it is made of."""
+        return ()
+
+    @property
+    def keeps_base_output(self) -> bool:
+        """Whether the base model goes on with the result as with its own (adds it, and applies its norm).
+
+        Raises:
+            CompositionError: if some of its steps say yes and some no.
+        """
+        found = {child.keeps_base_output for child in self.inner()}
+        if len(found) > 1:
+            names = ", ".join(dict.fromkeys(step.adapter for step in self.parts()))
+            raise CompositionError(
+                f"adapters {names} cannot act side by side: some leave out the base model's layer norm "
+                "(original_ln_after=False), some do not"
+            )
+        return found.pop() if found else True
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Program):
+    """One adapter's part; ``fixed`` is what it takes after the tensors (a norm, a weight)."""
+
+    adapter: str
+    part: nn.Module
+    fixed: tuple[Any, ...] = ()
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return cast(Tensor, self.part(state, *read, *self.fixed))
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        update = getattr(self.part, "update", None)
+        return super().change(state, read, call) if update is None else update(state, *read, *self.fixed)
+
+    def query(self, state: Tensor, read: Read) -> Tensor:
+        """What the part itself reads, ``[batch, seq, width]``: what a fusion asks with."""
+        find = getattr(self.part, "reads", None)
+        return state if find is None else find(state, *read, *self.fixed)
+
+    def parts(self) -> "Iterator[Step]":
+        yield self
+
+    @property
+    def keeps_base_output(self) -> bool:
+        return getattr(self.part, "keeps_base_output", True)
+
+
+class NormStep(Step):
+    """An adapter's own copy of a norm, which reads what the base model's norm read."""
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        (inputs,) = read
+        return cast(Tensor, self.part(inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class ThroughWeight(Program):
+    """What changes the input of a weight, as a change of its output: beside others that change that."""
+
+    program: Program
+    weight: Weight
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return state + self.change(state, read, call)
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        (inputs,) = read
+        return self.weight.apply(self.weight.matrix, self.program.change(inputs, (), call))
+
+    def inner(self) -> Sequence[Program]:
+        return (self.program,)
+
+
+@dataclass(frozen=True, eq=False)
+class Chain(Program):
+    """One after another (Stack)."""
+
+    children: tuple[Program, ...]
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        for child in self.children:
+            state = child(state, read, call)
+        return state
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        total = self.children[0].change(state, read, call)
+        for child in self.children[1:]:
+            total = total + child.change(state + total, read, call)
+        return total
+
+    def inner(self) -> Sequence[Program]:
+        return self.children
+
+    @property
+    def keeps_base_output(self) -> bool:
+        return self.children[-1].keeps_base_output
+
+
+class _ByChange(Program):
+    """A program that is known by what it changes."""
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return state + self.change(state, read, call).to(state.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Mean(_ByChange):
+    """The weighted sum of changes (Average); an adapter that does not act here changes nothing."""
+
+    children: tuple[Program, ...]
+    weights: tuple[float, ...]
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        changes = [
+            weight * child.change(state, read, call) for child, weight in zip(self.children, self.weights, strict=True)
+        ]
+        return sum(changes[1:], changes[0])
+
+    def inner(self) -> Sequence[Program]:
+        return self.children
+
+
+@dataclass(frozen=True, eq=False)
+class Fused(_ByChange):
+    """Changes weighed by attention over them (Fuse); ``layer`` is that of the fusion at this site."""
+
+    children: tuple[Program, ...]
+    layer: nn.Module
+    fusion: str
+    site: str
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        changes = torch.stack([child.change(state, read, call) for child in self.children], dim=-2)
+        *_, last = self.parts()
+        fused, attention = self.layer(state, last.query(state, read), changes)
+        if call.attentions is not None:
+            call.attentions.setdefault(self.fusion, {})[self.site] = attention
+        return cast(Tensor, fused)
+
+    def inner(self) -> Sequence[Program]:
+        return self.children
+
+
+@dataclass(frozen=True, eq=False)
+class Routed(Program):
+    """Rows divided among programs (BatchSplit, Rows, Parallel): ``rows[i]`` are those of child i, out of ``total``.
+
+    A batch may have a multiple of ``total`` rows: of beams, or of positions where the base model has put rows and
+    positions into one dimension. Each of ``total`` then has that many that follow one another. A child that is None
+    leaves its rows as they are. With ``whole_batches`` every child sees a batch of its own (Parallel).
+    """
+
+    children: tuple[Program | None, ...]
+    rows: tuple[tuple[int, ...], ...]
+    whole_batches: bool = False
+    order: list[int] = field(init=False)
+    back: list[int] | None = field(init=False)  # undoes ``order``; None where nothing is to be undone
+
+    def __post_init__(self) -> None:
+        order = [row for rows in self.rows for row in rows]
+        back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "back", back)
+
+    @property
+    def total(self) -> int:
+        """How many rows, or equal groups of them, there are."""
+        return len(self.order)
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        given = self._own(state, read, call)
+        return self._joined([own if child is None else child(own, *around) for child, own, around in given])
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        given = self._own(state, read, call)
+        changes = [
+            torch.zeros_like(own) if child is None else child.change(own, *around) for child, own, around in given
+        ]
+        return self._joined(changes)
+
+    def _own(self, state: Tensor, read: Read, call: Call) -> Iterator[tuple[Program | None, Tensor, tuple[Read, Call]]]:
+        """Every child, its state, and what it is called with beside it."""
+        tensors = [self._divided(tensor) for tensor in (state, *read)]
+        tasks: Sequence[Tensor | None] = [call.task_ids] * len(self.children)
+        if call.task_ids is not None and not self.whole_batches:
+            tasks = self._divided(call.task_ids)
+        for child, own_tasks, own, *own_read in zip(self.children, tasks, *tensors, strict=True):
+            yield child, own, (tuple(own_read), call._replace(task_ids=own_tasks))
+
+    def _joined(self, results: list[Tensor]) -> Tensor:
+        joined = torch.cat([result.to(results[0].dtype) for result in results])
+        return joined if self.back is None else joined.unflatten(0, (self.total, -1))[self.back].flatten(0, 1)
+
+    def _divided(self, tensor: Tensor) -> list[Tensor]:
+        if tensor.shape[0] == 1 and self.total > 1:
+            tensor = tensor.expand(self.total, *tensor.shape[1:])
+        each, rest = divmod(tensor.shape[0], self.total)
+        if rest:
+            raise CompositionError(f"the active setup is for {self.total} rows, and a batch has {tensor.shape[0]}")
+        if self.back is not None:
+            tensor = tensor.unflatten(0, (self.total, each))[self.order].flatten(0, 1)
+        return list(tensor.split([len(rows) * each for rows in self.rows]))
+
+    def inner(self) -> Sequence[Program]:
+        return tuple(child for child in self.children if child is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class ByTask(Program):
+    """Each row to the program of its task (MultiTask)."""
+
+    children: tuple[Program | None, ...]
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        tasks = call.task_ids
+        if tasks is None:
+            raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
+        if state.shape[0] == 1:
+            state = state.expand(len(tasks), *state.shape[1:])
+        each, rest = divmod(state.shape[0], len(tasks))
+        if rest:
+            raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
+        tasks = tasks.to(state.device).repeat_interleave(each)
+        result = state
+        for task, child in enumerate(self.children):
+            rows = (tasks == task).nonzero().flatten()
+            if child is None or not len(rows):
+                continue
+            own = [tensor if tensor.shape[0] == 1 else tensor[rows] for tensor in read]
+            new = child(state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
+            result = result.index_copy(0, rows, new.to(state.dtype))
+        return result
+
+    def inner(self) -> Sequence[Program]:
+        return tuple(child for child in self.children if child is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class ByPosition(Program):
+    """Positions divided among programs (Split): ``splits[i]`` to child i, and what is left to the last."""
+
+    children: tuple[Program | None, ...]
+    splits: tuple[int, ...]
+
+    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        if state.dim() < 3:
+            raise CompositionError(
+                "a Split is active at a place where this model does not keep the positions of a sequence apart"
+            )
+        length = state.shape[1]
+        starts = [0, *accumulate(self.splits[:-1])]
+        results = []
+        for child, start, end in zip(self.children, starts, [*starts[1:], None], strict=True):
+            here = slice(max(0, start - call.offset), length if end is None else max(0, end - call.offset))
+            own = state[:, here]
+            if child is not None and own.shape[1]:
+                own_read = tuple(one[:, here] if one.shape[1] == length else one for one in read)
+                own = child(own, own_read, call._replace(offset=max(0, call.offset - start)))
+            results.append(own)
+        return torch.cat([result.to(state.dtype) for result in results], dim=1)
+
+    def inner(self) -> Sequence[Program]:
+        return tuple(child for child in self.children if child is not None)

@@ -1,0 +1,108 @@
+"""Which rows each head answers for, under a composition of heads."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterhub.composition import Average, BatchSplit, Composition, Fuse, MultiTask, Parallel, Rows, Split
+from adapterhub.errors import HeadError
+from adapterhub.heads.base import HeadContext
+
+Assigned = list[tuple[str, Tensor]]
+
+
+def heads_of(setup: Composition | str | None, heads: Collection[str]) -> "str | Composition | None":
+    """The heads that go with a setup: those named like the last adapters; None where there are none of that name.
+
+    A fusion's head has the name of the fusion. Where rows have adapters of their own, they have heads of their own.
+    """
+    match setup:
+        case None:
+            return None
+        case str():
+            return setup if setup in heads else None
+        case Fuse():
+            return setup.fusion if setup.fusion in heads else None
+        case Average() | Split():
+            return None
+        case BatchSplit() | Rows() | MultiTask() | Parallel():
+            found = [heads_of(child, heads) for child in setup]
+        case _:
+            return heads_of(setup[-1], heads)
+    if any(child is not None and not isinstance(own, str) for child, own in zip(setup, found, strict=True)):
+        return None
+    if len(set(found)) == 1:
+        return found[0]
+    return BatchSplit(*found, batch_sizes=setup.batch_sizes) if isinstance(setup, BatchSplit) else type(setup)(*found)
+
+
+def assigned_rows(heads: Composition, rows: int, task_ids: Tensor | None) -> Assigned:
+    """The name of each head of a composition, and the numbers of its rows in the output of the base model.
+
+    ``rows`` is how many that output has: under ``Parallel`` those of every channel.
+
+    Raises:
+        HeadError: for a composition that says nothing of rows, or another number of rows.
+    """
+    match heads:
+        case Parallel():
+            return _consecutive(heads, rows, [1] * len(heads))
+        case BatchSplit():
+            return _consecutive(heads, rows, heads.batch_sizes)
+        case Rows():
+            return _by_name(heads, rows)
+        case MultiTask():
+            if task_ids is None:
+                raise HeadError("a MultiTask of heads is active: pass task_ids=[...] to the model, one for each row")
+            each = rows // len(task_ids)
+            tasks = task_ids.repeat_interleave(each)
+            return [(name, (tasks == task).nonzero().flatten()) for task, name in enumerate(heads)]
+        case _:
+            raise HeadError(f"{heads!r} does not say which head answers for which row")
+
+
+def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -> HeadContext:
+    """What a head sees that answers for some ``rows`` of the ``total`` that the base model gave.
+
+    With ``whole_batch`` they are one channel's, for the batch as the caller gave it.
+    """
+    outputs = type(context.outputs)(**{key: _rows_of(value, rows, total) for key, value in context.outputs.items()})
+    part = replace(context, outputs=outputs, base_inputs=_named(context.base_inputs, rows, total))
+    if whole_batch:
+        return part
+    return replace(part, inputs=_named(context.inputs, rows, total), targets=_named(context.targets, rows, total))
+
+
+def _consecutive(heads: Composition, rows: int, sizes: Sequence[int]) -> Assigned:
+    each, rest = divmod(rows, sum(sizes))
+    if rest:
+        raise HeadError(f"{heads!r} is for {sum(sizes)} rows, or a multiple, and there are {rows}")
+    ends = list(accumulate(size * each for size in sizes))
+    return [(name, torch.arange(end - size * each, end)) for name, size, end in zip(heads, sizes, ends, strict=True)]
+
+
+def _by_name(heads: Rows, rows: int) -> Assigned:
+    each, rest = divmod(rows, len(heads))
+    if rest:
+        raise HeadError(f"{heads!r} is for {len(heads)} rows, or a multiple, and there are {rows}")
+    found: dict[str, list[int]] = {}
+    for row, name in enumerate(heads):
+        if name is not None:
+            found.setdefault(name, []).extend(range(row * each, (row + 1) * each))
+    return [(name, torch.tensor(own)) for name, own in found.items()]
+
+
+def _named(values: Mapping[str, Any], rows: Tensor, total: int) -> dict[str, Any]:
+    return {key: _rows_of(value, rows, total) for key, value in values.items()}
+
+
+def _rows_of(value: Any, rows: Tensor, total: int) -> Any:
+    if isinstance(value, Tensor):
+        return value[rows.to(value.device)] if value.dim() and value.shape[0] == total else value
+    if type(value) is tuple:
+        return tuple(_rows_of(item, rows, total) for item in value)
+    return value

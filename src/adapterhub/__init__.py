@@ -17,38 +17,61 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdapterConfig": "methods",
+    "AdapterFusionConfig": "methods.fusion",
     "AdapterPlusConfig": "methods.bottleneck",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
     "AdapterType": "model",
     "AutoAdapterModel": "auto",
     "AutoModelWithHeads": "auto",
+    "Average": "composition",
+    "BatchSplit": "composition",
     "BnConfig": "methods.bottleneck",
     "BottleneckConfig": "methods.bottleneck",
-    "DoubleSeqBnConfig": "methods.bottleneck",
+    "compare": "training.compare",
+    "Composition": "composition",
     "DoRAConfig": "methods.lora",
+    "DoubleSeqBnConfig": "methods.bottleneck",
+    "DynamicAdapterFusionConfig": "methods.fusion",
+    "Fuse": "composition",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
     "IA3Config": "methods.ia3",
+    "init": "auto",
+    "load_config": "methods",
     "LoRAConfig": "methods.lora",
-    "ParBnConfig": "methods.bottleneck",
+    "MultiTask": "composition",
+    "named_configs": "methods",
+    "Parallel": "composition",
     "ParallelConfig": "methods.bottleneck",
+    "ParBnConfig": "methods.bottleneck",
+    "parse_composition": "composition",
     "PfeifferConfig": "methods.bottleneck",
+    "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
     "SeqBnConfig": "methods.bottleneck",
     "Sites": "sites",
-    "Stack": "composition",
-    "compare": "training.compare",
-    "init": "auto",
-    "load_config": "methods",
-    "named_configs": "methods",
     "sites": "sites",
+    "Split": "composition",
+    "Stack": "composition",
+    "StaticAdapterFusionConfig": "methods.fusion",
 }
 
 if TYPE_CHECKING:
     from adapterhub import sites
     from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init
-    from adapterhub.composition import Stack
+    from adapterhub.composition import (
+        Average,
+        BatchSplit,
+        Composition,
+        Fuse,
+        MultiTask,
+        Parallel,
+        Rows,
+        Split,
+        Stack,
+        parse_composition,
+    )
     from adapterhub.engine import AdapterSetup
     from adapterhub.methods import AdapterConfig, load_config, named_configs
     from adapterhub.methods.bottleneck import (
@@ -63,6 +86,7 @@ if TYPE_CHECKING:
         PfeifferConfig,
         SeqBnConfig,
     )
+    from adapterhub.methods.fusion import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
     from adapterhub.methods.ia3 import IA3Config
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
     from adapterhub.model import AdapterType

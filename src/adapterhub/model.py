@@ -18,7 +18,7 @@ from adapterhub import merging, saving
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
-from adapterhub.engine import Adapter, Engine, calls, current_frame
+from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
@@ -475,7 +475,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
 
     def _rowwise(self, chosen: Any) -> Any:
         """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""
-        plan = self.engine.plan()
+        plan = self._plan()
         channels = 1 if plan is None else plan.channels
         if channels == 1 or chosen is None or isinstance(chosen, Composition):
             return chosen
@@ -486,11 +486,15 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
             )
         return Parallel(*names)
 
+    def _plan(self) -> Plan | None:
+        # Discovery runs a model that is to have an engine.
+        return self.engine.plan() if "engine" in self.__dict__ else None
+
     def _task_ids(self) -> Any:
         return self.engine.call.task_ids
 
     def _run_base(self, inputs: dict[str, Any]) -> Any:
-        plan = self.engine.plan()
+        plan = self._plan()
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
             inputs = repeated_inputs(inputs, rows, plan.channels)

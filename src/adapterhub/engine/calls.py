@@ -36,18 +36,21 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
     given = {name: kwargs.pop(name, None) for name in OPTIONS}
     plan = engine.plan()
     generation = engine.generation
+    repeated = generation is not None
     rows = batch_rows(engine.model, args, kwargs)
     tasks = None if generation is None else generation.task_ids
     if given[TASKS] is not None:
         tasks = _task_ids(given[TASKS], rows, plan)
     if plan is not None and generation is None:
         check_rows(plan, rows)
-        if engine.repeats_inputs:
+        # A model with flexible heads repeats what its base gets, and not what its heads get.
+        repeated = engine.repeats_inputs and not hasattr(engine.model, "heads")
+        if repeated:
             args = tuple(repeated_inputs(dict(enumerate(args)), rows, plan.channels).values())
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
     call = Call(tasks, _offset(plan, kwargs), {} if given[ATTENTIONS] else None)
     with ExitStack() as stack:
-        stack.enter_context(engine.calling(call, repeated=generation is not None))
+        stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
     found = {"adapter_fusion_attentions": call.attentions, "adapter_gating_scores": gates}

@@ -1,0 +1,189 @@
+"""What the peers get wrong, shown by running them: each line is a check against a closed form.
+
+Runs in the environment of the peers (``scripts/peer-env``): ``.venv-peers/bin/python benchmarks/peers_defects.py``.
+Tests of this library check the same closed forms for it.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import adapters
+import torch
+import transformers as tf
+from adapters.composition import Average, Fuse, Split, Stack
+
+logging.disable(logging.WARNING)
+warnings.simplefilter("ignore")
+CONFIG = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "vocab_size": 60,
+    "max_position_embeddings": 20,
+}
+IDS = torch.randint(3, 59, (2, 6), generator=torch.Generator().manual_seed(3))
+
+
+def model(*names: str, config: object = "seq_bn", heads: bool = False):
+    torch.manual_seed(0)
+    made = tf.BertModel(tf.BertConfig(**CONFIG)) if not heads else adapters.BertAdapterModel(tf.BertConfig(**CONFIG))
+    if not heads:
+        adapters.init(made)
+    for name in names:
+        made.add_adapter(name, config=config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return made.eval()
+
+
+def run(made, setup) -> torch.Tensor:
+    made.set_active_adapters(setup)
+    with torch.no_grad():
+        return made(IDS).last_hidden_state
+
+
+def average() -> str:
+    made = model("a")
+    one, mean = run(made, "a"), run(made, Average("a", "a"))
+    return f"the average of an adapter with itself differs from it by {(one - mean).abs().max():.3f}"
+
+
+def merged(config: object) -> float:
+    made = model("a", config=config)
+    unmerged = run(made, "a")
+    made.merge_adapter("a")
+    with torch.no_grad():  # activating it again would take it out
+        return float((made(IDS).last_hidden_state - unmerged).abs().max())
+
+
+def dora_merge() -> str:
+    return f"DoRA with alpha 16, r 8, merged: the output changes by {merged(adapters.DoRAConfig(alpha=16)):.3f}"
+
+
+def ia3_merge() -> str:
+    return f"(IA)³ merged into layers with a bias: the output changes by {merged('ia3'):.3f}"
+
+
+def dora_reset() -> str:
+    made = model("a", config="dora")
+    before = made.encoder.layer[0].attention.self.query.weight.clone()
+    made.merge_adapter("a")
+    made.reset_adapter()
+    after = made.encoder.layer[0].attention.self.query.weight
+    return f"DoRA merged and reset: the base's weights differ by {(before - after).abs().max():.3f}"
+
+
+def vera_size() -> str:
+    made = model("a", config="vera")
+    trained = sum(p.numel() for key, p in made.named_parameters() if ".a." in key and "vera" in key)
+    vectors = 2 * 2 * (8 + 16)
+    return f"VeRA at q and v of two layers of width 16, r 8: {trained} trained values, {vectors} in the paper"
+
+
+def direft_reload() -> str:
+    made = model("a", config="direft")
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_adapter(folder, "a")
+        expected = run(made, "a")
+        made.load_adapter(folder, load_as="b")
+        return f"DiReFT saved and loaded: the output changes by {(run(made, 'b') - expected).abs().max():.3f}"
+
+
+def average_adapter() -> str:
+    made = model("a", "b")
+    try:
+        made.average_adapter("c", {"a": 1.0, "b": 0.0})
+    except Exception as error:
+        return f"average_adapter({{'a': 1, 'b': 0}}): {type(error).__name__}: {error}"
+    own = dict(made.named_parameters())
+    key = next(key for key in own if ".a.adapter_up.weight" in key)
+    found = (own[key.replace(".a.", ".c.")] - own[key]).abs().max()
+    return f"average_adapter({{'a': 1, 'b': 0}}) differs from a by {found:.3f}"
+
+
+def fuse_name() -> str:
+    return f"Fuse('a', 'b', name='mine') is written as {json.dumps(Fuse('a', 'b', name='mine').to_dict())}"
+
+
+def fusion_load() -> str:
+    made = model("a", "b", heads=True)
+    made.add_adapter_fusion(["a", "b"])
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_adapter_fusion(folder, "a,b")
+        return f"load_adapter_fusion returns {made.load_adapter_fusion(folder)!r}"
+
+
+def split() -> str:
+    made = model("a", "b")
+    try:
+        run(made, Split("a", "b", splits=[2, 2]))
+    except Exception as error:
+        return f"Split of 4 positions over 6: {type(error).__name__}: {error}"
+    return "Split of 4 positions over 6 runs"
+
+
+def whole_scaling() -> str:
+    try:
+        model("a", config=adapters.ParBnConfig(scaling=4))
+    except Exception as error:
+        return f"scaling=4: {type(error).__name__}: {error}"
+    return "scaling=4 works"
+
+
+def lora_stack() -> str:
+    made = model("a", "b", config=adapters.LoRAConfig(intermediate_lora=True))
+    try:
+        run(made, Stack("a", "b"))
+    except Exception as error:
+        return f"a Stack of two LoRAs at a weight that is not square: {type(error).__name__}: {error}"
+    return "a Stack of two LoRAs at a weight that is not square runs"
+
+
+def fused_lora() -> str:
+    made = model("a", "b", config="lora")
+    try:
+        made.add_adapter_fusion(["a", "b"])
+        run(made, Fuse("a", "b"))
+    except Exception as error:
+        return f"a fusion of LoRAs: {type(error).__name__}: {error}"
+    return "a fusion of LoRAs runs"
+
+
+def depth() -> str:
+    try:
+        adapters.parse_composition(Stack("a", Average("a", Stack("b", Average("a", "b")))))
+    except Exception as error:
+        return f"Stack(a, Average(a, Stack(b, Average(a, b)))): {type(error).__name__}: {error}"
+    return "deep compositions are taken"
+
+
+def saved_norm() -> str:
+    made = model("a", config=adapters.BnConfig(mh_adapter=False, output_adapter=True, reduction_factor=2,
+                                               non_linearity="relu", ln_before=True))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            made.save_adapter(folder, "a", use_safetensors=True)
+        except Exception as error:
+            return f"ln_before saved as safetensors: {type(error).__name__}: {str(error).strip().splitlines()[0][:80]}"
+        return f"ln_before is saved as {[path.name for path in Path(folder).iterdir()]}"
+
+
+CHECKS: tuple[Callable[[], str], ...] = (
+    average, dora_merge, ia3_merge, dora_reset, vera_size, direft_reload, average_adapter, fuse_name, fusion_load,
+    split, whole_scaling, lora_stack, fused_lora, depth, saved_norm,
+)  # fmt: skip
+
+
+if __name__ == "__main__":
+    print(f"adapters {adapters.__version__}, transformers {tf.__version__}")
+    for check in CHECKS:
+        try:
+            print(f"{check.__name__}: {check()}")
+        except Exception as error:
+            print(f"{check.__name__}: could not be run: {type(error).__name__}: {error}")

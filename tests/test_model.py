@@ -199,7 +199,7 @@ def test_houlsby_2019_trains_norms_of_its_own() -> None:
     assert len(norms) == 2 * 5  # weight and bias of the embedding norm and two norms in each of two layers
     with torch.no_grad():
         before = output(model.eval(), "bert")
-        model.adapters["a"].get_submodule("layers.1.norms.1").bias.add_(1.0)
+        model.adapters["a"].get_submodule("layers.1.norms.1").norm.bias.add_(1.0)
         after = output(model, "bert")
     torch.testing.assert_close(after, before + 1.0)  # the last norm's bias shifts the last hidden state
 

@@ -149,12 +149,12 @@ def test_a_new_version_replaces_the_files_of_the_old_one_and_no_others(tmp_path:
         "adapter.safetensors",
         "adapter.0123456.safetensors",
         "adapter.01234567.safetensors.bak",
-        "fusion.01234567.safetensors",
+        "pruned.01234567.safetensors",
         ".adapter_config.json.tmp",
         ".other.json.01234567.tmp",
     ]
     ours = ["adapter.01234567.safetensors", "head.89abcdef.safetensors", ".adapter_config.json.01234567.tmp"]
-    ours.append(".head.01234567.safetensors.89abcdef.tmp")
+    ours += [".head.01234567.safetensors.89abcdef.tmp", "fusion.01234567.safetensors"]
     for name in others + ours:
         (tmp_path / name).write_text(name)
     (tmp_path / "adapter.00000000.safetensors").mkdir()  # a folder is none of ours

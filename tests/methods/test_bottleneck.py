@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapterhub.errors import ConfigError
-from adapterhub.methods.base import Place
+from adapterhub.methods.base import OwnNorm, Place
 from adapterhub.methods.bottleneck import (
     Bottleneck,
     BottleneckConfig,
@@ -157,9 +157,9 @@ def test_places() -> None:
     assert SeqBnConfig(leave_out=[0]).build(PLACE) is None  # type: ignore[arg-type]
     ln = norm()
     copied = Houlsby2019Config().build(Place("norm", "layers.0.norms.0", "norm", 0, WIDTH, ln))
-    assert isinstance(copied, nn.LayerNorm)
-    assert copied.weight is not ln.weight
-    assert torch.equal(copied.weight, ln.weight)
+    assert isinstance(copied, OwnNorm)
+    assert copied.norm.weight is not ln.weight
+    assert torch.equal(copied.norm.weight, ln.weight)
     assert SeqBnConfig().build(Place("norm", "n", "norm", 0, WIDTH, ln)) is None
 
 

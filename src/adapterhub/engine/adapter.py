@@ -48,11 +48,12 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
-        parts = {place.name: part for place in offered if (part := config.build(place)) is not None}
-        if not parts:
+        made = config.modules(offered)
+        if not made.parts:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
-        super().__init__(name, parts)
+        super().__init__(name, made.parts)
         self.config = config
+        self.shared = made.shared
 
 
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
@@ -77,6 +78,9 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
         added.get_submodule(site).to(device=nearest.device, dtype=torch.float32)
+    shared = getattr(added, "shared", None)
+    if shared is not None:
+        shared.to(device=model.device, dtype=torch.float32)
 
 
 def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,14 @@ class Mergeable(Protocol):
         """
 
 
+@runtime_checkable
+class MergeableNorm(Protocol):
+    """A part in place of a norm that comes to other parameters of it."""
+
+    def merged_norm(self, norm: nn.Module) -> Mapping[str, Tensor]:
+        """The parameters, by name, with which the base model's norm alone gives what this part gives."""
+
+
 @dataclass(frozen=True)
 class Place:
     """One place in a model, as a method sees it.
@@ -100,9 +108,20 @@ class Place:
     whole: bool = True
 
 
+@dataclass(frozen=True)
+class Modules:
+    """All that an adapter is made of: modules by the names of their places, and one that they share, if they do."""
+
+    parts: Mapping[str, nn.Module]
+    shared: nn.Module | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class AdapterConfig(ABC):
-    """Configuration of a method: immutable, comparable and complete (what is not a field is not an option)."""
+    """Configuration of a method: immutable, comparable and complete (what is not a field is not an option).
+
+    A method says in ``build`` what it does at one place; or in ``modules``, if its parts have something in common.
+    """
 
     method: ClassVar[str]
 
@@ -118,6 +137,14 @@ class AdapterConfig(ABC):
         Raises:
             ConfigError: if the configuration does not fit.
         """
+
+    def modules(self, places: Sequence[Place]) -> Modules:
+        """New modules for all places where this method acts.
+
+        Raises:
+            ConfigError: if a value of the configuration does not fit a place.
+        """
+        return Modules({place.name: part for place in places if (part := self.build(place)) is not None})
 
     @abstractmethod
     def build(self, place: Place) -> nn.Module | None:
@@ -168,7 +195,23 @@ def seeded(seed: int | None, name: str) -> torch.Generator | None:
     """
     if seed is None:
         return None
-    return torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(name.encode()))
+    return torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))  # of which it reads 32 bits
+
+
+class OwnNorm(nn.Module):
+    """An adapter's own copy of a norm, in the place of the base model's."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = trainable_copy(norm)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``inputs`` ``[..., width]``, normalised."""
+        return cast(Tensor, self.norm(inputs))
+
+    def merged_norm(self, norm: nn.Module) -> Mapping[str, Tensor]:
+        """The parameters with which ``norm`` gives what this one gives."""
+        return {name: parameter.detach() for name, parameter in self.norm.named_parameters()}
 
 
 def trainable_copy(module: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.activations import activation
-from adapterhub.methods.base import AdapterConfig, Place, seeded, trainable_copy
+from adapterhub.methods.base import AdapterConfig, OwnNorm, Place, seeded
 from adapterhub.methods.registry import register
 
 LayerNorm = Callable[[Tensor], Tensor]
@@ -108,7 +108,7 @@ class BottleneckConfig(AdapterConfig):
         if place.layer is not None and place.layer in self.leave_out:
             return None
         if place.kind == "norm":
-            return trainable_copy(place.norm) if self.train_layer_norm and place.norm is not None else None
+            return OwnNorm(place.norm) if self.train_layer_norm and place.norm is not None else None
         wanted = {
             "attention": self.mh_adapter,
             "cross_attention": self.cross_adapter,

@@ -8,33 +8,25 @@ Meng et al. 2024 (PiSSA):     W + s (B A - B0 A0), where B0 A0 are the first r c
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
-from adapterhub.methods.base import AdapterConfig, Place, Weight, seeded
+from adapterhub.methods.base import Place, Weight, seeded
+from adapterhub.methods.low_rank import LowRankChange, lengths
 from adapterhub.methods.registry import register
-
-ROLES = ("q", "k", "v", "o", "qkv", "kv", "up", "gate", "gate_up", "down")
-ALL_LINEAR = "all-linear"
-_ATTENTION = ("attention", "cross_attention")
+from adapterhub.methods.targets import TargetsConfig, check_expressions
 
 
 @dataclass(frozen=True, eq=False)
-class LoRAConfig(AdapterConfig):
+class LoRAConfig(TargetsConfig):
     """Every option of the LoRA family.
 
-    Where it acts: ``selfattn_lora`` at the projections of attention that ``attn_matrices`` lists (``q k v o``, also
-    where they stand in one fused weight), ``intermediate_lora`` at those into the feed-forward, ``output_lora`` at the
-    one out of it. ``target_modules`` takes the place of all four: a list of roles (``q k v o up gate down``), names of
-    modules (``q_proj``, or the end of a path), or ``"all-linear"``, every linear map in the layers; or a text that is a
-    regular expression for whole paths. ``leave_out`` names layers to skip, counted over the whole model.
+    Where it acts: as ``TargetsConfig`` says.
 
     Its size: ``r``, and ``alpha`` that scales by alpha / r (alpha / sqrt(r) with ``use_rslora``); ``rank_pattern`` and
     ``alpha_pattern`` give other values to some, by role or by a regular expression for the end of the path.
@@ -51,12 +43,6 @@ class LoRAConfig(AdapterConfig):
 
     method: ClassVar[str] = "lora"
 
-    selfattn_lora: bool = True
-    intermediate_lora: bool = False
-    output_lora: bool = False
-    attn_matrices: tuple[str, ...] = ("q", "v")
-    target_modules: str | tuple[str, ...] | None = None
-    leave_out: tuple[int, ...] = ()
     r: int = 8
     alpha: float = 8
     use_rslora: bool = False
@@ -70,48 +56,14 @@ class LoRAConfig(AdapterConfig):
     init_weights_seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("leave_out", "attn_matrices"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.target_modules, str | None):
-            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        super().__post_init__()
         for name in ("rank_pattern", "alpha_pattern"):
             object.__setattr__(self, name, dict(getattr(self, name)))
-        self._require(all(_is_rank(r) for r in (self.r, *self.rank_pattern.values())), "r", "whole and above 0")
+        self._require(all(is_rank(r) for r in (self.r, *self.rank_pattern.values())), "r", "whole and above 0")
         self._require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self._require(self.init_weights in _INITIALISATIONS, "init_weights", ", ".join(_INITIALISATIONS))
-        unknown = set(self.attn_matrices) - {"q", "k", "v", "o"}
-        self._require(not unknown, "attn_matrices", "some of q, k, v and o")
         self._require(not (self.use_dora and self.use_gating), "use_gating", "False with use_dora")
-        for pattern in (*self.rank_pattern, *self.alpha_pattern, *self._expressions()):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigError(f"{type(self).__name__}: {pattern!r} is no regular expression: {error}") from error
-
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
-
-    def _expressions(self) -> tuple[str, ...]:
-        targets = self.target_modules
-        return (targets,) if isinstance(targets, str) and targets not in (ALL_LINEAR, *ROLES) else ()
-
-    def check(self, places: Sequence[Place]) -> None:
-        """Every target has to be there.
-
-        Raises:
-            ConfigError: naming those that fit nothing, and what is near.
-        """
-        weights = [place for place in places if place.weight is not None]
-        for target in _listed(self.target_modules):
-            if any(self._fits(place, target) for place in weights):
-                continue
-            names = {place.role for place in weights} | {place.path.rpartition(".")[2] for place in weights}
-            near = get_close_matches(target, names, n=5, cutoff=0.4)
-            raise ConfigError(
-                f"target_modules: no weight of this model is {target!r}. "
-                + (f"Near: {', '.join(near)}." if near else f"There are: {', '.join(sorted(names))}.")
-            )
+        check_expressions((*self.rank_pattern, *self.alpha_pattern), type(self).__name__)
 
     def build(self, place: Place) -> nn.Module | None:
         if place.weight is None:
@@ -128,26 +80,6 @@ class LoRAConfig(AdapterConfig):
         rank = self.rank(place)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
 
-    def acts_at(self, place: Place) -> bool:
-        """Whether there is a part at a place."""
-        if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
-            return False
-        if self.target_modules is not None:
-            return any(self._fits(place, target) for target in _listed(self.target_modules))
-        roles = set(self.attn_matrices) if self.selfattn_lora else set()
-        roles |= {"up", "gate", "gate_up"} if self.intermediate_lora else set()
-        roles |= {"down"} if self.output_lora else set()
-        return place.role in roles
-
-    def _fits(self, place: Place, target: str) -> bool:
-        if target == ALL_LINEAR:
-            return place.whole and place.layer is not None and place.role != "embedding"
-        if target in self._expressions():
-            return place.whole and re.fullmatch(target, place.path) is not None
-        if place.role == target and place.role in ROLES:
-            return True
-        return place.whole and f".{place.path}".endswith(f".{target}")
-
 
 @dataclass(frozen=True, eq=False)
 class DoRAConfig(LoRAConfig):
@@ -156,7 +88,7 @@ class DoRAConfig(LoRAConfig):
     use_dora: bool = True
 
 
-class LowRank(nn.Module):
+class LowRank(LowRankChange):
     """The module of LoRA at one weight."""
 
     def __init__(self, config: LoRAConfig, place: Place, weight: Weight) -> None:
@@ -167,8 +99,7 @@ class LowRank(nn.Module):
             raise ConfigError(
                 f"{place.name}: r is {rank}, above the {min(out, math.prod(inner))} of the weight {tuple(weight.shape)}"
             )
-        self.config = config
-        self.scaling = config.scaling(place)
+        self.scaling, self.dropout = config.scaling(place), config.dropout
         self.lora_A = nn.Parameter(torch.empty(rank, *inner))
         self.lora_B = nn.Parameter(torch.zeros(out, rank))
         self.bias = nn.Parameter(torch.zeros(out)) if config.bias else None
@@ -183,83 +114,12 @@ class LowRank(nn.Module):
             if self.gate is not None:
                 nn.init.normal_(self.gate.weight, std=0.02, generator=generator)
                 nn.init.zeros_(self.gate.bias)
-            self.magnitude = nn.Parameter(_lengths(self._matrix(weight))) if config.use_dora else None
+            self.magnitude = nn.Parameter(lengths(self._matrix(weight))) if config.use_dora else None
 
-    def forward(self, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
-        """Adapt the output of a base module.
-
-        Args:
-            output: what ``weight`` gave, its bias included, ``[..., out]``.
-            inputs: what the module read, ``[..., in]`` (ids of an embedding, an image of a convolution).
-            weight: the weight.
-
-        Returns:
-            Of the shape and data type of ``output``.
-        """
-        return output + self.update(output, inputs, weight).to(output.dtype)
-
-    def update(self, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
-        """What ``forward`` adds to ``output``."""
-        read = inputs
-        if inputs.is_floating_point():
-            if not torch.is_autocast_enabled(inputs.device.type):
-                read = inputs.to(self.lora_A.dtype)
-            if self.training and self.config.dropout:
-                read = F.dropout(read, self.config.dropout)
-        down, up = self._factors()
-        update = self.scaling * weight.apply_factors(down, up, read)
-        if self.magnitude is not None:
-            return self._rescaled(output, update, weight)
-        if self.bias is not None:
-            update = update + weight.spread(self.bias)
-        if self.gate is not None:
-            update = update * torch.sigmoid(self.gate(read)).mean(dim=-2, keepdim=True)
-        return update
-
-    def merged(self, weight: Weight) -> tuple[Tensor, Tensor | None]:
-        """The matrix and the bias with which the base module alone gives what it gives with this part.
-
-        Raises:
-            ConfigError: for a gate, which depends on the input.
-        """
-        if self.gate is not None:
-            raise ConfigError("a gated LoRA cannot be merged: its gate depends on the input")
-        matrix = self._matrix(weight)
-        if self.magnitude is not None:
-            matrix = matrix * _column(self.magnitude / _lengths(matrix), matrix)
-        bias = weight.bias
-        if self.bias is not None:
-            bias = self.bias if bias is None else bias.float() + self.bias
-        return matrix, bias
-
-    def _rescaled(self, output: Tensor, update: Tensor, weight: Weight) -> Tensor:
-        assert self.magnitude is not None
-        lengths = _lengths(self._matrix(weight).detach())  # held constant in the backward pass (section 4.3)
-        scale = weight.spread(self.magnitude / lengths)
-        bias = 0.0 if weight.bias is None else weight.spread(weight.bias)
-        bare = output - bias
-        rescaled: Tensor = scale * (bare + update) - bare
-        return rescaled if self.bias is None else rescaled + weight.spread(self.bias)
-
-    def _factors(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:
             return self.lora_A, self.lora_B
         return torch.cat((self.lora_A, self.lora_A0)), torch.cat((self.lora_B, -self.lora_B0), dim=1)
-
-    def _matrix(self, weight: Weight) -> Tensor:
-        """W + s B A, in full precision."""
-        down, up = self._factors()
-        base = weight.matrix.to(self.lora_A.dtype)
-        return base + self.scaling * (up @ down.flatten(1)).view_as(base)
-
-
-def _lengths(matrix: Tensor) -> Tensor:
-    """Euclidean norm of the weights of each output, ``[out]``."""
-    return torch.linalg.vector_norm(matrix.flatten(1), dim=1)
-
-
-def _column(values: Tensor, matrix: Tensor) -> Tensor:
-    return values.view(-1, *(1,) * (matrix.dim() - 1))
 
 
 def _lora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
@@ -287,15 +147,12 @@ def _pissa(part: LowRank, weight: Weight, generator: torch.Generator | None) -> 
 _INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa": _pissa}
 
 
-def _listed(targets: str | Iterable[str] | None) -> tuple[str, ...]:
-    return () if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
-
-
 def _matches(pattern: str, place: Place) -> bool:
     return place.role == pattern or re.fullmatch(rf"(.*\.)?({pattern})", place.path) is not None
 
 
-def _is_rank(value: object) -> bool:
+def is_rank(value: object) -> bool:
+    """Whether it is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -1,0 +1,105 @@
+"""Which weights a method acts on: by role, by name, by expression."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from adapterhub.errors import ConfigError
+from adapterhub.methods.base import AdapterConfig, Place
+
+ROLES = ("q", "k", "v", "o", "qkv", "kv", "up", "gate", "gate_up", "down")
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True, eq=False)
+class TargetsConfig(AdapterConfig):
+    """Configuration of a method that acts on chosen weights.
+
+    ``selfattn_lora`` chooses the projections of attention that ``attn_matrices`` lists (``q k v o``, also where they
+    stand in one fused weight), ``intermediate_lora`` those into the feed-forward, ``output_lora`` the one out of it.
+    ``target_modules`` takes the place of all four: a list of roles (``q k v o up gate down``), names of modules
+    (``q_proj``, or the end of a path), or ``"all-linear"``, every linear map in the layers; or a text that is a regular
+    expression for whole paths. ``leave_out`` names layers to skip, counted over the whole model.
+
+    Raises:
+        ConfigError: for a value out of range.
+    """
+
+    selfattn_lora: bool = True
+    intermediate_lora: bool = False
+    output_lora: bool = False
+    attn_matrices: tuple[str, ...] = ("q", "v")
+    target_modules: str | tuple[str, ...] | None = None
+    leave_out: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("leave_out", "attn_matrices"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not isinstance(self.target_modules, str | None):
+            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        unknown = set(self.attn_matrices) - {"q", "k", "v", "o"}
+        self._require(not unknown, "attn_matrices", "some of q, k, v and o")
+        check_expressions(self._expressions(), type(self).__name__)
+
+    def _require(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
+
+    def check(self, places: Sequence[Place]) -> None:
+        """Every target has to be there.
+
+        Raises:
+            ConfigError: naming those that fit nothing, and what is near.
+        """
+        weights = [place for place in places if place.weight is not None]
+        for target in _listed(self.target_modules):
+            if any(self._fits(place, target) for place in weights):
+                continue
+            names = {place.role for place in weights} | {place.path.rpartition(".")[2] for place in weights}
+            near = get_close_matches(target, names, n=5, cutoff=0.4)
+            raise ConfigError(
+                f"target_modules: no weight of this model is {target!r}. "
+                + (f"Near: {', '.join(near)}." if near else f"There are: {', '.join(sorted(names))}.")
+            )
+
+    def acts_at(self, place: Place) -> bool:
+        """Whether there is a part at a place."""
+        if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
+            return False
+        if self.target_modules is not None:
+            return any(self._fits(place, target) for target in _listed(self.target_modules))
+        roles = set(self.attn_matrices) if self.selfattn_lora else set()
+        roles |= {"up", "gate", "gate_up"} if self.intermediate_lora else set()
+        roles |= {"down"} if self.output_lora else set()
+        return place.role in roles
+
+    def _fits(self, place: Place, target: str) -> bool:
+        if target == ALL_LINEAR:
+            return place.whole and place.layer is not None and place.role != "embedding"
+        if target in self._expressions():
+            return place.whole and re.fullmatch(target, place.path) is not None
+        if place.role == target and place.role in ROLES:
+            return True
+        return place.whole and f".{place.path}".endswith(f".{target}")
+
+    def _expressions(self) -> tuple[str, ...]:
+        targets = self.target_modules
+        return (targets,) if isinstance(targets, str) and targets not in (ALL_LINEAR, *ROLES) else ()
+
+
+def check_expressions(patterns: Iterable[str], owner: str) -> None:
+    """Pass regular expressions.
+
+    Raises:
+        ConfigError: for a text that is none.
+    """
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"{owner}: {pattern!r} is no regular expression: {error}") from error
+
+
+def _listed(targets: str | Iterable[str] | None) -> tuple[str, ...]:
+    return () if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)

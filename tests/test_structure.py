@@ -19,6 +19,7 @@ ROOMS = [
     "merging",
     "heads",
     "saving",
+    "saving_foreign",
     "saving_compositions",
     "composing",
     "summary",

@@ -129,6 +129,7 @@ class ComposingMixin(_Base):
         with_head: bool = True,
         overwrite_ok: bool = False,
         allow_other_base: bool = False,
+        allow_pickle: bool = False,
     ) -> str:
         """Load a fusion over adapters that this model holds; returns its name.
 
@@ -137,7 +138,13 @@ class ComposingMixin(_Base):
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError, TensorMismatchError,
             AdapterExistsError: as ``load_adapter``.
         """
-        options = saving.LoadOptions(load_as, with_head, overwrite_ok=overwrite_ok, allow_other_base=allow_other_base)
+        options = saving.LoadOptions(
+            load_as,
+            with_head,
+            overwrite_ok=overwrite_ok,
+            allow_other_base=allow_other_base,
+            allow_pickle=allow_pickle,
+        )
         name = saving_compositions.load_fusion(self, Path(adapter_fusion_name_or_path), options)
         if set_active:
             self.set_active_adapters(Fuse(*self.fusions[name].adapter_names, name=name))
@@ -164,7 +171,11 @@ class ComposingMixin(_Base):
         saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict)
 
     def load_adapter_setup(
-        self, adapter_setup_name_or_path: str | PathLike[str], set_active: bool = False, overwrite_ok: bool = False
+        self,
+        adapter_setup_name_or_path: str | PathLike[str],
+        set_active: bool = False,
+        overwrite_ok: bool = False,
+        allow_pickle: bool = False,
     ) -> tuple[Composition, Any]:
         """Load all that ``save_adapter_setup`` wrote; returns the composition, and that of the heads (or None).
 
@@ -174,7 +185,7 @@ class ComposingMixin(_Base):
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError, TensorMismatchError,
             AdapterExistsError: as ``load_adapter``.
         """
-        options = saving.LoadOptions(overwrite_ok=overwrite_ok)
+        options = saving.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
         setup, heads = saving_compositions.load_setup(self, Path(adapter_setup_name_or_path), options)
         if set_active:
             self.set_active_adapters(setup)

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from adapterhub import merging, saving
+from adapterhub import merging, saving, saving_foreign
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
@@ -253,12 +253,14 @@ class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
         set_active: bool = False,
         overwrite_ok: bool = False,
         allow_other_base: bool = False,
+        allow_pickle: bool = False,
     ) -> str:
-        """Load an adapter (and its head) from a folder that ``save_adapter`` or PEFT wrote; returns its name.
+        """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
-        Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some
-        layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it into a base
-        model that it was not trained for, as long as the shapes fit.
+        Returns its name. Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out``
+        drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
+        into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
+        a pickle of ``adapters`` (``pytorch_adapter.bin``) are read, and nothing else in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
@@ -269,19 +271,19 @@ class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
             AdapterExistsError: if there is an adapter or head of that name, unless ``overwrite_ok``.
             HeadError: if it brings a head that this class cannot take (pass ``with_head=False`` then).
         """
-        return saving.load_adapter(
-            self,
-            Path(adapter_name_or_path),
-            saving.LoadOptions(
-                load_as,
-                with_head,
-                tuple(leave_out or ()),
-                id2label,
-                set_active,
-                overwrite_ok,
-                allow_other_base,
-            ),
+        options = saving.LoadOptions(
+            load_as,
+            with_head,
+            tuple(leave_out or ()),
+            id2label,
+            set_active,
+            overwrite_ok,
+            allow_other_base,
+            allow_pickle,
         )
+        folder = Path(adapter_name_or_path)
+        foreign = saving_foreign.load_adapter(self, folder, options)
+        return saving.load_adapter(self, folder, options) if foreign is None else foreign
 
     def save_head(self, save_directory: str | PathLike[str], head_name: str | None = None) -> None:
         """Save a head alone; without a name the active one, or the one that the transformers class has.
@@ -298,14 +300,19 @@ class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
         load_as: str | None = None,
         id2label: Mapping[int, str] | None = None,
         overwrite_ok: bool = False,
+        allow_pickle: bool = False,
     ) -> str:
-        """Load a head that ``save_head`` or ``save_adapter`` wrote; returns its name.
+        """Load a head that ``save_head``, ``save_adapter`` or ``adapters`` wrote; returns its name.
 
         Raises:
             CheckpointNotFoundError: if there is no head in the folder.
             CorruptCheckpointError, TensorMismatchError, LabelMismatchError, AdapterExistsError, HeadError: as
                 ``load_adapter``.
         """
+        options = saving.LoadOptions(load_as, id2label=id2label, overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
+        foreign = saving_foreign.load_head(self, Path(save_directory), options)
+        if foreign is not None:
+            return foreign
         return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
 
     def merge_adapter(self, name: str) -> None:

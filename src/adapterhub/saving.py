@@ -23,12 +23,9 @@ from adapterhub.checkpoints import (
     Manifest,
     Match,
     Part,
-    PeftCheckpoint,
     compare,
     load_into,
-    match_tensors,
     read,
-    read_peft,
     write,
 )
 from adapterhub.engine import Adapter
@@ -38,7 +35,6 @@ from adapterhub.errors import (
     HeadError,
     LabelMismatchError,
     MergeError,
-    TensorMismatchError,
 )
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
@@ -62,6 +58,7 @@ class LoadOptions:
     set_active: bool = False
     overwrite_ok: bool = False
     allow_other_base: bool = False
+    allow_pickle: bool = False
 
 
 def save_adapter(
@@ -84,8 +81,6 @@ def save_adapter(
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
     """Read an adapter and its head; see ``AdapterMixin.load_adapter``."""
-    if (of_peft := read_peft(folder)) is not None:
-        return _load_peft(model, of_peft, options)
     manifest = read(folder, ADAPTER_MANIFEST)
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
@@ -173,11 +168,16 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
 
 
 def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
-    _check_unmerged(model)
+    check_unmerged(model)
     return Fingerprint.of(model, model.engine.layers, tokenizer)
 
 
-def _check_unmerged(model: "AdapterMixin") -> None:
+def check_unmerged(model: "AdapterMixin") -> None:
+    """Pass a model whose base is as it came.
+
+    Raises:
+        MergeError: if an adapter is merged into it.
+    """
     if model.merged_adapter is not None:
         raise MergeError(
             f"the base model holds the merged adapter {model.merged_adapter!r}, so it is not the one that adapters are "
@@ -228,10 +228,10 @@ def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_ou
     with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
         adapter = model.engine.build(name, config)
     load_into(adapter, manifest.tensors("adapter"), f"adapter {name!r}")
-    return _without(model, adapter, leave_out) if leave_out else adapter
+    return without(model, adapter, leave_out) if leave_out else adapter
 
 
-def _without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
+def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
     """An adapter that leaves out more layers, and is the same in the others."""
     config = adapter.config
     less = config.replace(leave_out=tuple(sorted({*getattr(config, "leave_out", ()), *layers})))
@@ -240,48 +240,6 @@ def _without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -
     own = rest.state_dict()
     load_into(rest, {key: tensor for key, tensor in adapter.state_dict().items() if key in own}, adapter.name)
     return rest
-
-
-def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadOptions) -> str:
-    """Read a checkpoint of PEFT, and what it trained beside its adapter, as long as this model has a place for it."""
-    name = options.load_as or checkpoint.folder.resolve().name.replace(".", "-")
-    if not options.overwrite_ok:
-        model.engine.check_free(name)
-    _check_unmerged(model)
-    config, tensors = checkpoint.converted(model.engine.places)
-    with torch.random.fork_rng(devices=[]):
-        adapter = model.engine.build(name, config)
-    own = adapter.state_dict()
-    began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
-    put_others = _staged_others(model, checkpoint) if options.with_head else None
-    load_into(adapter, began | tensors, f"adapter {name!r} of {checkpoint.folder}")
-    if options.leave_out:
-        adapter = _without(model, adapter, options.leave_out)
-    model.engine.hold(adapter)
-    if put_others is not None:
-        put_others()
-    if options.set_active:
-        model.set_active_adapters(name)
-    return name
-
-
-def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callable[[], None]:
-    """Copies what PEFT saved of whole modules, once all of it is known to fit."""
-    own = dict(model.named_parameters())
-    try:
-        match_tensors({key: own[key] for key in checkpoint.others if key in own}, checkpoint.others, "what was trained")
-    except TensorMismatchError as error:
-        raise HeadError(
-            f"{checkpoint.folder} brings trained modules that {type(model).__name__} has not as they were: {error} "
-            "Load it into the transformers class that it was made from, or without them (with_head=False)."
-        ) from error
-
-    @torch.no_grad()
-    def put() -> None:
-        for key, tensor in checkpoint.others.items():
-            own[key].copy_(tensor)
-
-    return put
 
 
 def staged_head(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapterhub import saving
+from adapterhub import saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
@@ -31,6 +31,8 @@ def save_fusion(model: "AdapterMixin", folder: Path, name: str, meta: Any = None
 
 def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions) -> str:
     """Read a fusion, and the head beside it; see ``ComposingMixin.load_adapter_fusion``."""
+    if (foreign := saving_foreign.load_fusion(model, folder, options)) is not None:
+        return foreign
     manifest = read(folder, FUSION_MANIFEST)
     if not manifest.has("fusion"):
         raise CheckpointNotFoundError(f"{folder} holds no fusion")
@@ -79,14 +81,24 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
     before = set(getattr(model, "heads", ()))
     try:
         for name in setup.names():
-            model.load_adapter(_inside(folder, name), load_as=name, overwrite_ok=options.overwrite_ok)
+            model.load_adapter(
+                _inside(folder, name),
+                load_as=name,
+                overwrite_ok=options.overwrite_ok,
+                allow_pickle=options.allow_pickle,
+            )
             added.append((model.delete_adapter, name))
         for fuse in {block.fusion for block in setup.walk() if isinstance(block, Fuse)}:
             load_fusion(model, _inside(folder, fuse), options)
             added.append((model.engine.delete_fusion, fuse))
         for name in _names(heads):
             if name not in setup.names():
-                model.load_head(_inside(folder, name), load_as=name, overwrite_ok=options.overwrite_ok)
+                model.load_head(
+                    _inside(folder, name),
+                    load_as=name,
+                    overwrite_ok=options.overwrite_ok,
+                    allow_pickle=options.allow_pickle,
+                )
     except BaseException:
         if not options.overwrite_ok:  # nothing was replaced: the model is as it was once all of it is gone again
             for delete, name in reversed(added):

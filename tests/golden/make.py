@@ -245,6 +245,72 @@ CHECKPOINTS = {
 }
 
 
+# Whole checkpoints, as ``adapters`` writes them, of a flexible model: an adapter with its head.
+FOLDERS = {
+    "bert-pickled": ("bert", adapters.SeqBnConfig(reduction_factor=4), False),
+    "bert-double": ("bert", adapters.DoubleSeqBnConfig(reduction_factor={"0": 2, "default": 4}, leave_out=[1]), True),
+    "bert-lora": ("bert", adapters.LoRAConfig(r=3, alpha=6, intermediate_lora=True, use_gating=True), True),
+    "bert-ln_before": ("bert", adapters.BnConfig(**(BASE | {"ln_before": True, "ln_after": True})), False),
+    "gpt2-parallel": ("gpt2", adapters.ParBnConfig(reduction_factor=4, scaling="learned"), True),
+    "gpt2-lora": ("gpt2", adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "k"], output_lora=True), True),
+    "bart-double": ("bart", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
+    "distilbert-double": ("distilbert", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
+    "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+}
+
+
+def flexible(name):
+    prefix, settings = ARCHITECTURES[name]
+    config = getattr(tf, f"{prefix}Config")(**settings)
+    config.decoder_start_token_id = 2 if name == "bart" else 0
+    model = getattr(adapters, f"{prefix}AdapterModel")(config)
+    getattr(model, model.base_model_prefix).load_state_dict(build(name).state_dict(), strict=False)
+    return model.eval()
+
+
+def shaken(model, seed=7):
+    torch.manual_seed(seed)
+    base = [id(p) for p in getattr(model, model.base_model_prefix).parameters()]
+    own = [p for key, p in model.named_parameters() if id(p) not in base or "adapter" in key or "loras" in key]
+    with torch.no_grad():
+        for parameter in own:
+            parameter.add_(0.3 * torch.randn_like(parameter))
+
+
+def golden_folder(label, name, config, safe):
+    model = flexible(name)
+    model.add_adapter("task", config=config)
+    model.add_classification_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
+    model.set_active_adapters("task")
+    shaken(model)
+    given = {key: value for key, value in inputs(name).items() if key != "decoder_input_ids"}
+    if name in ("bart", "t5"):  # which classify by the end of the sequence
+        given["input_ids"][:, -1] = model.config.eos_token_id
+    given["attention_mask"] = torch.ones_like(given["input_ids"])
+    with torch.no_grad():
+        logits = model(**given).logits
+    folder = HERE / "adapters" / label
+    model.save_adapter(folder, "task", use_safetensors=safe)
+    save(f"adapters/{label}/expected", {"input/" + k: v for k, v in given.items()} | {"output": logits}, {})
+
+
+def golden_setup():
+    """A whole setup: a fusion in a stack, with a head of its own."""
+    model = flexible("bert")
+    for name in "abc":
+        model.add_adapter(name, config=adapters.SeqBnConfig(reduction_factor=4))
+    setup = adapters.Stack("a", adapters.Fuse("b", "c"))
+    model.add_adapter_fusion(adapters.Fuse("b", "c"))
+    model.add_tagging_head("target", num_labels=4)
+    model.set_active_adapters(setup)
+    shaken(model)
+    with torch.no_grad():
+        logits = model(**inputs("bert"), head="target").logits
+    model.save_adapter_setup(HERE / "adapters" / "bert-setup", setup, head_setup="target", use_safetensors=True)
+    given = {"input/" + key: value for key, value in inputs("bert").items()}
+    save("adapters/bert-setup/expected", given | {"output": logits}, {})
+
+
 def golden_checkpoint(label, options):
     settings = ARCHITECTURES["bert"][1]
     model = tf.BertForSequenceClassification(tf.BertConfig(**settings)).eval()
@@ -296,10 +362,14 @@ def main():
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
     all_golden_weights()
-    (HERE / "fusions").mkdir(exist_ok=True)
+    for folder in ("fusions", "adapters"):
+        (HERE / folder).mkdir(exist_ok=True)
     for label, options in FUSIONS.items():
         for name in ("bert", "gpt2", "bart"):
             golden_fusion(name, label, options)
+    for label, (name, config, safe) in FOLDERS.items():
+        golden_folder(label, name, config, safe)
+    golden_setup()
     for label, options in CHECKPOINTS.items():
         golden_checkpoint(label, options)
 

@@ -1,5 +1,6 @@
 """Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
 
+from adapterhub.checkpoints import adapters
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST, FUSION_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
 from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
@@ -14,6 +15,7 @@ __all__ = [
     "Match",
     "Part",
     "PeftCheckpoint",
+    "adapters",
     "compare",
     "load_into",
     "match_tensors",

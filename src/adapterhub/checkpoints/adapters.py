@@ -1,0 +1,317 @@
+"""Checkpoints of ``adapters`` and of the libraries before it, read: adapters, heads and fusions, of every version.
+
+A tensor's name there holds the path of a module of the base model and the name of the adapter:
+``bert.encoder.layer.0.output.adapters.sst-2.adapter_down.0.weight``. The site that it belongs to is found by that path.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adapterhub.checkpoints.tensors import decode
+from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
+from adapterhub.methods import AdapterConfig, Place
+from adapterhub.methods.bottleneck import BottleneckConfig
+from adapterhub.methods.lora import LoRAConfig
+from adapterhub.sites import Sites, Sublayer
+
+logger = logging.getLogger(__name__)
+
+ADAPTER, HEAD, FUSION = "adapter_config.json", "head_config.json", "adapter_fusion_config.json"
+_WEIGHTS = {
+    ADAPTER: ("adapter.safetensors", "pytorch_adapter.bin"),
+    HEAD: ("model_head.safetensors", "pytorch_model_head.bin"),
+    FUSION: ("model_adapter_fusion.safetensors", "pytorch_model_adapter_fusion.bin"),
+}
+# Of 2020, when there were two kinds of adapter (and, before that, other names for them).
+_FIRST_NAMES = re.compile(
+    r"\.(?:(?:attention|layer)_text_(?:task|lang)_adapters|layer_adapters|layer_language_adapters|"
+    r"language_attention_adapters|attention_adapters(?!\.adapters\.))\."
+)
+_BOTTLENECK = re.compile(r"(?P<owner>.+?)\.adapters\.[^.]+\.(?P<leaf>.+)")
+_LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
+_FUSED = re.compile(r"(?P<owner>.+?)\.adapter_fusion_layer\.[^.]+\.(?P<leaf>.+)")
+_KINDS = {
+    "attention_adapters": "attention",
+    "cross_attention_adapters": "cross_attention",
+    "output_adapters": "feed_forward",
+}
+_LEAVES = (
+    (re.compile(r"adapter_down\.\d\."), "down_proj."),
+    (re.compile(r"adapter_up\."), "up_proj."),
+    (re.compile(r"adapter_norm_(before|after)\."), r"norm_\1."),
+)
+_OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
+# Options of Compacter, of invertible parts, and of 2020, which say nothing where these are not.
+_UNUSED = (
+    *("phm_layer", "phm_dim", "factorized_phm_W", "shared_W_phm", "shared_phm_rule", "factorized_phm_rule"),
+    *("phm_c_init", "phm_init_range", "learn_phm", "hypercomplex_nonlinearity", "phm_rank", "phm_bias"),
+    *("inv_adapter", "inv_adapter_reduction_factor", "invertible_adapter", "type"),
+)
+_SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
+_HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering")
+
+
+@dataclass(frozen=True)
+class AdaptersCheckpoint:
+    """One file of weights, and what is said of it, from a folder of ``adapters``.
+
+    Attributes:
+        folder: where it is.
+        content: its JSON file.
+        tensors: by their names there.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    @property
+    def name(self) -> str:
+        """Of the adapter, head or fusion."""
+        return str(self.content.get("name") or self.folder.resolve().name.replace(".", "-"))
+
+    def adapter(self, sites: Sites, places: Sequence[Place]) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """The configuration that acts as this adapter does, and its tensors by their names here.
+
+        Raises:
+            CheckpointError: for a method, or an option, of which this library has no equal.
+            TensorMismatchError: for a tensor that belongs to no place in this model.
+        """
+        given = dict(self.content.get("config") or {})
+        kind = given.pop("architecture", None)
+        if kind is None:
+            config = self._bottleneck(given)
+            paths = _Paths(sites, places, [_owner(_BOTTLENECK, key) for key in self.tensors], self.folder)
+            tensors = {}
+            for key, tensor in self.tensors.items():
+                owner, leaf = _parted(_BOTTLENECK, key, self.folder)
+                if config.ln_before and leaf.startswith("adapter_down.0."):
+                    continue  # the norm, which is there under its own name as well
+                tensors[f"{paths.sublayer(owner).name}.{_leaf(leaf)}"] = tensor
+            return config, tensors
+        if kind == "lora":
+            return self._lora(given, sites, places)
+        raise CheckpointError(f"{self.folder} is an adapter of the method {kind!r}, which cannot be read yet")
+
+    def fusion(self, sites: Sites, places: Sequence[Place]) -> tuple[dict[str, Any], list[str], dict[str, Tensor]]:
+        """The fields of a fusion's configuration, the names of its adapters, and its tensors by their names here.
+
+        Raises:
+            TensorMismatchError: for a tensor that belongs to no place in this model.
+        """
+        paths = _Paths(sites, places, [_owner(_FUSED, key) for key in self.tensors], self.folder)
+        tensors = {}
+        for key, tensor in self.tensors.items():
+            owner, leaf = _parted(_FUSED, key, self.folder)
+            tensors[f"{paths.sublayer(owner).name}.{leaf}"] = tensor
+        config = {**self.content["config"], "value_initialized": bool(self.content["config"].get("value_initialized"))}
+        names = self.content.get("adapter_names") or self.name.split(",")
+        return config, list(names), tensors
+
+    def head(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The configuration of a flexible head, and its tensors by their names here.
+
+        Raises:
+            CheckpointError: for a head of another kind.
+        """
+        given = dict(self.content.get("config") or {})
+        kind = given.get("head_type")
+        if kind not in _HEADS:
+            what = f"the head type {kind!r}" if kind else f"the head of {self.content.get('model_class')}"
+            raise CheckpointError(f"{self.folder} has {what}, which cannot be read; pass with_head=False")
+        config = {"head_type": kind, "dropout": given.get("dropout_prob")}
+        names = ("num_labels", "num_choices", "layers", "activation_function", "use_pooler", "bias")
+        config |= {name: given[name] for name in names if given.get(name) is not None}
+        labels = given.get("label2id") or {}
+        if labels:
+            config["id2label"] = {int(index): str(label) for label, index in labels.items()}
+        tensors = {re.sub(r"^heads\.[^.]+\.", "layers.", key): tensor for key, tensor in self.tensors.items()}
+        return config, tensors
+
+    def _bottleneck(self, given: Mapping[str, Any]) -> BottleneckConfig:
+        of_2020 = given.get("invertible_adapter") or {}
+        invertible = given.get("inv_adapter") or of_2020.get("block_type")
+        if given.get("phm_layer") or invertible:
+            what = f"an invertible part ({invertible})" if invertible else "phm_layer (Compacter)"
+            raise CheckpointError(f"{self.folder} is an adapter with {what}, which cannot be read yet")
+        here = {field.name for field in fields(BottleneckConfig)}
+        if strange := [name for name in given if name not in here and name not in _UNUSED]:
+            raise CheckpointError(f"{self.folder} has options that are not known: {', '.join(strange)}")
+        options = {name: value for name, value in given.items() if name in here and value is not None}
+        if "version" not in self.content:
+            options["non_linearity"] = _OLD_ACTIVATIONS.get(options["non_linearity"], options["non_linearity"])
+        return BottleneckConfig.from_dict(options)
+
+    def _lora(
+        self, given: dict[str, Any], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        odd = [name for name in ("vera_d", "vera_b") if given.get(name) is not None]
+        if given.get("composition_mode", "add") != "add" or odd:
+            raise CheckpointError(
+                f"{self.folder} is an adapter of the LoRA kind with "
+                f"{', '.join(odd) or 'composition_mode=' + repr(given['composition_mode'])}, which cannot be read yet"
+            )
+        options = {name: given[name] for name in _SHARED_WITH_LORA if given.get(name) is not None}
+        options |= {name: bool(given.get(name)) for name in ("use_gating", "use_dora")}
+        if _older(self.content.get("version"), (1, 1)) and options["alpha"] != options["r"]:
+            logger.warning(
+                "%s: this version of adapters scaled by 1 whatever alpha said; so does this one", self.folder
+            )
+            options["alpha"] = options["r"]
+        if options["use_gating"]:  # a gate takes the place of the scaling there
+            options["alpha"] = options["r"]
+        matrices = tuple(role for role in given.get("attn_matrices", ("q", "v")) if role in "qkv")
+        found = _Paths(sites, places, [_owner(_LORA, key) for key in self.tensors], self.folder)
+        tensors: dict[str, Tensor] = {}
+        targets: dict[str, None] = {}
+        for key, tensor in self.tensors.items():
+            owner, leaf = _parted(_LORA, key, self.folder)
+            leaf = "magnitude" if leaf == "m.weight" else leaf
+            chosen = found.weights(owner, matrices)
+            parts = tensor.chunk(len(chosen)) if leaf in ("lora_A", "lora_B", "magnitude") else [tensor] * len(chosen)
+            for place, part in zip(chosen, parts, strict=True):
+                tensors[f"{place.name}.{leaf}"] = part.flatten() if leaf == "magnitude" else part
+                targets[place.role if not place.whole else place.path] = None
+        config = LoRAConfig(**options, attn_matrices=matrices or ("q",))
+        sited = {place.name for place in places if config.acts_at(place)}
+        if sited != {key.rpartition(".lora_")[0] for key in tensors if ".lora_" in key}:
+            config = config.replace(target_modules=tuple(targets))  # roles mean other modules there than here
+        return config, tensors
+
+
+def read_adapters(folder: Path, manifest: str, allow_pickle: bool) -> AdaptersCheckpoint | None:
+    """Read what ``adapters`` wrote; None if the folder holds nothing of the kind ``manifest`` names.
+
+    Raises:
+        CheckpointNotFoundError: if there are no weights, or only pickled ones and ``allow_pickle`` is False.
+        CorruptCheckpointError: if the weights are truncated or altered.
+    """
+    try:
+        content = json.loads((folder / manifest).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or "format" in content or "peft_type" in content or "model_type" not in content:
+        return None
+    safe, pickled = (folder / name for name in _WEIGHTS[manifest])
+    if safe.exists():
+        return AdaptersCheckpoint(folder, content, _renamed(decode(safe.read_bytes(), str(safe))))
+    if not pickled.exists():
+        raise CheckpointNotFoundError(f"{folder} holds neither {safe.name} nor {pickled.name}")
+    if not allow_pickle:
+        raise CheckpointNotFoundError(
+            f"{folder} holds its weights as a pickle ({pickled.name}) alone. Pass allow_pickle=True to read the "
+            "tensors in it, and nothing else."
+        )
+    return AdaptersCheckpoint(folder, content, _renamed(_unpickled(pickled)))
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    try:
+        values = torch.load(BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises errors of many kinds for what is no pickle of tensors
+        raise CorruptCheckpointError(f"{path} could not be read as tensors: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, Tensor) for value in values.values()):
+        raise CorruptCheckpointError(f"{path} holds something other than named tensors")
+    bad = [key for key, value in values.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise CorruptCheckpointError(f"{path}: values that are not finite in {', '.join(bad[:5])}")
+    return values
+
+
+def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_FIRST_NAMES.sub(".adapters.", key): tensor for key, tensor in tensors.items()}
+
+
+class _Paths:
+    """Finds the sites that belong to the paths of modules in a checkpoint.
+
+    Paths there may begin with the name of the base model in a class with a head, as paths here may.
+    """
+
+    def __init__(self, sites: Sites, places: Sequence[Place], owners: Sequence[str], folder: Path) -> None:
+        self.folder = folder
+        self.sublayers = list(sites.sublayers)
+        self.layers = {layer.path: layer for layer in sites.layers}
+        self.places = [place for place in places if place.weight is not None]
+        here = {path.partition(".")[0] + "." for path in (*self.layers, *(place.path for place in self.places))}
+        there = {owner.partition(".")[0] + "." for owner in owners}
+        changes: list[Callable[[str], str]] = [str]
+        changes += [lambda path, first=first: path.removeprefix(first) for first in sorted(there)]  # type: ignore[misc]
+        changes += [lambda path, first=first: first + path for first in sorted(here)]  # type: ignore[misc]
+        changes += [
+            lambda path, first=first, other=other: first + path.removeprefix(other)  # type: ignore[misc]
+            for first in sorted(here)
+            for other in sorted(there)
+        ]
+        self.change = max(changes, key=lambda change: sum(self._known(change(owner)) for owner in set(owners)))
+
+    def sublayer(self, owner: str) -> Sublayer:
+        """The sublayer that a path stands for.
+
+        Raises:
+            TensorMismatchError: if it is none, or not one, of this model's.
+        """
+        found = self._sublayers(self.change(owner))
+        if len(found) != 1:
+            raise TensorMismatchError(f"{self.folder} adapts {owner}, which this model has not: {self._hint()}")
+        return found[0]
+
+    def weights(self, owner: str, roles: Sequence[str]) -> list[Place]:
+        """The places of the weight at a path: the one, or those of the ``roles`` that stand in a fused one.
+
+        Raises:
+            TensorMismatchError: if there is none.
+        """
+        path = self.change(owner)
+        here = [place for place in self.places if place.path == path]
+        parts = [place for role in roles for place in here if not place.whole and place.role == role]
+        found = parts or [place for place in here if place.whole]
+        if not found:
+            raise TensorMismatchError(f"{self.folder} adapts {owner}, which this model has not: {self._hint()}")
+        return found
+
+    def _known(self, path: str) -> bool:
+        return len(self._sublayers(path)) == 1 or any(place.path == path for place in self.places)
+
+    def _sublayers(self, path: str) -> list[Sublayer]:
+        layer, _, last = path.rpartition(".")
+        if last in _KINDS:
+            found = self.layers.get(layer)
+            return [] if found is None else [sub for sub in found.sublayers if sub.kind == _KINDS[last]]
+        return [sub for sub in self.sublayers if sub.output_at == path or sub.output_at.startswith(f"{path}.")]
+
+    def _hint(self) -> str:
+        return "load the base model that it was made for"
+
+
+def _owner(pattern: re.Pattern[str], key: str) -> str:
+    match = pattern.fullmatch(key)
+    return "" if match is None else match["owner"]
+
+
+def _parted(pattern: re.Pattern[str], key: str, folder: Path) -> tuple[str, str]:
+    match = pattern.fullmatch(key)
+    if match is None:
+        raise TensorMismatchError(f"{folder} holds {key}, which belongs to no adapter of its method")
+    return match["owner"], match["leaf"]
+
+
+def _leaf(leaf: str) -> str:
+    for pattern, name in _LEAVES:
+        leaf = pattern.sub(name, leaf)
+    return leaf
+
+
+def _older(version: Any, than: tuple[int, int]) -> bool:
+    """Whether a version of ``adapters`` (not of the library before it, which was right) is older."""
+    match = re.match(r"adapters\.(\d+)\.(\d+)", str(version or ""))
+    return match is not None and (int(match[1]), int(match[2])) < than

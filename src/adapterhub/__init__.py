@@ -26,18 +26,24 @@ _HOMES = {
     "AutoModelWithHeads": "auto",
     "Average": "composition",
     "BatchSplit": "composition",
+    "BitFitConfig": "methods.bitfit",
     "BnConfig": "methods.bottleneck",
     "BottleneckConfig": "methods.bottleneck",
     "compare": "training.compare",
     "Composition": "composition",
     "DoRAConfig": "methods.lora",
     "DoubleSeqBnConfig": "methods.bottleneck",
+    "DoubleSeqBnInvConfig": "methods.bottleneck",
+    "DvoRAConfig": "methods.vera",
     "DynamicAdapterFusionConfig": "methods.fusion",
     "Fuse": "composition",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
+    "HoulsbyInvConfig": "methods.bottleneck",
     "IA3Config": "methods.ia3",
     "init": "auto",
+    "LayerNormConfig": "methods.layer_norm",
+    "LHUCConfig": "methods.lhuc",
     "load_config": "methods",
     "LoRAConfig": "methods.lora",
     "MultiTask": "composition",
@@ -47,14 +53,17 @@ _HOMES = {
     "ParBnConfig": "methods.bottleneck",
     "parse_composition": "composition",
     "PfeifferConfig": "methods.bottleneck",
+    "PfeifferInvConfig": "methods.bottleneck",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
     "SeqBnConfig": "methods.bottleneck",
+    "SeqBnInvConfig": "methods.bottleneck",
     "Sites": "sites",
     "sites": "sites",
     "Split": "composition",
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
+    "VeraConfig": "methods.vera",
 }
 
 if TYPE_CHECKING:
@@ -74,21 +83,29 @@ if TYPE_CHECKING:
     )
     from adapterhub.engine import AdapterSetup
     from adapterhub.methods import AdapterConfig, load_config, named_configs
+    from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (
         AdapterPlusConfig,
         BnConfig,
         BottleneckConfig,
         DoubleSeqBnConfig,
+        DoubleSeqBnInvConfig,
         Houlsby2019Config,
         HoulsbyConfig,
+        HoulsbyInvConfig,
         ParallelConfig,
         ParBnConfig,
         PfeifferConfig,
+        PfeifferInvConfig,
         SeqBnConfig,
+        SeqBnInvConfig,
     )
     from adapterhub.methods.fusion import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
     from adapterhub.methods.ia3 import IA3Config
+    from adapterhub.methods.layer_norm import LayerNormConfig
+    from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
+    from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
     from adapterhub.sites import Sites
     from adapterhub.training.compare import compare

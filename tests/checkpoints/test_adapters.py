@@ -52,7 +52,7 @@ def test_it_computes_what_adapters_computed(label: str) -> None:
     inputs, output = expected(FOLDER / label)
     name = model.load_adapter(FOLDER / label, set_active=True, allow_pickle=True)
     assert name == "task" == model.active_head
-    assert model.get_labels() == ["no", "yes", "maybe"]
+    assert model.get_labels() == (["no", "yes", "maybe"] if label != "bert-mlm" else None)
     with torch.no_grad():
         torch.testing.assert_close(model(**inputs).logits, output, rtol=0, atol=1e-5)
         model.active_adapters = None

@@ -24,6 +24,9 @@ METHODS = {
     "d": "ia3",
     "e": "dora[r=2, attn_matrices=[q, v], leave_out=[0]]",
     "f": "par_bn[reduction_factor=4, leave_out=[0]]",
+    "h": "vera[r=4, output_lora=True]",
+    "i": "seq_bn_inv[reduction_factor=4]",
+    "j": "ln_tuning",
 }
 FAMILIES = ("bert", "gpt2", "llama", "t5", "bart", "deberta-v2")
 NAMES = st.sampled_from(sorted(METHODS))
@@ -319,6 +322,7 @@ def test_a_compiled_model_follows_the_setup() -> None:
     "setup",
     [
         Rows(["a", None, Stack("b", "c"), "b"]),
+        Rows(["i", None, Stack("i", "a"), "h"]),
         BatchSplit("a", "c", batch_sizes=[3, 1]),
         MultiTask("a", "b"),
         Split("a", "c", splits=3),

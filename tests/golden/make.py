@@ -255,6 +255,8 @@ FOLDERS = {
     "gpt2-lora": ("gpt2", adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "k"], output_lora=True), True),
     "bart-double": ("bart", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
     "distilbert-double": ("distilbert", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
+    "bert-inv": ("bert", adapters.SeqBnInvConfig(reduction_factor=4), True),
+    "bart-inv": ("bart", adapters.DoubleSeqBnInvConfig(reduction_factor=4, inv_adapter_reduction_factor=4), True),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
 }
 
@@ -292,6 +294,21 @@ def golden_folder(label, name, config, safe):
     folder = HERE / "adapters" / label
     model.save_adapter(folder, "task", use_safetensors=safe)
     save(f"adapters/{label}/expected", {"input/" + k: v for k, v in given.items()} | {"output": logits}, {})
+
+
+def golden_inverse():
+    """Scores of a language-modelling head over an adapter with an invertible part."""
+    model = flexible("bert")
+    model.add_adapter("task", config=adapters.SeqBnInvConfig(reduction_factor=4))
+    model.add_masked_lm_head("task")
+    model.set_active_adapters("task")
+    shaken(model)
+    with torch.no_grad():
+        logits = model(**inputs("bert")).logits
+    folder = HERE / "adapters" / "bert-mlm"
+    model.save_adapter(folder, "task", use_safetensors=True)
+    given = {"input/" + key: value for key, value in inputs("bert").items()}
+    save("adapters/bert-mlm/expected", given | {"output": logits}, {})
 
 
 def golden_setup():
@@ -370,6 +387,7 @@ def main():
     for label, (name, config, safe) in FOLDERS.items():
         golden_folder(label, name, config, safe)
     golden_setup()
+    golden_inverse()
     for label, options in CHECKPOINTS.items():
         golden_checkpoint(label, options)
 

@@ -37,6 +37,7 @@ _FIRST_NAMES = re.compile(
     r"language_attention_adapters|attention_adapters(?!\.adapters\.))\."
 )
 _BOTTLENECK = re.compile(r"(?P<owner>.+?)\.adapters\.[^.]+\.(?P<leaf>.+)")
+_INVERTIBLE = re.compile(r"(?:.+\.)?invertible(?:_lang)?_adapters\.[^.]+\.(?P<leaf>.+)")
 _LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
 _FUSED = re.compile(r"(?P<owner>.+?)\.adapter_fusion_layer\.[^.]+\.(?P<leaf>.+)")
 _KINDS = {
@@ -50,13 +51,14 @@ _LEAVES = (
     (re.compile(r"adapter_norm_(before|after)\."), r"norm_\1."),
 )
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-# Options of Compacter, of invertible parts, and of 2020, which say nothing where these are not.
+# Options of Compacter, which say nothing where it is not, and what 2020 called by other names.
 _UNUSED = (
     *("phm_layer", "phm_dim", "factorized_phm_W", "shared_W_phm", "shared_phm_rule", "factorized_phm_rule"),
     *("phm_c_init", "phm_init_range", "learn_phm", "hypercomplex_nonlinearity", "phm_rank", "phm_bias"),
-    *("inv_adapter", "inv_adapter_reduction_factor", "invertible_adapter", "type"),
+    *("invertible_adapter", "type"),
 )
 _SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
+_LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
 _HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering")
 
 
@@ -90,9 +92,13 @@ class AdaptersCheckpoint:
         kind = given.pop("architecture", None)
         if kind is None:
             config = self._bottleneck(given)
-            paths = _Paths(sites, places, [_owner(_BOTTLENECK, key) for key in self.tensors], self.folder)
+            owners = [_owner(_BOTTLENECK, key) for key in self.tensors if not _INVERTIBLE.fullmatch(key)]
+            paths = _Paths(sites, places, owners, self.folder)
             tensors = {}
             for key, tensor in self.tensors.items():
+                if (invertible := _INVERTIBLE.fullmatch(key)) is not None:
+                    tensors[f"embeddings.{invertible['leaf']}"] = tensor
+                    continue
                 owner, leaf = _parted(_BOTTLENECK, key, self.folder)
                 if config.ln_before and leaf.startswith("adapter_down.0."):
                     continue  # the norm, which is there under its own name as well
@@ -125,6 +131,8 @@ class AdaptersCheckpoint:
         """
         given = dict(self.content.get("config") or {})
         kind = given.get("head_type")
+        if kind in _LANGUAGE_HEADS:
+            return self._language_head(given)
         if kind not in _HEADS:
             what = f"the head type {kind!r}" if kind else f"the head of {self.content.get('model_class')}"
             raise CheckpointError(f"{self.folder} has {what}, which cannot be read; pass with_head=False")
@@ -137,16 +145,34 @@ class AdaptersCheckpoint:
         tensors = {re.sub(r"^heads\.[^.]+\.", "layers.", key): tensor for key, tensor in self.tensors.items()}
         return config, tensors
 
+    def _language_head(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """A head over the input embeddings, of which there is a copy in the file: the last of its matrices."""
+        names = ("head_type", "layers", "activation_function", "layer_norm", "bias")
+        config = {name: given[name] for name in names if given.get(name) is not None}
+        indices = [int(key.split(".")[2]) for key in self.tensors]
+        last = f".{max(indices)}."
+        tensors = {}
+        for key, tensor in self.tensors.items():
+            if last not in key:
+                tensors[re.sub(r"^heads\.[^.]+\.", "layers.", key)] = tensor
+            elif key.endswith(".bias"):
+                tensors["bias"] = tensor
+        return config | {"bias": "bias" in tensors}, tensors
+
     def _bottleneck(self, given: Mapping[str, Any]) -> BottleneckConfig:
-        of_2020 = given.get("invertible_adapter") or {}
-        invertible = given.get("inv_adapter") or of_2020.get("block_type")
-        if given.get("phm_layer") or invertible:
-            what = f"an invertible part ({invertible})" if invertible else "phm_layer (Compacter)"
-            raise CheckpointError(f"{self.folder} is an adapter with {what}, which cannot be read yet")
+        if given.get("phm_layer"):
+            raise CheckpointError(f"{self.folder} is an adapter with phm_layer (Compacter), which cannot be read yet")
         here = {field.name for field in fields(BottleneckConfig)}
         if strange := [name for name in given if name not in here and name not in _UNUSED]:
             raise CheckpointError(f"{self.folder} has options that are not known: {', '.join(strange)}")
         options = {name: value for name, value in given.items() if name in here and value is not None}
+        if of_2020 := given.get("invertible_adapter"):
+            options["inv_adapter"] = of_2020["block_type"]
+            options["inv_adapter_reduction_factor"] = of_2020["reduction_factor"]
+        if not any(
+            _INVERTIBLE.fullmatch(key) for key in self.tensors
+        ):  # task adapters of 2020 may name one they have not
+            options.pop("inv_adapter", None)
         if "version" not in self.content:
             options["non_linearity"] = _OLD_ACTIVATIONS.get(options["non_linearity"], options["non_linearity"])
         return BottleneckConfig.from_dict(options)

@@ -11,6 +11,8 @@ from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.sites import Sites
 
+EMBEDDINGS = "embeddings"
+
 
 class SiteModules(nn.Module):
     """Modules addressed by site: ``at("layers.3.feed_forward")`` is the one at that site."""
@@ -64,6 +66,8 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
         yield Place("norm", norm.name, "norm", norm.layer, width, module)
+    if sites.embeddings is not None:
+        yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
     yield from weight_places(model, sites)
 
 
@@ -74,7 +78,9 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     """
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {norm.name: norm.path for norm in sites.norms}
-    paths |= {place.name: place.path for place in weights}
+    paths |= {place.name: place.path for place in weights if place.weight is not None}
+    if sites.embeddings is not None:
+        paths[EMBEDDINGS] = sites.embeddings.table
     for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
         added.get_submodule(site).to(device=nearest.device, dtype=torch.float32)

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import NormHook, RepeatHook, SublayerHook, WeightHook
+from adapterhub.engine.hooks import EmbeddingHook, InverseHook, NormHook, RepeatHook, SublayerHook, WeightHook
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
@@ -24,8 +24,9 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED = "weight ", "repeated "
+_WEIGHT, _REPEATED, _EMBEDDINGS, _OUTPUT = "weight ", "repeated ", "embeddings", "output embeddings"
 _NO_CALL = Call()
+Hook = SublayerHook | NormHook | WeightHook | RepeatHook | EmbeddingHook | InverseHook
 
 
 class Engine:
@@ -38,7 +39,7 @@ class Engine:
         self.fusions: NamedModules[Fusion] = NamedModules()
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
-        self._hooks: dict[str, SublayerHook | NormHook | WeightHook | RepeatHook] = {}
+        self._hooks: dict[str, Hook] = {}
         self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
         self._pass = threading.local()  # of the pass that this thread is in
@@ -272,6 +273,28 @@ class Engine:
             self._pass.__dict__.clear()
             self._pass.__dict__.update(before)
 
+    def invert(self, hidden: Tensor, rows: Tensor | None = None, total: int = 0) -> Tensor:
+        """Undo what the plan does to embeddings: ``hidden`` ``[batch, seq, width]`` in the base model's own space.
+
+        Where ``hidden`` holds some ``rows`` alone, out of ``total``, these are told.
+
+        Raises:
+            CompositionError: if the composition has no inverse.
+        """
+        plan = self.plan()
+        if plan is None or plan.embeddings is None:
+            return hidden
+        if rows is None:
+            return plan.embeddings.inverse(hidden, self.call)
+        whole = hidden.new_zeros(total, *hidden.shape[1:])
+        return plan.embeddings.inverse(whole.index_copy(0, rows.to(hidden.device), hidden), self.call)[rows]
+
+    def _tied_output(self) -> nn.Module | None:
+        """The module of the output embeddings, if they are the input embeddings too."""
+        output: Any = self.model.get_output_embeddings()
+        table: Any = None if self.sites.embeddings is None else self.model.get_submodule(self.sites.embeddings.table)
+        return output if output is not None and output.weight is table.weight else None
+
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""
         sublayers = {name for plan in self._in_use for name in plan.sublayers}
@@ -279,7 +302,8 @@ class Engine:
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
         repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
         layers = {f"{_REPEATED}{path}" for path in repeated}
-        for key in [key for key in self._hooks if key not in sublayers | norms | weights | layers]:
+        inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
+        for key in [key for key in self._hooks if key not in inverted | sublayers | norms | weights | layers]:
             self._hooks.pop(key).detach()
         for sublayer in self.sites.sublayers:
             if sublayer.name in sublayers and sublayer.name not in self._hooks:
@@ -292,6 +316,10 @@ class Engine:
         for key in sorted(layers - self._hooks.keys()):
             path = key.removeprefix(_REPEATED)
             self._hooks[key] = RepeatHook(self, path, repeated[path])
+        if inverted and _EMBEDDINGS not in self._hooks and self.sites.embeddings is not None:
+            self._hooks[_EMBEDDINGS] = EmbeddingHook(self, self.sites.embeddings)
+            if (output := self._tied_output()) is not None:
+                self._hooks[_OUTPUT] = InverseHook(self, output)
         for plan in self._in_use:
             for name, program in plan.sublayers.items():
                 hook = self._hooks[name]

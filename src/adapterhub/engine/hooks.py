@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adapterhub.engine.repeat import repeated
-from adapterhub.sites import Norm, Sublayer
+from adapterhub.sites import Embeddings, Norm, Sublayer
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -143,6 +143,58 @@ class NormHook:
         plan = self.engine.plan()
         own = plan.norms.get(self.site.path) if plan is not None else None
         return output if own is None else own(output, args[:1], self.engine.call)
+
+
+class EmbeddingHook:
+    """Runs what a plan has for embedded tokens, before the first layer."""
+
+    count = 1
+
+    def __init__(self, engine: "Engine", site: Embeddings) -> None:
+        self.engine = engine
+        module = engine.model.get_submodule(site.path)
+        self._handle = (
+            module.register_forward_pre_hook(self.adapt_input, with_kwargs=True)
+            if site.reads
+            else module.register_forward_hook(self.adapt_output)
+        )
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+
+    def adapt_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook of the first layer."""
+        if args:
+            return (self._run(args[0]), *args[1:]), kwargs
+        name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+        return args, {**kwargs, name: self._run(kwargs[name])}
+
+    def adapt_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Hook of the module around the embeddings."""
+        return self._run(output)
+
+    def _run(self, hidden: Tensor) -> Tensor:
+        plan = self.engine.plan()
+        return hidden if plan is None or plan.embeddings is None else plan.embeddings(hidden, (), self.engine.call)
+
+
+class InverseHook:
+    """Undoes what was done to the embeddings, before output embeddings that are tied to them."""
+
+    count = 1
+
+    def __init__(self, engine: "Engine", module: nn.Module) -> None:
+        self.engine = engine
+        self._handle = module.register_forward_pre_hook(self.invert)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+
+    def invert(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Pre-hook of the output embeddings."""
+        return self.engine.invert(args[0]), *args[1:]
 
 
 class RepeatHook:

@@ -19,7 +19,7 @@ from adapterhub.composition import (
     Split,
     Stack,
 )
-from adapterhub.engine.adapter import Adapter
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.engine.program import (
@@ -53,6 +53,8 @@ class WeightPrograms:
 class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
+    ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied.
+
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
     ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
@@ -64,6 +66,7 @@ class Plan:
     sublayers: Mapping[str, Program]
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
+    embeddings: Program | None
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
@@ -115,6 +118,7 @@ def compile_plan(
         sublayers,
         own_norms,
         weights,
+        compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting}),
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,

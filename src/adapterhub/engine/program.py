@@ -6,7 +6,7 @@ gives an adapter some of the rows or positions, it gets those of everything.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NamedTuple, cast
@@ -18,6 +18,7 @@ from adapterhub.errors import CompositionError
 from adapterhub.methods import Weight
 
 Read = tuple[Tensor, ...]
+Run = Callable[["Program", Tensor, Read, "Call"], Tensor]
 
 
 class Call(NamedTuple):
@@ -43,6 +44,18 @@ class Program(ABC):
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         """New state less old one, without rounding it to the state's size where that can be."""
         return self(state, read, call) - state
+
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        """The state that this program, which reads nothing else, made ``state`` of.
+
+        Raises:
+            CompositionError: if there is none, or none that could be computed.
+        """
+        names = ", ".join(dict.fromkeys(step.adapter for step in self.parts()))
+        raise CompositionError(
+            f"what invertible adapters {names} give together cannot be inverted, which the output embeddings need: of "
+            "these let one act at a time, or in a Stack"
+        )
 
     def parts(self) -> "Iterator[Step]":
         """Every step in it."""
@@ -84,6 +97,9 @@ class Step(Program):
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         update = getattr(self.part, "update", None)
         return super().change(state, read, call) if update is None else update(state, *read, *self.fixed)
+
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        return cast(Tensor, cast(Any, self.part).inverse(state))
 
     def query(self, state: Tensor, read: Read) -> Tensor:
         """What the part itself reads, ``[batch, seq, width]``: what a fusion asks with."""
@@ -140,6 +156,11 @@ class Chain(Program):
         for child in self.children[1:]:
             total = total + child.change(state + total, read, call)
         return total
+
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        for child in reversed(self.children):
+            state = child.inverse(state, call)
+        return state
 
     def inner(self) -> Sequence[Program]:
         return self.children
@@ -231,6 +252,10 @@ class Routed(Program):
         ]
         return self._joined(changes)
 
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        given = self._own(state, (), call)
+        return self._joined([own if child is None else child.inverse(own, around[1]) for child, own, around in given])
+
     def _own(self, state: Tensor, read: Read, call: Call) -> Iterator[tuple[Program | None, Tensor, tuple[Read, Call]]]:
         """Every child, its state, and what it is called with beside it."""
         tensors = [self._divided(tensor) for tensor in (state, *read)]
@@ -265,6 +290,12 @@ class ByTask(Program):
     children: tuple[Program | None, ...]
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return self._by_task(state, read, call, lambda child, own, around, own_call: child(own, around, own_call))
+
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        return self._by_task(state, (), call, lambda child, own, around, own_call: child.inverse(own, own_call))
+
+    def _by_task(self, state: Tensor, read: Read, call: Call, run: Run) -> Tensor:
         tasks = call.task_ids
         if tasks is None:
             raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
@@ -280,7 +311,7 @@ class ByTask(Program):
             if child is None or not len(rows):
                 continue
             own = [tensor if tensor.shape[0] == 1 else tensor[rows] for tensor in read]
-            new = child(state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
+            new = run(child, state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
             result = result.index_copy(0, rows, new.to(state.dtype))
         return result
 
@@ -296,6 +327,12 @@ class ByPosition(Program):
     splits: tuple[int, ...]
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return self._by_position(state, read, call, lambda child, own, around, own_call: child(own, around, own_call))
+
+    def inverse(self, state: Tensor, call: Call) -> Tensor:
+        return self._by_position(state, (), call, lambda child, own, around, own_call: child.inverse(own, own_call))
+
+    def _by_position(self, state: Tensor, read: Read, call: Call, run: Run) -> Tensor:
         if state.dim() < 3:
             raise CompositionError(
                 "a Split is active at a place where this model does not keep the positions of a sequence apart"
@@ -308,7 +345,7 @@ class ByPosition(Program):
             own = state[:, here]
             if child is not None and own.shape[1]:
                 own_read = tuple(one[:, here] if one.shape[1] == length else one for one in read)
-                own = child(own, own_read, call._replace(offset=max(0, call.offset - start)))
+                own = run(child, own, own_read, call._replace(offset=max(0, call.offset - start)))
             results.append(own)
         return torch.cat([result.to(state.dtype) for result in results], dim=1)
 

@@ -7,7 +7,7 @@ A head is a module over the output of a base model and holds no part of that mod
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
@@ -136,7 +136,8 @@ class HeadContext:
 
     ``inputs`` are the forward arguments by name as the caller gave them, ``base_inputs`` as the base model
     got them (they differ where a head prepares them), ``targets`` those that are meant for the head
-    (``labels``, ...) and ``outputs`` what the base model answered.
+    (``labels``, ...) and ``outputs`` what the base model answered. ``rows`` are set where a head answers for some rows
+    alone, out of ``total``.
     """
 
     base: PreTrainedModel
@@ -144,6 +145,13 @@ class HeadContext:
     inputs: Mapping[str, Any]
     base_inputs: Mapping[str, Any]
     targets: Mapping[str, Any]
+    rows: Tensor | None = None
+    total: int = 0
+
+    def in_own_space(self, hidden: Tensor) -> Tensor:
+        """``hidden`` ``[batch, seq, width]`` as the base model's embeddings know it, without invertible adapters."""
+        engine = getattr(self.base, "engine", None)
+        return hidden if engine is None else cast(Tensor, engine.invert(hidden, self.rows, self.total))
 
     @property
     def hidden(self) -> Tensor:

@@ -36,7 +36,7 @@ class CausalLMHead(VocabularyHead):
         keep = context.targets.get("logits_to_keep")
         if keep is not None:
             hidden = hidden[:, slice(-keep, None) if isinstance(keep, int) else keep]
-        logits = self.scores(hidden, context.base)
+        logits = self.scores(hidden, context)
         loss = None
         if context.labels is not None:
             loss = token_loss(logits, F.pad(context.labels, (0, 1), value=-100)[:, 1:])

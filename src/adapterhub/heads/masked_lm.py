@@ -27,6 +27,6 @@ class MaskedLMHead(VocabularyHead):
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``logits``: ``[batch, seq, vocabulary]``."""
-        logits = self.scores(context.hidden, context.base)
+        logits = self.scores(context.hidden, context)
         loss = None if context.labels is None else token_loss(logits, context.labels)
         return context.answer(MaskedLMOutput, loss=loss, logits=logits)

@@ -71,7 +71,8 @@ def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -
     With ``whole_batch`` they are one channel's, for the batch as the caller gave it.
     """
     outputs = type(context.outputs)(**{key: _rows_of(value, rows, total) for key, value in context.outputs.items()})
-    part = replace(context, outputs=outputs, base_inputs=_named(context.base_inputs, rows, total))
+    base_inputs = _named(context.base_inputs, rows, total)
+    part = replace(context, outputs=outputs, base_inputs=base_inputs, rows=rows, total=total)
     if whole_batch:
         return part
     return replace(part, inputs=_named(context.inputs, rows, total), targets=_named(context.targets, rows, total))

@@ -38,6 +38,6 @@ class Seq2SeqLMHead(VocabularyHead):
 
     def forward(self, context: HeadContext) -> ModelOutput:
         """``logits``: ``[batch, target seq, vocabulary]``."""
-        logits = self.scores(context.hidden, context.base)
+        logits = self.scores(context.hidden, context)
         loss = None if context.labels is None else token_loss(logits, context.labels)
         return context.answer(Seq2SeqLMOutput, loss=loss, logits=logits)

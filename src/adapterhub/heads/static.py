@@ -105,7 +105,9 @@ class TiedLinear(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[..., in]`` to ``[..., out]``."""
-        return F.linear(hidden, self.weight, self.bias)
+        owner, _ = self.tied.get("weight", (self, ""))
+        read = _call.context.in_own_space(hidden) if owner is None else hidden
+        return F.linear(read, self.weight, self.bias)
 
 
 @register_head("static")

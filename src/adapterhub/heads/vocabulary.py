@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import Activation, BaseInfo, Head, HeadConfig, check_layers, linear, word_embeddings
+from adapterhub.heads.base import (
+    Activation,
+    BaseInfo,
+    Head,
+    HeadConfig,
+    HeadContext,
+    check_layers,
+    linear,
+    word_embeddings,
+)
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,17 @@ class VocabularyHead(Head):
         self.layers = nn.Sequential(*parts)
         self.bias = nn.Parameter(torch.zeros(base.vocab_size)) if config.bias else None
 
-    def scores(self, hidden: Tensor, base: PreTrainedModel) -> Tensor:
+    def scores(self, hidden: Tensor, context: HeadContext) -> Tensor:
         """``[batch, seq, hidden]`` to ``[batch, seq, vocabulary]``."""
-        embeddings = word_embeddings(base)
+        embeddings = word_embeddings(context.base)
         if embeddings is None:
-            raise HeadError(f"{type(base).__name__} has no word embeddings to score tokens with")
+            raise HeadError(f"{type(context.base).__name__} has no word embeddings to score tokens with")
         if len(self.layers):
             hidden = self.layers(hidden.to(next(self.layers.parameters()).dtype))
         weight = embeddings.weight
         bias = None if self.bias is None else self.bias.to(weight.dtype)
-        scores = F.linear((hidden * self.scale).to(weight.dtype), weight, bias)
+        hidden = context.in_own_space(hidden * self.scale)
+        scores = F.linear(hidden.to(weight.dtype), weight, bias)
         return scores if self.cap is None else torch.tanh(scores / self.cap) * self.cap
 
     def resize_vocabulary(self, size: int) -> None:

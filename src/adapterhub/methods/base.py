@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight"]
+PlaceKind = Literal["sublayer", "norm", "weight", "embeddings"]
 
 
 class Weight(ABC):
@@ -90,11 +90,12 @@ class MergeableNorm(Protocol):
 class Place:
     """One place in a model, as a method sees it.
 
-    ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, or the role of
-    a weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``); ``layer`` counts over the whole model
-    and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the
-    base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its
-    module are there; ``whole`` is False where it is only a part of what that module holds.
+    ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
+    weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), or ``embeddings``, what the first layer
+    reads. ``layer`` counts over the whole model and is None outside its layers; ``width`` is the hidden size, or the
+    number of outputs of a weight. ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind
+    ``weight``, ``weight`` and the ``path`` of its module are there; ``whole`` is False where it is only a part of what
+    that module holds.
     """
 
     kind: PlaceKind

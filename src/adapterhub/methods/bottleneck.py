@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from adapterhub.errors import ConfigError
 from adapterhub.methods.activations import activation
 from adapterhub.methods.base import AdapterConfig, OwnNorm, Place, seeded
+from adapterhub.methods.invertible import BLOCKS
 from adapterhub.methods.registry import register
 
 LayerNorm = Callable[[Tensor], Tensor]
@@ -76,6 +77,8 @@ class BottleneckConfig(AdapterConfig):
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     train_layer_norm: bool = False
+    inv_adapter: Literal["nice", "glow"] | None = None
+    inv_adapter_reduction_factor: float = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
@@ -97,6 +100,9 @@ class BottleneckConfig(AdapterConfig):
             self._require(
                 _is_number(self.reduction_factor) and self.reduction_factor > 0, "reduction_factor", "above 0"
             )
+        self._require(self.inv_adapter in (None, *BLOCKS), "inv_adapter", "None, 'nice' or 'glow'")
+        positive = _is_number(self.inv_adapter_reduction_factor) and self.inv_adapter_reduction_factor > 0
+        self._require(positive, "inv_adapter_reduction_factor", "above 0")
         places = self.mh_adapter or self.output_adapter or self.cross_adapter or self.train_layer_norm
         self._require(places, "output_adapter", "True where neither mh_adapter nor cross_adapter is")
 
@@ -109,12 +115,20 @@ class BottleneckConfig(AdapterConfig):
             return None
         if place.kind == "norm":
             return OwnNorm(place.norm) if self.train_layer_norm and place.norm is not None else None
+        if place.kind == "embeddings":
+            return self._invertible(place.width)
         wanted = {
             "attention": self.mh_adapter,
             "cross_attention": self.cross_adapter,
             "feed_forward": self.output_adapter,
         }
         return Bottleneck(self, place) if wanted.get(place.role, False) else None
+
+    def _invertible(self, width: int) -> nn.Module | None:
+        if self.inv_adapter is None:
+            return None
+        block = BLOCKS[self.inv_adapter]
+        return block(width, self.non_linearity, self.inv_adapter_reduction_factor, self.init_weights_seed)
 
     def bottleneck_size(self, place: Place) -> int:
         """Width of the bottleneck at ``place``: hidden size / reduction factor, rounded down, at least 1.
@@ -146,6 +160,20 @@ class DoubleSeqBnConfig(BottleneckConfig):
 
     mh_adapter: bool = True
     non_linearity: str = "swish"
+
+
+@dataclass(frozen=True, eq=False)
+class SeqBnInvConfig(SeqBnConfig):
+    """With an invertible adapter at the embeddings: the language adapters of MAD-X (Pfeiffer et al. 2020)."""
+
+    inv_adapter: Literal["nice", "glow"] | None = "nice"
+
+
+@dataclass(frozen=True, eq=False)
+class DoubleSeqBnInvConfig(DoubleSeqBnConfig):
+    """With an invertible adapter at the embeddings."""
+
+    inv_adapter: Literal["nice", "glow"] | None = "nice"
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,6 +342,10 @@ register(
         "pfeiffer": SeqBnConfig(),
         "double_seq_bn": DoubleSeqBnConfig(),
         "houlsby": DoubleSeqBnConfig(),
+        "seq_bn_inv": SeqBnInvConfig(),
+        "pfeiffer+inv": SeqBnInvConfig(),
+        "double_seq_bn_inv": DoubleSeqBnInvConfig(),
+        "houlsby+inv": DoubleSeqBnInvConfig(),
         "houlsby_2019": Houlsby2019Config(),
         "par_bn": ParBnConfig(),
         "parallel": ParBnConfig(),
@@ -327,4 +359,6 @@ register(
 BnConfig = BottleneckConfig
 PfeifferConfig = SeqBnConfig
 HoulsbyConfig = DoubleSeqBnConfig
+PfeifferInvConfig = SeqBnInvConfig
+HoulsbyInvConfig = DoubleSeqBnInvConfig
 ParallelConfig = ParBnConfig

@@ -59,7 +59,7 @@ class VeraConfig(TargetsConfig):
 
 
 @dataclass(frozen=True, eq=False)
-class DvoraConfig(VeraConfig):
+class DvoRAConfig(VeraConfig):
     """VeRA of directions, with trained lengths (Liu et al. 2024, section 5.3)."""
 
     use_dora: bool = True
@@ -101,4 +101,4 @@ class Vectors(LowRankChange):
         return down.view(-1, *self.inner), up
 
 
-register(VeraConfig, {"vera": VeraConfig(), "dvora": DvoraConfig()})
+register(VeraConfig, {"vera": VeraConfig(), "dvora": DvoRAConfig()})

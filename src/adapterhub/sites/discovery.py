@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from adapterhub.errors import SiteError
 from adapterhub.sites import probe
 from adapterhub.sites.corrections import CORRECTIONS
-from adapterhub.sites.layout import Layer, Norm, Projection, Sites, Sublayer, SublayerKind
+from adapterhub.sites.layout import Embeddings, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.trace import Call, Trace, record
 
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
@@ -56,7 +56,7 @@ def discover(model: PreTrainedModel) -> Sites:
             f"{model_class} has no adapter sites: its blocks ({', '.join(ran[:3]) or 'none of which ran'}) add no "
             f"sublayer's output to a residual stream. {_BY_HAND}"
         )
-    return Sites(model_class, layers, tuple(_norms(model, trace, layers)), _embeddings(model))
+    return Sites(model_class, layers, tuple(_norms(model, trace, layers)), _embeddings(model, trace, layers))
 
 
 def _run(model: PreTrainedModel) -> Trace:
@@ -264,9 +264,21 @@ def _norms(model: nn.Module, trace: Trace, layers: Iterable[Layer]) -> Iterator[
         counts[prefix] += 1
 
 
-def _embeddings(model: PreTrainedModel) -> str | None:
+def _embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) -> Embeddings | None:
+    """Before the first layer after the embedding of tokens, or after the module around it where widths differ."""
     try:
         table = model.get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return None
-    return next((path for path, module in model.named_modules() if module is table), None)
+    path = next((path for path, module in model.named_modules() if module is table), None)
+    if path is None or not isinstance(table, nn.Embedding):
+        return None
+    width = table.embedding_dim
+    called = trace.first_calls.get(path)
+    calls = [trace.first_calls[layer.path] for layer in layers]
+    first = next((call for call in calls if called is None or call.start > called.end), None)
+    once = first is not None and sum(call.path == first.path for call in trace.calls) == 1
+    if first is not None and once and first.input_width == width:
+        return Embeddings(path, first.path, True, width)
+    around = trace.first_calls.get(path.rpartition(".")[0])
+    return None if around is None or around.width != width else Embeddings(path, around.path, False, width)

@@ -60,13 +60,26 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Embeddings:
+    """Where embedded tokens can be changed before the first layer: what the module at ``path`` reads, or gives.
+
+    ``table`` is the path of the module that maps tokens to vectors of ``width``.
+    """
+
+    table: str
+    path: str
+    reads: bool
+    width: int
+
+
+@dataclass(frozen=True)
 class Sites:
     """Every place of a model where an adapter can act."""
 
     model_class: str
     layers: tuple[Layer, ...]
     norms: tuple[Norm, ...]
-    embeddings: str | None
+    embeddings: Embeddings | None
 
     @property
     def sublayers(self) -> Iterator[Sublayer]:

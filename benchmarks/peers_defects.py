@@ -163,6 +163,26 @@ def depth() -> str:
     return "deep compositions are taken"
 
 
+def prefix_sdpa() -> str:
+    outputs = []
+    for implementation in ("eager", "sdpa"):
+        torch.manual_seed(0)
+        config = tf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=60, attn_implementation=implementation)
+        made = tf.GPT2Model(config)
+        adapters.init(made)
+        made.add_adapter("a", config=adapters.PrefixTuningConfig(flat=True, prefix_length=3))
+        outputs.append(run(made.eval(), "a"))
+    return f"prefix tuning on GPT-2: eager and sdpa differ by {(outputs[0] - outputs[1]).abs().max():.3f}"
+
+
+def gated_lora() -> str:
+    found = []
+    for alpha in (2, 16):
+        made = model("a", config=adapters.LoRAConfig(r=2, alpha=alpha, use_gating=True))
+        found.append(run(made, "a"))
+    return f"gated LoRA with alpha 2 and 16: the outputs differ by {(found[0] - found[1]).abs().max():.3f}"
+
+
 def saved_norm() -> str:
     made = model("a", config=adapters.BnConfig(mh_adapter=False, output_adapter=True, reduction_factor=2,
                                                non_linearity="relu", ln_before=True))  # fmt: skip
@@ -176,7 +196,7 @@ def saved_norm() -> str:
 
 CHECKS: tuple[Callable[[], str], ...] = (
     average, dora_merge, ia3_merge, dora_reset, vera_size, direft_reload, average_adapter, fuse_name, fusion_load,
-    split, whole_scaling, lora_stack, fused_lora, depth, saved_norm,
+    split, whole_scaling, lora_stack, fused_lora, depth, saved_norm, prefix_sdpa, gated_lora,
 )  # fmt: skip
 
 

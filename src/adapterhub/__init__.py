@@ -31,6 +31,7 @@ _HOMES = {
     "BottleneckConfig": "methods.bottleneck",
     "compare": "training.compare",
     "Composition": "composition",
+    "ConfigUnion": "methods.union",
     "DoRAConfig": "methods.lora",
     "DoubleSeqBnConfig": "methods.bottleneck",
     "DoubleSeqBnInvConfig": "methods.bottleneck",
@@ -46,6 +47,7 @@ _HOMES = {
     "LHUCConfig": "methods.lhuc",
     "load_config": "methods",
     "LoRAConfig": "methods.lora",
+    "MAMConfig": "methods.union",
     "MultiTask": "composition",
     "named_configs": "methods",
     "Parallel": "composition",
@@ -54,6 +56,7 @@ _HOMES = {
     "parse_composition": "composition",
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
+    "PrefixTuningConfig": "methods.prefix",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
     "SeqBnConfig": "methods.bottleneck",
@@ -63,6 +66,7 @@ _HOMES = {
     "Split": "composition",
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
+    "UniPELTConfig": "methods.union",
     "VeraConfig": "methods.vera",
 }
 
@@ -105,6 +109,8 @@ if TYPE_CHECKING:
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
+    from adapterhub.methods.prefix import PrefixTuningConfig
+    from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
     from adapterhub.sites import Sites

@@ -1,7 +1,6 @@
 """Adapters put into the weights of the base model, and taken out again."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,15 +27,18 @@ def merge(model: "AdapterMixin", name: str) -> Originals:
         ConfigError: if its options make it impossible.
     """
     parts = list(_parts(model, model.engine.get(name)))
-    puts = [_staged(model, place, part) for place, part in parts]  # all of it can be, or none is
     originals: Originals = {}
     paths = {norm.name: norm.path for norm in model.sites.norms}
-    for (place, _), put in zip(parts, puts, strict=True):
-        path = place.path or paths[place.name]
-        if path not in originals:
-            own = model.get_submodule(path).named_parameters(recurse=False)
-            originals[path] = {key: parameter.detach().clone() for key, parameter in own}
-        put()
+    try:
+        for place, part in parts:
+            path = place.path or paths[place.name]
+            if path not in originals:
+                own = model.get_submodule(path).named_parameters(recurse=False)
+                originals[path] = {key: parameter.detach().clone() for key, parameter in own}
+            _put(place, part)
+    except BaseException:  # all of it is merged, or none is
+        unmerge(model, originals)
+        raise
     return originals
 
 
@@ -49,19 +51,14 @@ def unmerge(model: "AdapterMixin", originals: Originals) -> None:
             own[key].copy_(value)
 
 
-def _staged(model: "AdapterMixin", place: Place, part: nn.Module) -> Callable[[], None]:
-    """What writes one part into the base model."""
+def _put(place: Place, part: nn.Module) -> None:
+    """Write one part into the base model."""
     if place.weight is not None and isinstance(part, Mergeable):
-        values = part.merged(place.weight)
-        return partial(place.weight.put, *values)
-    assert place.norm is not None and isinstance(part, MergeableNorm)
-    return partial(_put_norm, place.norm, part.merged_norm(place.norm))
-
-
-def _put_norm(norm: nn.Module, values: Mapping[str, Tensor]) -> None:
-    own = dict(norm.named_parameters(recurse=False))
-    for key, value in values.items():
-        own[key].copy_(value)
+        place.weight.put(*part.merged(place.weight))
+    elif place.norm is not None and isinstance(part, MergeableNorm):
+        own = dict(place.norm.named_parameters(recurse=False))
+        for key, value in part.merged_norm(place.norm).items():
+            own[key].copy_(value)
 
 
 def _parts(model: "AdapterMixin", adapter: Adapter) -> Iterator[tuple[Place, nn.Module]]:
@@ -74,17 +71,15 @@ def _parts(model: "AdapterMixin", adapter: Adapter) -> Iterator[tuple[Place, nn.
     for path, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(path)
     for place in model.engine.places:
-        part = adapter.at(place.name)
-        if part is None:
-            continue
-        if not isinstance(part, Mergeable if place.weight is not None else MergeableNorm):
-            raise MergeError(
-                f"adapter {adapter.name!r} ({adapter.config.method}) cannot be merged: it acts at {place.name}, not on "
-                "a weight or a norm alone"
-            )
-        if place.weight is not None:
-            _check_weight(model, adapter, place, part, names)
-        yield place, part
+        for part in adapter.parts(place.name):
+            if not isinstance(part, Mergeable if place.weight is not None else MergeableNorm):
+                raise MergeError(
+                    f"adapter {adapter.name!r} ({adapter.config.method}) cannot be merged: it acts at {place.name}, "
+                    "not on a weight or a norm alone"
+                )
+            if place.weight is not None:
+                _check_weight(model, adapter, place, part, names)
+            yield place, part
 
 
 def _check_weight(

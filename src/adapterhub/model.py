@@ -19,6 +19,7 @@ from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
+from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
@@ -314,6 +315,17 @@ class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
         if foreign is not None:
             return foreign
         return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
+
+    def eject_prefix_tuning(self, name: str) -> None:
+        """Put the keys and values that the network of a reparametrised prefix makes in the place of the network.
+
+        What the adapter gives stays as it is; a prefix that is flat already stays too.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+            ConfigError: if it is no prefix tuning.
+        """
+        self.engine.hold(ejected(self.engine.get(name), self.engine.build))
 
     def merge_adapter(self, name: str) -> None:
         """Write an adapter into the weights of the base model, where it costs nothing; ``reset_adapter`` undoes it.

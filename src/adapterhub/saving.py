@@ -233,8 +233,7 @@ def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_ou
 
 def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
     """An adapter that leaves out more layers, and is the same in the others."""
-    config = adapter.config
-    less = config.replace(leave_out=tuple(sorted({*getattr(config, "leave_out", ()), *layers})))
+    less = adapter.config.leaving_out(layers)
     with torch.random.fork_rng(devices=[]):
         rest = model.engine.build(adapter.name, less)
     own = rest.state_dict()

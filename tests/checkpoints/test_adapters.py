@@ -201,7 +201,9 @@ def damaged(kind: str, folder: Path) -> Path:
         case "an unknown option":
             return changed("bert-double", folder, config={"magic": True})
         case "another method":
-            return changed("bert-double", folder, config={"architecture": "prefix_tuning"})
+            return changed("bert-double", folder, config={"architecture": "reft"})
+        case "a prefix of T5":
+            return changed("t5-double", folder, config={"architecture": "prefix_tuning"}, model_type="t5")
         case "other labels":
             return changed("bert-double", folder)
     return folder
@@ -219,12 +221,13 @@ def damaged(kind: str, folder: Path) -> Path:
         ("a tensor too much", TensorMismatchError, r"layer\.9"),
         ("a tensor too few", TensorMismatchError, "missing"),
         ("an unknown option", CheckpointError, "magic"),
-        ("another method", CheckpointError, "prefix_tuning"),
+        ("another method", CheckpointError, "reft"),
         ("other labels", LabelMismatchError, "maybe"),
+        ("a prefix of T5", CheckpointError, "distances"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(tmp_path: Path, kind: str, error: type, named: str) -> None:
-    model = flexible("bert")
+    model = flexible("t5" if "T5" in kind else "bert")
     before = {key: value.clone() for key, value in model.state_dict().items()}
     labels = {0: "bad", 1: "good", 2: "maybe"} if kind == "other labels" else None
     with pytest.raises(error, match=named) as caught:

@@ -257,6 +257,24 @@ FOLDERS = {
     "distilbert-double": ("distilbert", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
     "bert-inv": ("bert", adapters.SeqBnInvConfig(reduction_factor=4), True),
     "bart-inv": ("bart", adapters.DoubleSeqBnInvConfig(reduction_factor=4, inv_adapter_reduction_factor=4), True),
+    "bert-prefix": ("bert", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
+    "bert-prefix_flat": ("bert", adapters.PrefixTuningConfig(prefix_length=3, flat=True, leave_out=[0]), False),
+    "gpt2-prefix": ("gpt2", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
+    "bart-prefix": ("bart", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
+    "bert-mam": (
+        "bert",
+        adapters.MAMConfig(adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), adapters.ParBnConfig()),
+        False,
+    ),
+    "bert-unipelt": (
+        "bert",
+        adapters.UniPELTConfig(
+            prefix_tuning=adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5, shared_gating=False),
+            adapter=adapters.SeqBnConfig(reduction_factor=4),
+            lora=adapters.LoRAConfig(r=2, alpha=2),
+        ),
+        False,
+    ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
 }
 
@@ -265,6 +283,7 @@ def flexible(name):
     prefix, settings = ARCHITECTURES[name]
     config = getattr(tf, f"{prefix}Config")(**settings)
     config.decoder_start_token_id = 2 if name == "bart" else 0
+    config._attn_implementation = "eager"  # with a prefix, the peer's sdpa hides text from itself
     model = getattr(adapters, f"{prefix}AdapterModel")(config)
     getattr(model, model.base_model_prefix).load_state_dict(build(name).state_dict(), strict=False)
     return model.eval()

@@ -21,6 +21,8 @@ from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptC
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
 from adapterhub.methods.lora import LoRAConfig
+from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
+from adapterhub.methods.union import ConfigUnion
 from adapterhub.sites import Sites, Sublayer
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,13 @@ _FIRST_NAMES = re.compile(
 _BOTTLENECK = re.compile(r"(?P<owner>.+?)\.adapters\.[^.]+\.(?P<leaf>.+)")
 _INVERTIBLE = re.compile(r"(?:.+\.)?invertible(?:_lang)?_adapters\.[^.]+\.(?P<leaf>.+)")
 _LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
+_PREFIX = re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_tunings\.[^.]+\.(?P<owner>[^.]+)\.(?P<leaf>.+)")
+_PREFIX_GATE = re.compile(r"(?P<owner>.+?)\.prefix_tuning\.prefix_gates\.[^.]+\.(?P<leaf>.+)")
+_OWN = {  # which tensors of a union are of which of its methods
+    None: re.compile(r".+\.(?:adapters|invertible_adapters)\..+"),
+    "lora": re.compile(r".+\.loras\..+"),
+    "prefix_tuning": re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_(?:tunings|gates)\..+"),
+}
 _FUSED = re.compile(r"(?P<owner>.+?)\.adapter_fusion_layer\.[^.]+\.(?P<leaf>.+)")
 _KINDS = {
     "attention_adapters": "attention",
@@ -58,6 +67,7 @@ _UNUSED = (
     *("invertible_adapter", "type"),
 )
 _SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
+_RELATIVE = ("t5", "mt5")
 _LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
 _HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering")
 
@@ -89,23 +99,29 @@ class AdaptersCheckpoint:
             TensorMismatchError: for a tensor that belongs to no place in this model.
         """
         given = dict(self.content.get("config") or {})
+        if given.get("architecture") != "union":
+            return self._part(given, self.tensors, sites, places)
+        configs: list[AdapterConfig] = []
+        tensors: dict[str, Tensor] = {}
+        for index, one in enumerate(given["configs"]):
+            pattern = _OWN.get(one.get("architecture"))
+            own = {key: tensor for key, tensor in self.tensors.items() if pattern and pattern.fullmatch(key)}
+            config, named = self._part(dict(one), own, sites, places)
+            configs.append(config)
+            tensors |= {f"{index}.{name}": tensor for name, tensor in named.items()}
+        return ConfigUnion(*configs), tensors
+
+    def _part(
+        self, given: dict[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """One method's configuration and tensors: all of an adapter, or those of a member of a union."""
         kind = given.pop("architecture", None)
         if kind is None:
-            config = self._bottleneck(given)
-            owners = [_owner(_BOTTLENECK, key) for key in self.tensors if not _INVERTIBLE.fullmatch(key)]
-            paths = _Paths(sites, places, owners, self.folder)
-            tensors = {}
-            for key, tensor in self.tensors.items():
-                if (invertible := _INVERTIBLE.fullmatch(key)) is not None:
-                    tensors[f"embeddings.{invertible['leaf']}"] = tensor
-                    continue
-                owner, leaf = _parted(_BOTTLENECK, key, self.folder)
-                if config.ln_before and leaf.startswith("adapter_down.0."):
-                    continue  # the norm, which is there under its own name as well
-                tensors[f"{paths.sublayer(owner).name}.{_leaf(leaf)}"] = tensor
-            return config, tensors
+            return self._bottleneck(given, own, sites, places)
         if kind == "lora":
-            return self._lora(given, sites, places)
+            return self._lora(given, own, sites, places)
+        if kind == "prefix_tuning":
+            return self._prefix(given, own, sites, places)
         raise CheckpointError(f"{self.folder} is an adapter of the method {kind!r}, which cannot be read yet")
 
     def fusion(self, sites: Sites, places: Sequence[Place]) -> tuple[dict[str, Any], list[str], dict[str, Tensor]]:
@@ -159,7 +175,57 @@ class AdaptersCheckpoint:
                 tensors["bias"] = tensor
         return config | {"bias": "bias" in tensors}, tensors
 
-    def _bottleneck(self, given: Mapping[str, Any]) -> BottleneckConfig:
+    def _bottleneck(
+        self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        config = self._bottleneck_config(given)
+        owners = [_owner(_BOTTLENECK, key) for key in own if not _INVERTIBLE.fullmatch(key)]
+        paths = _Paths(sites, places, owners, self.folder)
+        tensors = {}
+        for key, tensor in own.items():
+            if (invertible := _INVERTIBLE.fullmatch(key)) is not None:
+                tensors[f"embeddings.{invertible['leaf']}"] = tensor
+                continue
+            owner, leaf = _parted(_BOTTLENECK, key, self.folder)
+            if config.ln_before and leaf.startswith("adapter_down.0."):
+                continue  # the norm, which is there under its own name as well
+            tensors[f"{paths.sublayer(owner).name}.{_leaf(leaf)}"] = tensor
+        return config, tensors
+
+    def _prefix(
+        self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """The last matrix, or the flat prefix, holds keys and values of one layer after another."""
+        if self.content.get("model_type") in _RELATIVE:
+            raise CheckpointError(
+                f"{self.folder} is a prefix for {self.content['model_type']}: adapters trains these with the distances "
+                "between tokens of the text moved by the length of the prefix, which this library does not do"
+            )
+        config = PrefixTuningConfig.from_dict(given)
+        chosen = [place for place in places if config.acts_at(place, places)]
+        owners = [_owner(_PREFIX_GATE, key) for key in own if _PREFIX_GATE.fullmatch(key)]
+        paths = _Paths(sites, places, owners, self.folder)
+        tensors: dict[str, Tensor] = {}
+        for key, tensor in own.items():
+            if _PREFIX_GATE.fullmatch(key):
+                owner, leaf = _parted(_PREFIX_GATE, key, self.folder)
+                tensors[f"{paths.sublayer(owner, inside=True).name}.prefix.gate.{leaf}"] = tensor
+                continue
+            where, leaf = _parted(_PREFIX, key, self.folder)
+            here = [place for place in chosen if _prefix_location(place) == where]
+            location = prefix_location(here[0]) if here else where
+            if leaf == "control_trans":
+                flat = tensor.view(config.prefix_length, -1).chunk(max(1, len(here)), dim=1)
+                tensors |= {f"{place.name}.prefix": part for place, part in zip(here, flat, strict=True)}
+            elif leaf.startswith("control_trans.2."):
+                rows = tensor.chunk(max(1, len(here)))
+                name = leaf.removeprefix("control_trans.2.")
+                tensors |= {f"{place.name}.linear.{name}": part for place, part in zip(here, rows, strict=True)}
+            else:
+                tensors[f"shared.{location}.{leaf.replace('control_trans.0.', 'linear.')}"] = tensor
+        return config, tensors
+
+    def _bottleneck_config(self, given: Mapping[str, Any]) -> BottleneckConfig:
         if given.get("phm_layer"):
             raise CheckpointError(f"{self.folder} is an adapter with phm_layer (Compacter), which cannot be read yet")
         here = {field.name for field in fields(BottleneckConfig)}
@@ -178,7 +244,7 @@ class AdaptersCheckpoint:
         return BottleneckConfig.from_dict(options)
 
     def _lora(
-        self, given: dict[str, Any], sites: Sites, places: Sequence[Place]
+        self, given: dict[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
     ) -> tuple[AdapterConfig, dict[str, Tensor]]:
         odd = [name for name in ("vera_d", "vera_b") if given.get(name) is not None]
         if given.get("composition_mode", "add") != "add" or odd:
@@ -196,10 +262,10 @@ class AdaptersCheckpoint:
         if options["use_gating"]:  # a gate takes the place of the scaling there
             options["alpha"] = options["r"]
         matrices = tuple(role for role in given.get("attn_matrices", ("q", "v")) if role in "qkv")
-        found = _Paths(sites, places, [_owner(_LORA, key) for key in self.tensors], self.folder)
+        found = _Paths(sites, places, [_owner(_LORA, key) for key in own], self.folder)
         tensors: dict[str, Tensor] = {}
         targets: dict[str, None] = {}
-        for key, tensor in self.tensors.items():
+        for key, tensor in own.items():
             owner, leaf = _parted(_LORA, key, self.folder)
             leaf = "magnitude" if leaf == "m.weight" else leaf
             chosen = found.weights(owner, matrices)
@@ -280,13 +346,13 @@ class _Paths:
         ]
         self.change = max(changes, key=lambda change: sum(self._known(change(owner)) for owner in set(owners)))
 
-    def sublayer(self, owner: str) -> Sublayer:
-        """The sublayer that a path stands for.
+    def sublayer(self, owner: str, inside: bool = False) -> Sublayer:
+        """The sublayer that a path stands for, or lies ``inside`` of.
 
         Raises:
             TensorMismatchError: if it is none, or not one, of this model's.
         """
-        found = self._sublayers(self.change(owner))
+        found = self._sublayers(self.change(owner), inside)
         if len(found) != 1:
             raise TensorMismatchError(f"{self.folder} adapts {owner}, which this model has not: {self._hint()}")
         return found[0]
@@ -306,9 +372,12 @@ class _Paths:
         return found
 
     def _known(self, path: str) -> bool:
-        return len(self._sublayers(path)) == 1 or any(place.path == path for place in self.places)
+        inside = len(self._sublayers(path)) == 1 or len(self._sublayers(path, inside=True)) == 1
+        return inside or any(place.path == path for place in self.places)
 
-    def _sublayers(self, path: str) -> list[Sublayer]:
+    def _sublayers(self, path: str, inside: bool = False) -> list[Sublayer]:
+        if inside:
+            return [sub for sub in self.sublayers if sub.attention is not None and sub.attention.path == path]
         layer, _, last = path.rpartition(".")
         if last in _KINDS:
             found = self.layers.get(layer)
@@ -317,6 +386,13 @@ class _Paths:
 
     def _hint(self) -> str:
         return "load the base model that it was made for"
+
+
+def _prefix_location(place: Place) -> str:
+    """What ``adapters`` calls the prefixes of a place."""
+    if place.role == "cross_keys_values":
+        return "cross_prefix"
+    return "encoder_prefix" if place.name.startswith("encoder.") else "self_prefix"
 
 
 def _owner(pattern: re.Pattern[str], key: str) -> str:

@@ -1,6 +1,6 @@
 """An adapter: one module that holds a configuration and all its parameters, addressed by site."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -8,22 +8,29 @@ from transformers import PreTrainedModel
 
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
-from adapterhub.methods import AdapterConfig, Place
-from adapterhub.sites import Sites
+from adapterhub.methods import AdapterConfig, Modules, Place
+from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
+from adapterhub.sites import Sites, Sublayer
 
 EMBEDDINGS = "embeddings"
 
 
 class SiteModules(nn.Module):
-    """Modules addressed by site: ``at("layers.3.feed_forward")`` is the one at that site."""
+    """Modules addressed by site: ``at("layers.3.feed_forward")`` is the one at that site.
 
-    def __init__(self, name: str, parts: Mapping[str, nn.Module]) -> None:
+    The ``members`` of a union are kept one beside the other, each under its number.
+    """
+
+    def __init__(self, name: str, modules: Modules) -> None:
         super().__init__()
         self.name = name
-        for path, part in parts.items():
-            self._attach(path, part)
-        self.site_names = tuple(parts)
-        self._here = frozenset(parts)
+        self._paths: dict[str, tuple[str, ...]] = {}
+        for prefix, member in [("", modules), *((f"{index}.", one) for index, one in enumerate(modules.members))]:
+            for site, part in member.parts.items():
+                self._attach(prefix + site, part)
+                self._paths[site] = (*self._paths.get(site, ()), prefix + site)
+            if member.shared is not None:
+                self._attach(f"{prefix}shared", member.shared)
 
     def _attach(self, path: str, part: nn.Module) -> None:
         *parents, last = path.split(".")
@@ -34,9 +41,23 @@ class SiteModules(nn.Module):
             parent = parent.get_submodule(name)
         parent.add_module(last, part)
 
+    @property
+    def site_names(self) -> tuple[str, ...]:
+        """The sites where it acts."""
+        return tuple(self._paths)
+
+    def parts(self, site: str) -> tuple[nn.Module, ...]:
+        """The modules that act at a site, one after another: several in a union, and none where there is none."""
+        return tuple(self.get_submodule(path) for path in self._paths.get(site, ()))
+
     def at(self, site: str) -> nn.Module | None:
-        """The module at a site, or None where there is none."""
-        return self.get_submodule(site) if site in self._here else None
+        """The module at a site, the first one of a union, or None where there is none."""
+        found = self.parts(site)
+        return found[0] if found else None
+
+    def shared_modules(self) -> list[nn.Module]:
+        """What the modules at several sites have in common."""
+        return [module for path, module in self.named_modules() if path.rpartition(".")[2] == "shared"]
 
 
 class Adapter(SiteModules):
@@ -50,18 +71,43 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
-        made = config.modules(offered)
-        if not made.parts:
+        super().__init__(name, config.modules(offered))
+        if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
-        super().__init__(name, made.parts)
         self.config = config
-        self.shared = made.shared
+
+
+@torch.no_grad()
+def ejected(adapter: Adapter, build: Callable[[str, AdapterConfig], Adapter]) -> Adapter:
+    """The flat equal of a reparametrised prefix tuning.
+
+    Raises:
+        ConfigError: if the adapter is no prefix tuning.
+    """
+    if not isinstance(adapter.config, PrefixTuningConfig):
+        raise ConfigError(f"adapter {adapter.name!r} is no prefix tuning, but {adapter.config.method}")
+    flat = build(adapter.name, adapter.config.replace(flat=True)).to(next(adapter.parameters()).dtype)
+    for site in flat.site_names:
+        for made, own in zip(flat.parts(site), adapter.parts(site), strict=True):
+            if isinstance(made, Prefix) and isinstance(own, Prefix) and made.prefix is not None:
+                made.prefix.copy_(own.keys_values())
+                made.load_state_dict(own.state_dict(), strict=False)  # gates
+    return flat
+
+
+def prefix_site(sublayer: Sublayer) -> str:
+    """The name of the place where the attention of a sublayer reads keys and values."""
+    return f"{sublayer.name}.prefix"
 
 
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
     for sublayer in sites.sublayers:
         yield Place("sublayer", sublayer.name, sublayer.kind, sublayer.layer, sublayer.width)
+        if (at := sublayer.attention) is not None:
+            heads = (at.heads, at.key_width, at.value_width)
+            role = "cross_keys_values" if sublayer.kind == "cross_attention" else "keys_values"
+            yield Place("attention", prefix_site(sublayer), role, sublayer.layer, sublayer.width, heads=heads)
     for norm in sites.norms:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
@@ -77,15 +123,16 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
     """
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
+    paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: place.path for place in weights if place.weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = sites.embeddings.table
     for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
-        added.get_submodule(site).to(device=nearest.device, dtype=torch.float32)
-    shared = getattr(added, "shared", None)
-    if shared is not None:
+        for part in added.parts(site):
+            part.to(device=nearest.device, dtype=torch.float32)
+    for shared in added.shared_modules():
         shared.to(device=model.device, dtype=torch.float32)
 
 

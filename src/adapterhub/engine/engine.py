@@ -13,7 +13,15 @@ from transformers import PreTrainedModel
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import EmbeddingHook, InverseHook, NormHook, RepeatHook, SublayerHook, WeightHook
+from adapterhub.engine.hooks import (
+    EmbeddingHook,
+    InverseHook,
+    NormHook,
+    PrefixHook,
+    RepeatHook,
+    SublayerHook,
+    WeightHook,
+)
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
@@ -24,9 +32,9 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED, _EMBEDDINGS, _OUTPUT = "weight ", "repeated ", "embeddings", "output embeddings"
+_WEIGHT, _REPEATED, _PREFIX, _EMBEDDINGS, _OUTPUT = "weight ", "repeated ", "prefix ", "embeddings", "output embeddings"
 _NO_CALL = Call()
-Hook = SublayerHook | NormHook | WeightHook | RepeatHook | EmbeddingHook | InverseHook
+Hook = SublayerHook | NormHook | WeightHook | RepeatHook | PrefixHook | EmbeddingHook | InverseHook
 
 
 class Engine:
@@ -302,10 +310,16 @@ class Engine:
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
         repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
         layers = {f"{_REPEATED}{path}" for path in repeated}
+        prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
         inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
-        for key in [key for key in self._hooks if key not in inverted | sublayers | norms | weights | layers]:
+        for key in [
+            key for key in self._hooks if key not in prefixes | inverted | sublayers | norms | weights | layers
+        ]:
             self._hooks.pop(key).detach()
         for sublayer in self.sites.sublayers:
+            key = f"{_PREFIX}{sublayer.name}"
+            if key in prefixes and key not in self._hooks and sublayer.attention is not None:
+                self._hooks[key] = PrefixHook(self, sublayer.name, sublayer.attention)
             if sublayer.name in sublayers and sublayer.name not in self._hooks:
                 self._hooks[sublayer.name] = SublayerHook(self, sublayer)
         for norm in self.sites.norms:

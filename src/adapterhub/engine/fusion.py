@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adapterhub.engine.adapter import Adapter, SiteModules
 from adapterhub.errors import CompositionError
-from adapterhub.methods import Place
+from adapterhub.methods import Modules, Place
 from adapterhub.methods.fusion import AdapterFusionConfig, FusionLayer
 
 _FUSED = ("sublayer", "weight")
@@ -32,17 +32,16 @@ class Fusion(SiteModules):
         if not parts:
             names = ", ".join(adapter.name for adapter in adapters)
             raise CompositionError(f"adapters {names} give nothing that could be fused")
-        super().__init__(name, parts)
+        super().__init__(name, Modules(parts))
         self.config = config
         self.adapter_names = tuple(adapter.name for adapter in adapters)
 
     def regularisation(self) -> Tensor | None:
         """The sum of what its layers add to the loss, or None."""
-        terms = [term for part in self.parts() if (term := part.regularisation()) is not None]
+        terms = [term for part in self._layers() if (term := part.regularisation()) is not None]
         return torch.stack([term.to(terms[0].device) for term in terms]).sum() if terms else None
 
-    def parts(self) -> list[FusionLayer]:
-        """Its layers, in running order."""
+    def _layers(self) -> list[FusionLayer]:
         found = [self.at(site) for site in self.site_names]
         return [layer for layer in found if isinstance(layer, FusionLayer)]
 
@@ -51,5 +50,6 @@ def _width(place: Place, acting: Sequence[Adapter]) -> int:
     """The width of what is fused at a place: of what its weight gives, or reads if all act on that."""
     if place.weight is None:
         return place.width
-    on_input = all(getattr(adapter.at(place.name), "on_input", False) for adapter in acting)
+    parts = [part for adapter in acting for part in adapter.parts(place.name)]
+    on_input = all(getattr(part, "on_input", False) for part in parts)
     return place.weight.shape[1 if on_input else 0]

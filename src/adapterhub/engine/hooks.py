@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub.engine.prefix import extended, prefix_of
 from adapterhub.engine.repeat import repeated
-from adapterhub.sites import Embeddings, Norm, Sublayer
+from adapterhub.sites import Attention, Embeddings, Norm, Sublayer, attention
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -143,6 +144,48 @@ class NormHook:
         plan = self.engine.plan()
         own = plan.norms.get(self.site.path) if plan is not None else None
         return output if own is None else own(output, args[:1], self.engine.call)
+
+
+class PrefixHook:
+    """Puts the prefixes of a plan before the keys and values of one attention."""
+
+    count = 1
+
+    def __init__(self, engine: "Engine", sublayer: str, site: Attention) -> None:
+        self.engine = engine
+        self.sublayer = sublayer
+        self.module = engine.model.get_submodule(site.path)
+        self._noted = threading.local()
+        self._handle = self.module.register_forward_pre_hook(self.note, with_kwargs=True)
+        attention.install(self.module, self.extend)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+        attention.remove(self.module)
+
+    def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Pre-hook of the module: what the attention reads."""
+        self._noted.hidden = args[0] if args else kwargs.get("hidden_states")
+
+    def extend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+    ) -> attention.Given:
+        """Handler of the attention function."""
+        plan = self.engine.plan()
+        program = None if plan is None else plan.prefixes.get(self.sublayer)
+        prefix = None if program is None else prefix_of(program, self._noted.hidden, self.engine.call)
+        self._noted.hidden = None
+        if prefix is None:
+            return key, value, mask, kwargs
+        return extended(prefix, module, query, key, value, mask, kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_noted"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._noted = threading.local()
 
 
 class EmbeddingHook:

@@ -19,7 +19,8 @@ from adapterhub.composition import (
     Split,
     Stack,
 )
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter
+from adapterhub.engine import prefix as prefixes
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, prefix_site
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.engine.program import (
@@ -53,7 +54,8 @@ class WeightPrograms:
 class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
-    ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied.
+    ``prefixes`` are read by the attentions of sublayers (by their names). ``embeddings`` runs on what the first layer
+    reads, and its inverse before output embeddings that are tied.
 
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
@@ -64,6 +66,7 @@ class Plan:
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, Program]
+    prefixes: Mapping[str, Program]
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
     embeddings: Program | None
@@ -95,7 +98,8 @@ def compile_plan(
     acting = [place for place in places if place.layer not in skipped or place.layer is None]
     norms = {place.name: place.norm for place in acting if place.kind == "norm"}
     norm_sites = {norm.path: norm.name for norm in sites.norms}
-    sublayers = {}
+    sublayers: dict[str, Program] = {}
+    read: dict[str, Program] = {}
     for sublayer in sites.sublayers:
         if sublayer.layer not in skipped:
             norm = norm_sites.get(sublayer.norm or "")
@@ -103,6 +107,9 @@ def compile_plan(
             if program is not None:
                 program.keeps_base_output  # noqa: B018 (what cannot act together is refused here)
                 sublayers[sublayer.name] = program
+            if (prefix := compiler.compile(prefix_site(sublayer), Step)) is not None:
+                prefixes.check(prefix)
+                read[sublayer.name] = prefix
     paths = {norm.name: norm.path for norm in sites.norms}
     own_norms = {paths[site]: program for site in norms if (program := compiler.compile(site, NormStep)) is not None}
     weights: dict[str, WeightPrograms] = {}
@@ -116,6 +123,7 @@ def compile_plan(
         setup,
         skipped,
         sublayers,
+        read,
         own_norms,
         weights,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
@@ -164,13 +172,19 @@ class _Compiler:
             program = self._of(expression, site, Step)
             return None if program is None else ThroughWeight(program, weight)
         if isinstance(expression, str):
-            return Step(expression, self._acting(expression, site)[0], (weight,))
+            parts = self._acting(expression, site)
+            return _in_turn([self._part_at_weight(expression, part, weight) for part in parts])
         found = tuple(self._at_weight(child, site, weight) for child in expression)
         return self._block(expression, site, found, tuple(program for program in found if program is not None))
 
     def _acting(self, expression: Expression, site: str) -> list[nn.Module]:
         names = (expression,) if isinstance(expression, str) else expression.names()
-        return [part for name in names if (part := self.adapters[name].at(site)) is not None]
+        return [part for name in names for part in self.adapters[name].parts(site)]
+
+    @staticmethod
+    def _part_at_weight(name: str, part: nn.Module, weight: Weight) -> Program:
+        on_input = getattr(part, "on_input", False)
+        return ThroughWeight(Step(name, part), weight) if on_input else Step(name, part, (weight,))
 
     def _all_on_input(self, expression: Expression, site: str) -> bool:
         return all(getattr(part, "on_input", False) for part in self._acting(expression, site))
@@ -179,8 +193,7 @@ class _Compiler:
         if expression is None:
             return None
         if isinstance(expression, str):
-            part = self.adapters[expression].at(site)
-            return None if part is None else make(expression, part)
+            return _in_turn([make(expression, part) for part in self.adapters[expression].parts(site)])
         found = tuple(self._of(child, site, make) for child in expression)
         here = tuple(program for program in found if program is not None)
         return self._block(expression, site, found, here) if here else None
@@ -243,8 +256,8 @@ def _sublayer_step(
 
     (The base model's by its ``forward``: hooks on the norm are for the base model's own use of it.)
     """
-    own = None if site is None else adapters[name].at(site)
-    return Step(name, part, (own if own is not None else None if base is None else base.forward,))
+    own = () if site is None else adapters[name].parts(site)
+    return Step(name, part, (own[-1] if own else None if base is None else base.forward,))
 
 
 def _first_repeated(
@@ -255,6 +268,10 @@ def _first_repeated(
     found = [layers[site] for site, program in compiled.items() if inside & {step.adapter for step in program.parts()}]
     known = [layer for layer in found if layer is not None]
     return min(known) if known and len(known) == len(found) else None
+
+
+def _in_turn(programs: list[Program]) -> Program | None:
+    return None if not programs else programs[0] if len(programs) == 1 else Chain(tuple(programs))
 
 
 def _ranges(sizes: Iterable[int]) -> tuple[tuple[int, ...], ...]:

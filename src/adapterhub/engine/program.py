@@ -242,21 +242,21 @@ class Routed(Program):
         return len(self.order)
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        given = self._own(state, read, call)
+        given = self.own(state, read, call)
         return self._joined([own if child is None else child(own, *around) for child, own, around in given])
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        given = self._own(state, read, call)
+        given = self.own(state, read, call)
         changes = [
             torch.zeros_like(own) if child is None else child.change(own, *around) for child, own, around in given
         ]
         return self._joined(changes)
 
     def inverse(self, state: Tensor, call: Call) -> Tensor:
-        given = self._own(state, (), call)
+        given = self.own(state, (), call)
         return self._joined([own if child is None else child.inverse(own, around[1]) for child, own, around in given])
 
-    def _own(self, state: Tensor, read: Read, call: Call) -> Iterator[tuple[Program | None, Tensor, tuple[Read, Call]]]:
+    def own(self, state: Tensor, read: Read, call: Call) -> Iterator[tuple[Program | None, Tensor, tuple[Read, Call]]]:
         """Every child, its state, and what it is called with beside it."""
         tensors = [self._divided(tensor) for tensor in (state, *read)]
         tasks: Sequence[Tensor | None] = [call.task_ids] * len(self.children)
@@ -296,24 +296,35 @@ class ByTask(Program):
         return self._by_task(state, (), call, lambda child, own, around, own_call: child.inverse(own, own_call))
 
     def _by_task(self, state: Tensor, read: Read, call: Call, run: Run) -> Tensor:
-        tasks = call.task_ids
-        if tasks is None:
-            raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
-        if state.shape[0] == 1:
-            state = state.expand(len(tasks), *state.shape[1:])
-        each, rest = divmod(state.shape[0], len(tasks))
-        if rest:
-            raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
-        tasks = tasks.to(state.device).repeat_interleave(each)
+        if state.shape[0] == 1 and call.task_ids is not None:
+            state = state.expand(len(call.task_ids), *state.shape[1:])
         result = state
-        for task, child in enumerate(self.children):
-            rows = (tasks == task).nonzero().flatten()
+        for child, rows in zip(self.children, self.rows_by_task(state, call), strict=True):
             if child is None or not len(rows):
                 continue
             own = [tensor if tensor.shape[0] == 1 else tensor[rows] for tensor in read]
-            new = run(child, state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
+            own_call = call if call.task_ids is None else call._replace(task_ids=self._tasks(state, call)[rows])
+            new = run(child, state[rows], tuple(own), own_call)
             result = result.index_copy(0, rows, new.to(state.dtype))
         return result
+
+    def rows_by_task(self, state: Tensor, call: Call) -> list[Tensor]:
+        """The numbers of each child's rows.
+
+        Raises:
+            CompositionError: if the call does not say which task each row is of.
+        """
+        tasks = self._tasks(state, call)
+        return [(tasks == task).nonzero().flatten() for task in range(len(self.children))]
+
+    def _tasks(self, state: Tensor, call: Call) -> Tensor:
+        tasks = call.task_ids
+        if tasks is None:
+            raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
+        each, rest = divmod(state.shape[0], len(tasks))
+        if rest:
+            raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
+        return tasks.to(state.device).repeat_interleave(each)
 
     def inner(self) -> Sequence[Program]:
         return tuple(child for child in self.children if child is not None)

@@ -7,7 +7,7 @@ A method knows no transformer. For each place that a model offers, the configura
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "embeddings"]
+PlaceKind = Literal["sublayer", "norm", "weight", "embeddings", "attention"]
 
 
 class Weight(ABC):
@@ -91,11 +91,12 @@ class Place:
     """One place in a model, as a method sees it.
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
-    weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), or ``embeddings``, what the first layer
-    reads. ``layer`` counts over the whole model and is None outside its layers; ``width`` is the hidden size, or the
-    number of outputs of a weight. ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind
-    ``weight``, ``weight`` and the ``path`` of its module are there; ``whole`` is False where it is only a part of what
-    that module holds.
+    weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
+    reads, ``keys_values`` or ``cross_keys_values``. ``layer`` counts over the whole model and is None outside its
+    layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own module
+    at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there;
+    ``whole`` is False where it is only a part of what that module holds. At one of kind ``attention``, where keys and
+    values are read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value.
     """
 
     kind: PlaceKind
@@ -107,14 +108,19 @@ class Place:
     path: str = ""
     weight: Weight | None = None
     whole: bool = True
+    heads: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Modules:
-    """All that an adapter is made of: modules by the names of their places, and one that they share, if they do."""
+    """All that an adapter is made of: modules by the names of their places, and one that they share, if they do.
+
+    Those of a union are in its ``members``.
+    """
 
     parts: Mapping[str, nn.Module]
     shared: nn.Module | None = None
+    members: "tuple[Modules, ...]" = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +186,14 @@ class AdapterConfig(ABC):
         """
         self._check_names(changes)
         return replace(self, **changes)
+
+    def leaving_out(self, layers: Iterable[int]) -> Self:
+        """A copy that does not act in some more layers.
+
+        Raises:
+            ConfigError: if this method cannot leave out layers.
+        """
+        return self.replace(leave_out=tuple(sorted({*getattr(self, "leave_out", ()), *layers})))
 
     @classmethod
     def _check_names(cls, given: Mapping[str, Any]) -> None:

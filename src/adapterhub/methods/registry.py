@@ -78,6 +78,9 @@ def _from_file(path: Path) -> AdapterConfig:
 
 
 def _from_string(text: str) -> AdapterConfig:
+    parts = re.split(r"\|(?![^\[]*\])", text)  # bars outside of brackets
+    if len(parts) > 1:
+        return _methods["union"].from_dict({"configs": [_from_string(part) for part in parts]})
     match = re.fullmatch(r"\s*([\w+-]+)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
     if match is None:
         raise ConfigError(f"malformed configuration {text!r}: write a name, or name[option=value, ...]")

@@ -8,12 +8,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from adapterhub.sites.discovery import discover
-from adapterhub.sites.layout import Embeddings, Layer, Norm, Projection, Sites, Sublayer
+from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Embeddings", "Layer", "Norm", "Projection", "Sites", "Sublayer", "discover"]
+__all__ = ["Attention", "Embeddings", "Layer", "Norm", "Projection", "Sites", "Sublayer", "discover"]
 
 
 class _Callable(ModuleType):

@@ -6,16 +6,16 @@ which value is the residual stream, which one each sublayer adds to it, and whet
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.errors import SiteError
-from adapterhub.sites import probe
+from adapterhub.sites import attention, probe
 from adapterhub.sites.corrections import CORRECTIONS
-from adapterhub.sites.layout import Embeddings, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
+from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.trace import Call, Trace, record
 
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
@@ -48,9 +48,10 @@ def discover(model: PreTrainedModel) -> Sites:
             f"{model_class} has no adapter sites: looked for a list of modules of which every one contains "
             f"attention, and found none. {_BY_HAND}"
         )
-    trace = _run(model)
+    with attention.watched(model) as attentions:
+        trace = _run(model)
     ran = sorted((path for path in blocks if path in trace.first_calls), key=lambda p: trace.first_calls[p].start)
-    layers = tuple(_layers(model, trace, ran))
+    layers = tuple(_layers(model, trace, ran, attentions))
     if not any(layer.sublayers for layer in layers):
         raise SiteError(
             f"{model_class} has no adapter sites: its blocks ({', '.join(ran[:3]) or 'none of which ran'}) add no "
@@ -89,14 +90,16 @@ def _has_attention(module: nn.Module) -> bool:
     return any(_ATTENTION.search(type(child).__name__) for child in module.modules() if child is not module)
 
 
-def _layers(model: nn.Module, trace: Trace, paths: list[str]) -> Iterator[Layer]:
+def _layers(
+    model: nn.Module, trace: Trace, paths: list[str], attentions: Mapping[str, tuple[int, int, int]]
+) -> Iterator[Layer]:
     towers = _tower_names(path.rpartition(".")[0] for path in paths)
     counts: Counter[str] = Counter()
     for index, path in enumerate(paths):
         tower = towers[path.rpartition(".")[0]]
         name = f"{tower}.layers.{counts[tower]}".lstrip(".")
         counts[tower] += 1
-        yield Layer(index, name, tower, path, tuple(_Block(model, trace, path).sublayers(name, index)))
+        yield Layer(index, name, tower, path, tuple(_Block(model, trace, path, attentions).sublayers(name, index)))
 
 
 def _tower_names(lists: Iterable[str]) -> dict[str, str]:
@@ -114,8 +117,10 @@ def _tower_names(lists: Iterable[str]) -> dict[str, str]:
 class _Block:
     """Reads the sublayers of one block out of a trace (out of its first call, where it is called several times)."""
 
-    def __init__(self, model: nn.Module, trace: Trace, path: str) -> None:
-        self.model, self.trace = model, trace
+    def __init__(
+        self, model: nn.Module, trace: Trace, path: str, attentions: Mapping[str, tuple[int, int, int]]
+    ) -> None:
+        self.model, self.trace, self.attention_shapes = model, trace, attentions
         self.call = trace.first_calls[path]
         self.calls = [call for call in trace.calls if self.call.start < call.start and call.end < self.call.end]
         self.times_called = Counter(call.path for call in self.calls)
@@ -139,7 +144,8 @@ class _Block:
                 name = f"{layer}.{kind}" + (f"_{counts[kind]}" if counts[kind] > 1 else "")
                 projections = tuple(self._projections(owner, since, writer.end))
                 norm = self._post_norm(total)
-                yield Sublayer(name, kind, index, writer.width, reader.path, writer.path, norm, projections)
+                attends = self._attention(owner)
+                yield Sublayer(name, kind, index, writer.width, reader.path, writer.path, norm, projections, attends)
             since = self.trace.born[total]
 
     def _sums(self) -> list[int]:
@@ -208,6 +214,11 @@ class _Block:
 
     def _linears(self, owner: str) -> list[Call]:
         return [call for call in self.calls if call.path.startswith(owner + ".") and self._is_linear(call)]
+
+    def _attention(self, owner: str | None) -> Attention | None:
+        """The one module in an attention sublayer that calls the attention function."""
+        found = [path for path in self.attention_shapes if owner and f"{path}.".startswith(f"{owner}.")]
+        return Attention(found[0], *self.attention_shapes[found[0]]) if len(found) == 1 else None
 
     def _projections(self, owner: str | None, since: int, until: int) -> Iterator[Projection]:
         if owner is not None:

@@ -30,12 +30,26 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where keys and values are read: the module that calls the attention function.
+
+    ``heads`` are those of the keys, ``key_width`` and ``value_width`` those of one head.
+    """
+
+    path: str
+    heads: int
+    key_width: int
+    value_width: int
+
+
+@dataclass(frozen=True)
 class Sublayer:
     """An attention or feed-forward sublayer ``h = f(x)`` whose output is added to the residual stream ``x``.
 
     ``residual_at`` is the module whose first argument is x; ``output_at`` is the last module that yields h before
     the addition (a tensor, or the first item of a tuple). ``norm`` is the layer norm applied to ``h + x`` where the
-    model is of the post-norm kind, else None.
+    model is of the post-norm kind, else None. ``attention`` is None in a feed-forward, and where a model does not ask
+    transformers' attention interface for its function.
     """
 
     name: str
@@ -46,6 +60,7 @@ class Sublayer:
     output_at: str
     norm: str | None
     projections: tuple[Projection, ...]
+    attention: Attention | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""The attention function of a model, reached through transformers' attention interface.
+
+A module that asks the interface for its function does so by the configuration that it holds. It is given a copy of that
+configuration which names this file's function, and a handler; the function lets the handler change keys, values and
+mask, and calls the one that was named before. Nothing else of the model reads the copy.
+"""
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, PretrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+_NAME = "adapterhub"
+# Of (module, query, key, value, mask, other arguments) to (key, value, mask, other arguments).
+Given = tuple[Tensor, Tensor, Any, dict[str, Any]]
+Handler = Callable[[nn.Module, Tensor, Tensor, Tensor, Any, dict[str, Any]], Given]
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
+) -> Any:
+    """The registered function: attention as before, with what the module's handler makes of its arguments."""
+    config: Any = module.config
+    key, value, attention_mask, kwargs = config.handler(module, query, key, value, attention_mask, kwargs)
+    return original(module)(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(_NAME, attend)
+
+
+def dispatches(module: nn.Module) -> bool:
+    """Whether a module asks the attention interface for its function, by a configuration of its own."""
+    if not isinstance(getattr(module, "config", None), PretrainedConfig):
+        return False
+    try:
+        return ".get_interface(" in inspect.getsource(type(module).forward)
+    except (OSError, TypeError):
+        return False
+
+
+def install(module: nn.Module, handler: Handler) -> None:
+    """Have ``handler`` change what the attention function of ``module`` gets."""
+    own: Any = copy.copy(module.config)
+    own.original, own.handler = module.config, handler
+    own._attn_implementation_internal = _NAME
+    module.config = own
+
+
+def remove(module: nn.Module) -> None:
+    """Undo ``install``."""
+    own: Any = module.config
+    module.config = own.original
+
+
+def implementation(module: nn.Module) -> str:
+    """The name of the attention that a module had before ``install``."""
+    config: Any = module.config
+    return str(config.original._attn_implementation)
+
+
+def original(module: nn.Module) -> Callable[..., Any]:
+    """The function that a module had before ``install``."""
+    eager = next(
+        found
+        for kind in type(module).__mro__
+        if (found := getattr(sys.modules[kind.__module__], "eager_attention_forward", None)) is not None
+    )
+    return ALL_ATTENTION_FUNCTIONS.get_interface(implementation(module), eager)
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[dict[str, tuple[int, int, int]]]:
+    """What every attention function that runs inside gets: heads of the keys, and widths of a key and of a value."""
+    found: dict[str, tuple[int, int, int]] = {}
+    modules = {path: module for path, module in model.named_modules() if dispatches(module)}
+
+    def keep(path: str) -> Handler:
+        def handler(
+            module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+        ) -> Given:
+            found[path] = (key.shape[1], key.shape[-1], value.shape[-1])
+            return key, value, mask, kwargs
+
+        return handler
+
+    for path, module in modules.items():
+        install(module, keep(path))
+    try:
+        yield found
+    finally:
+        for module in modules.values():
+            remove(module)

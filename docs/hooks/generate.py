@@ -1,4 +1,4 @@
-"""Parts of pages that are made from the code when the site is built: ``<!-- generate: NAME -->`` in a page."""
+"""Parts of pages that are made when the site is built: ``<!-- generate: NAME -->`` and ``<!-- include: FILE -->``."""
 
 import contextlib
 import dataclasses
@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 _EVERYWHERE = ("help", "json", "quiet", "debug")
-_TESTS = str(Path(__file__).resolve().parents[2] / "tests")
+_ROOT = Path(__file__).resolve().parents[2]
+_TESTS = str(_ROOT / "tests")
 
 
 def on_page_markdown(markdown: str, **kwargs: object) -> str:
-    """Put the generated parts in their places."""
-    return re.sub(r"<!-- generate: (\w+) -->", lambda match: globals()[match[1]](), markdown)
+    """Put the generated parts, and files as code, in their places."""
+    markdown = re.sub(r"<!-- generate: (\w+) -->", lambda match: globals()[match[1]](), markdown)
+    return re.sub(r"<!-- include: (\S+) -->", lambda match: _listing(_ROOT / match[1]), markdown)
+
+
+def _listing(path: Path) -> str:
+    return f"```python\n{path.read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def configurations() -> str:
@@ -23,6 +29,10 @@ def configurations() -> str:
 
     lines = ["| name | method | differs from its defaults in |", "|---|---|---|"]
     for name, config in named_configs().items():
+        if config.method == "union":
+            parts = ", ".join(f"`{part['method']}`" for part in config.to_dict()["configs"])
+            lines.append(f"| `{name}` | union | of {parts} |")
+            continue
         defaults = load_config({"method": config.method}).to_dict()
         changes = [f"`{key}={value!r}`" for key, value in config.to_dict().items() if value != defaults[key]]
         lines.append(f"| `{name}` | {config.method} | {', '.join(changes) or 'nothing'} |")

@@ -202,6 +202,8 @@ def damaged(kind: str, folder: Path) -> Path:
             return changed("bert-double", folder, config={"magic": True})
         case "another method":
             return changed("bert-double", folder, config={"architecture": "reft"})
+        case "a DoRA":
+            return changed("bert-lora", folder, config={"use_dora": True})
         case "a prefix of T5":
             return changed("t5-double", folder, config={"architecture": "prefix_tuning"}, model_type="t5")
         case "other labels":
@@ -224,6 +226,7 @@ def damaged(kind: str, folder: Path) -> Path:
         ("another method", CheckpointError, "reft"),
         ("other labels", LabelMismatchError, "maybe"),
         ("a prefix of T5", CheckpointError, "distances"),
+        ("a DoRA", CheckpointError, "bias"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(tmp_path: Path, kind: str, error: type, named: str) -> None:

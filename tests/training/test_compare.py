@@ -76,6 +76,30 @@ def test_rates_are_chosen_on_validation_with_the_first_seed(
         assert method.spread == pytest.approx(math.sqrt(sum((test - mean) ** 2 for test in tests) / 2))
 
 
+def test_rates_may_be_tried_with_several_seeds(
+    played: Played, backbone: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def accuracies(run: Run) -> tuple[float, float]:
+        """With the first seed alone the smaller rate is better on validation, on the mean of two the larger one."""
+        _, rate, seed = run
+        return {(1e-3, 4): 0.8, (3e-3, 4): 0.79, (1e-3, 5): 0.7, (3e-3, 5): 0.75}.get((rate, seed), 0.1), 0.5
+
+    monkeypatch.setattr(Played, "accuracies", staticmethod(accuracies))
+    options = {"seeds": (4, 5, 7), "learning_rates": RATES, "output_dir": tmp_path}
+    (one,) = compare(str(backbone), labelled, ["seq_bn"], **options).methods
+    assert one.learning_rate == 1e-3
+    played.runs.clear()
+    (two,) = compare(str(backbone), labelled, ["seq_bn"], sweep_seeds=2, **options).methods
+    assert two.learning_rate == 3e-3 and len(two.sweep) == 4
+    assert two.by_rate() == pytest.approx({1e-3: 0.75, 3e-3: 0.77})
+    assert [run.settings.seed for run in two.runs] == [4, 5, 7]
+    assert {run.settings.learning_rate for run in two.runs} == {3e-3}
+    assert played.runs == [("seq_bn", 3e-3, 5), ("seq_bn", 3e-3, 7)]  # the others were there
+    for wrong in (0, 4):
+        with pytest.raises(ConfigError, match="sweep_seeds"):
+            compare(str(backbone), labelled, ["seq_bn"], sweep_seeds=wrong, **options)
+
+
 def test_one_seed_has_no_spread(played: Played, backbone: Path, labelled: Path, tmp_path: Path) -> None:
     found = compare(str(backbone), labelled, ["head"], seeds=1, learning_rates=RATES, output_dir=tmp_path)
     assert found.methods[0].spread == 0.0 and found.seeds == (0,)

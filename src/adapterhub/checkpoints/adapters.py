@@ -252,8 +252,13 @@ class AdaptersCheckpoint:
                 f"{self.folder} is an adapter of the LoRA kind with "
                 f"{', '.join(odd) or 'composition_mode=' + repr(given['composition_mode'])}, which cannot be read yet"
             )
+        if given.get("use_dora"):
+            raise CheckpointError(
+                f"{self.folder} is a DoRA: adapters rescales the bias too, and measures the length of another "
+                "weight than it uses, which this library does not do"
+            )
         options = {name: given[name] for name in _SHARED_WITH_LORA if given.get(name) is not None}
-        options |= {name: bool(given.get(name)) for name in ("use_gating", "use_dora")}
+        options["use_gating"] = bool(given.get("use_gating"))
         if _older(self.content.get("version"), (1, 1)) and options["alpha"] != options["r"]:
             logger.warning(
                 "%s: this version of adapters scaled by 1 whatever alpha said; so does this one", self.folder
@@ -267,11 +272,10 @@ class AdaptersCheckpoint:
         targets: dict[str, None] = {}
         for key, tensor in own.items():
             owner, leaf = _parted(_LORA, key, self.folder)
-            leaf = "magnitude" if leaf == "m.weight" else leaf
             chosen = found.weights(owner, matrices)
-            parts = tensor.chunk(len(chosen)) if leaf in ("lora_A", "lora_B", "magnitude") else [tensor] * len(chosen)
+            parts = tensor.chunk(len(chosen)) if leaf in ("lora_A", "lora_B") else [tensor] * len(chosen)
             for place, part in zip(chosen, parts, strict=True):
-                tensors[f"{place.name}.{leaf}"] = part.flatten() if leaf == "magnitude" else part
+                tensors[f"{place.name}.{leaf}"] = part
                 targets[place.role if not place.whole else place.path] = None
         config = LoRAConfig(**options, attn_matrices=matrices or ("q",))
         sited = {place.name for place in places if config.acts_at(place)}

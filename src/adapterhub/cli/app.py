@@ -319,6 +319,9 @@ def compare(
     ] = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Number of seeds.", metavar="N")] = 3,
+    sweep_seeds: Annotated[
+        int, typer.Option(min=1, help="Number of seeds that every rate is tried with.", metavar="N")
+    ] = 1,
     epochs: Annotated[
         int, typer.Option(min=1, help="Epochs; the one that is best on validation counts.", metavar="N")
     ] = 5,
@@ -351,6 +354,7 @@ def compare(
                 data,
                 methods or METHODS,
                 seeds=range(seed, seed + seeds),
+                sweep_seeds=sweep_seeds,
                 learning_rates=_rates(rates or []),
                 settings=Settings(epochs=epochs, batch_size=batch_size, max_length=max_length),
                 data_options=_data_options(text_column, label_column, label_names),

@@ -3,7 +3,10 @@
 import ast
 import json
 import re
+import warnings
 from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from adapterhub.errors import ConfigError
 from adapterhub.methods.base import AdapterConfig
 
 DEFAULT_CONFIG = "seq_bn"
+PLUGINS = "adapterhub.methods"  # the group of entry points by which other packages bring methods
 
 _methods: dict[str, type[AdapterConfig]] = {}
 _named: dict[str, AdapterConfig] = {}
@@ -30,8 +34,26 @@ def register(config_class: type[AdapterConfig], named: Mapping[str, AdapterConfi
 
 
 def named_configs() -> dict[str, AdapterConfig]:
-    """Every named configuration."""
+    """Every named configuration, those of installed packages included."""
+    _load_plugins()
     return dict(_named)
+
+
+@cache
+def _load_plugins() -> None:
+    """Register the methods of other packages: entry points of the group ``adapterhub.methods``, each a configuration.
+
+    One that cannot be loaded is named in a warning, and all else works.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            config_class = plugin.load()
+            if not (isinstance(config_class, type) and issubclass(config_class, AdapterConfig)):
+                raise ConfigError(f"{plugin.value} is no subclass of AdapterConfig")
+            if config_class.method not in _methods:
+                register(config_class, {plugin.name: config_class()})
+        except Exception as error:  # another package's code
+            warnings.warn(f"the method {plugin.name!r} ({plugin.value}) could not be loaded: {error}", stacklevel=2)
 
 
 def load_config(
@@ -43,6 +65,7 @@ def load_config(
     Raises:
         ConfigError: for an unknown name or option, a malformed string, or a file that is not such a dictionary.
     """
+    _load_plugins()
     config = _load(DEFAULT_CONFIG if source is None else source)
     return config.replace(**overrides) if overrides else config
 

@@ -1,9 +1,9 @@
 """Adapters against full fine-tuning, and against the head alone, fairly.
 
-Each method has its own sweep over the same number of learning rates, tried with the first seed and chosen on
-validation; then every seed is run with the rate that was chosen. All methods share model, data, head, batches, number
-of epochs and stop rule; the test split is used once a run. Every run is a process of its own and leaves a file, so an
-interrupted comparison goes on where it stopped.
+Each method has its own sweep over the same number of learning rates, tried with the first seeds and chosen by the mean
+accuracy on validation; then every seed is run with the rate that was chosen. All methods share model, data, head,
+batches, number of epochs and stop rule; the test split is used once a run. Every run is a process of its own and leaves
+a file, so an interrupted comparison goes on where it stopped.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _ADAPTER_RATES = (3e-4, 1e-3, 3e-3)
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method: all runs of its sweep (one seed), the rate chosen on validation, and a run for each seed with it."""
+    """One method: all runs of its sweep, the rate chosen on validation, and a run for each seed with it."""
 
     method: str
     sweep: tuple[Result, ...]
@@ -54,6 +54,14 @@ class MethodResult:
         """Standard deviation of the test accuracy over the seeds; 0 for one seed."""
         accuracies = [run.test_accuracy for run in self.runs]
         return statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
+
+    def by_rate(self) -> dict[float, float]:
+        """Mean validation accuracy of each rate of the sweep, over the seeds that it was tried with."""
+        rates = sorted({run.settings.learning_rate for run in self.sweep})
+        return {
+            rate: statistics.fmean(run.validation_accuracy for run in self.sweep if run.settings.learning_rate == rate)
+            for rate in rates
+        }
 
     @property
     def collapsed(self) -> tuple[int, ...]:
@@ -100,6 +108,7 @@ def compare(
     methods: Sequence[str] = METHODS,
     *,
     seeds: int | Sequence[int] = 3,
+    sweep_seeds: int = 1,
     learning_rates: Mapping[str, Sequence[float]] | None = None,
     settings: Settings | None = None,
     data_options: Mapping[str, Any] | None = None,
@@ -114,13 +123,15 @@ def compare(
         methods: configurations of adapters, ``"full"``, ``"head"``; by default ``seq_bn``, ``lora``, full fine-tuning,
             and the head alone.
         seeds: how many (0, 1, ...), or which.
+        sweep_seeds: how many of them every rate is tried with. Where the validation split is small, the accuracy of
+            one run says little about its rate.
         learning_rates: the sweep of a method, by its name; all must have the same number of rates.
         settings: what all runs share; its ``model``, ``method``, ``learning_rate`` and ``seed`` are replaced.
         output_dir: where the runs and ``comparison.json`` go; runs that are there already are not done again.
         progress: called with the number of runs done (a fraction within a run), of all runs, and what is under way.
 
     Raises:
-        ConfigError: for an unknown method, or sweeps of different size.
+        ConfigError: for an unknown method, sweeps of different size, or more seeds to sweep than there are.
         DataError: if the data cannot be used.
         BackboneError: if the model cannot be loaded.
         TrainingError: if a run fails; finished ones stay.
@@ -132,16 +143,24 @@ def compare(
         AutoConfig.from_pretrained(resolve_backbone(model))  # a name that is wrong shows before the first run
     loaded = load_data(data if isinstance(data, str) else Path(data), **(data_options or {}))
     folder = Path(output_dir)
-    total = sum(len(sweep) + len(seed_list) - 1 for sweep in rates.values())
+    if not 1 <= sweep_seeds <= len(seed_list):
+        raise ConfigError(f"sweep_seeds is from 1 to the number of seeds, {len(seed_list)}, not {sweep_seeds}")
+    total = sum(len(sweep) * sweep_seeds + len(seed_list) - sweep_seeds for sweep in rates.values())
     source = data if isinstance(data, str) else str(Path(data).absolute())  # "reviews" is the shipped set
     runner = _Runner(folder / "runs", source, dict(data_options or {}), loaded.fingerprint, total, progress)
     results = []
     for method, sweep in rates.items():
-        base = replace(settings or Settings(), model=model, method=method, seed=seed_list[0])
-        tried = tuple(runner.run(replace(base, learning_rate=rate)) for rate in sweep)
-        best = max(tried, key=lambda result: result.validation_accuracy)
-        others = tuple(runner.run(replace(best.settings, seed=seed)) for seed in seed_list[1:])
-        results.append(MethodResult(method, tried, best.settings.learning_rate, (best, *others)))
+        base = replace(settings or Settings(), model=model, method=method)
+        tried = tuple(
+            runner.run(replace(base, learning_rate=rate, seed=seed))
+            for rate in sweep
+            for seed in seed_list[:sweep_seeds]
+        )
+        by_rate = MethodResult(method, tried, 0.0, ()).by_rate()
+        best = max(sweep, key=by_rate.__getitem__)
+        again = tuple(run for run in tried if run.settings.learning_rate == best)
+        others = tuple(runner.run(replace(base, learning_rate=best, seed=seed)) for seed in seed_list[sweep_seeds:])
+        results.append(MethodResult(method, tried, best, (*again, *others)))
     comparison = Comparison(model, _describe(loaded), tuple(results), seed_list, machine(), versions())
     write_json(folder / "comparison.json", comparison.to_dict())
     return comparison

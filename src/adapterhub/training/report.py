@@ -160,7 +160,7 @@ def _accuracy(axes: "Axes", comparison: Comparison) -> None:
 def _sweep(axes: "Axes", comparison: Comparison) -> None:
     names = short_titles(comparison)
     for method, colour in zip(comparison.methods, _COLOURS, strict=False):
-        points = sorted((run.settings.learning_rate, 100 * run.validation_accuracy) for run in method.sweep)
+        points = [(rate, 100 * accuracy) for rate, accuracy in method.by_rate().items()]
         axes.plot(*zip(*points, strict=True), "o-", color=colour, label=names[method.method])
         chosen = dict(points)[method.learning_rate]
         axes.plot([method.learning_rate], [chosen], "o", markersize=13, fillstyle="none", color=colour)

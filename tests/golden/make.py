@@ -257,6 +257,19 @@ FOLDERS = {
     "distilbert-double": ("distilbert", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
     "bert-inv": ("bert", adapters.SeqBnInvConfig(reduction_factor=4), True),
     "bart-inv": ("bart", adapters.DoubleSeqBnInvConfig(reduction_factor=4, inv_adapter_reduction_factor=4), True),
+    "bert-compacter": ("bert", adapters.CompacterConfig(reduction_factor=2), True),
+    "bert-compacter_own": (
+        "bert",
+        adapters.CompacterPlusPlusConfig(
+            reduction_factor=2, shared_phm_rule=False, factorized_phm_rule=True, factorized_phm_W=False, phm_dim=2
+        ),
+        True,
+    ),
+    "gpt2-compacter_shared": (
+        "gpt2",
+        adapters.CompacterPlusPlusConfig(reduction_factor=2, shared_W_phm=True, phm_rank=2, factorized_phm_rule=True),
+        True,
+    ),
     "bert-prefix": ("bert", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
     "bert-prefix_flat": ("bert", adapters.PrefixTuningConfig(prefix_length=3, flat=True, leave_out=[0]), False),
     "gpt2-prefix": ("gpt2", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),

@@ -1,5 +1,6 @@
 """A method of another package, installed: it is found, trained, composed, merged, saved and loaded."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -44,8 +45,9 @@ print("used", adapterhub.named_configs()["ssf"].roles)
 
 
 def install(target: Path) -> None:
+    source = shutil.copytree(ROOT / "examples" / "method_plugin", target.with_name(f"{target.name}-source"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index"]
-    subprocess.run([*command, "--target", str(target), str(ROOT / "examples" / "method_plugin")], check=True)
+    subprocess.run([*command, "--target", str(target), str(source)], check=True)
 
 
 def run(code: str, target: Path) -> subprocess.CompletedProcess[str]:
@@ -65,8 +67,8 @@ def test_an_installed_method_is_one_like_any_other(tmp_path: Path) -> None:
     [("raise OSError('torn')", "torn"), ("class SSFConfig: pass", "no subclass"), ("", "SSFConfig")],
 )
 def test_one_that_is_broken_is_named_and_all_else_works(tmp_path: Path, code: str, named: str) -> None:
-    install(tmp_path)
-    (tmp_path / "adapterhub_ssf.py").write_text(code)
+    install(tmp_path / "packages")
+    (tmp_path / "packages" / "adapterhub_ssf.py").write_text(code)
     found = run(
         "import adapterhub; print(len(adapterhub.named_configs()) > 10, adapterhub.load_config('lora'))", tmp_path
     )

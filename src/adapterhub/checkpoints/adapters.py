@@ -40,11 +40,13 @@ _FIRST_NAMES = re.compile(
 )
 _BOTTLENECK = re.compile(r"(?P<owner>.+?)\.adapters\.[^.]+\.(?P<leaf>.+)")
 _INVERTIBLE = re.compile(r"(?:.+\.)?invertible(?:_lang)?_adapters\.[^.]+\.(?P<leaf>.+)")
+_SHARED = re.compile(r"(?:.+\.)?shared_parameters\.[^.]+\.(?P<leaf>.+)")
+_SHARED_BLOCK = re.compile(r"^W_(down|up)")
 _LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
 _PREFIX = re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_tunings\.[^.]+\.(?P<owner>[^.]+)\.(?P<leaf>.+)")
 _PREFIX_GATE = re.compile(r"(?P<owner>.+?)\.prefix_tuning\.prefix_gates\.[^.]+\.(?P<leaf>.+)")
 _OWN = {  # which tensors of a union are of which of its methods
-    None: re.compile(r".+\.(?:adapters|invertible_adapters)\..+"),
+    None: re.compile(r"(?:.+\.)?(?:adapters|invertible_adapters|shared_parameters)\..+"),
     "lora": re.compile(r".+\.loras\..+"),
     "prefix_tuning": re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_(?:tunings|gates)\..+"),
 }
@@ -60,12 +62,8 @@ _LEAVES = (
     (re.compile(r"adapter_norm_(before|after)\."), r"norm_\1."),
 )
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-# Options of Compacter, which say nothing where it is not, and what 2020 called by other names.
-_UNUSED = (
-    *("phm_layer", "phm_dim", "factorized_phm_W", "shared_W_phm", "shared_phm_rule", "factorized_phm_rule"),
-    *("phm_c_init", "phm_init_range", "learn_phm", "hypercomplex_nonlinearity", "phm_rank", "phm_bias"),
-    *("invertible_adapter", "type"),
-)
+# Entries of 2020 that have other names since, or no meaning.
+_UNUSED = ("invertible_adapter", "type")
 _SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
 _RELATIVE = ("t5", "mt5")
 _LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
@@ -179,17 +177,22 @@ class AdaptersCheckpoint:
         self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
     ) -> tuple[AdapterConfig, dict[str, Tensor]]:
         config = self._bottleneck_config(given)
-        owners = [_owner(_BOTTLENECK, key) for key in own if not _INVERTIBLE.fullmatch(key)]
+        elsewhere = (_INVERTIBLE, _SHARED)
+        owners = [_owner(_BOTTLENECK, key) for key in own if not any(one.fullmatch(key) for one in elsewhere)]
         paths = _Paths(sites, places, owners, self.folder)
         tensors = {}
         for key, tensor in own.items():
             if (invertible := _INVERTIBLE.fullmatch(key)) is not None:
                 tensors[f"embeddings.{invertible['leaf']}"] = tensor
                 continue
+            if (common := _SHARED.fullmatch(key)) is not None:
+                tensors["shared." + _SHARED_BLOCK.sub(r"\1.W", common["leaf"])] = tensor
+                continue
             owner, leaf = _parted(_BOTTLENECK, key, self.folder)
             if config.ln_before and leaf.startswith("adapter_down.0."):
                 continue  # the norm, which is there under its own name as well
-            tensors[f"{paths.sublayer(owner).name}.{_leaf(leaf)}"] = tensor
+            name = f"{paths.sublayer(owner).name}.{_leaf(leaf)}"
+            tensors[re.sub(r"_proj\.b$", "_proj.bias", name)] = tensor
         return config, tensors
 
     def _prefix(
@@ -226,8 +229,6 @@ class AdaptersCheckpoint:
         return config, tensors
 
     def _bottleneck_config(self, given: Mapping[str, Any]) -> BottleneckConfig:
-        if given.get("phm_layer"):
-            raise CheckpointError(f"{self.folder} is an adapter with phm_layer (Compacter), which cannot be read yet")
         here = {field.name for field in fields(BottleneckConfig)}
         if strange := [name for name in given if name not in here and name not in _UNUSED]:
             raise CheckpointError(f"{self.folder} has options that are not known: {', '.join(strange)}")

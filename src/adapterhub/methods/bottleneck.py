@@ -10,7 +10,7 @@ the residual are is a matter of the configuration:
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.activations import activation
-from adapterhub.methods.base import AdapterConfig, OwnNorm, Place, seeded
+from adapterhub.methods.base import AdapterConfig, Modules, OwnNorm, Place, seeded
 from adapterhub.methods.invertible import BLOCKS
+from adapterhub.methods.phm import PHMLinear, PHMOptions, PHMShared
 from adapterhub.methods.registry import register
 
 LayerNorm = Callable[[Tensor], Tensor]
@@ -79,6 +80,18 @@ class BottleneckConfig(AdapterConfig):
     train_layer_norm: bool = False
     inv_adapter: Literal["nice", "glow"] | None = None
     inv_adapter_reduction_factor: float = 2
+    phm_layer: bool = False
+    phm_dim: int = 4
+    factorized_phm_W: bool = True  # noqa: N815 (the field's name for it)
+    shared_W_phm: bool = False  # noqa: N815
+    shared_phm_rule: bool = True
+    factorized_phm_rule: bool = False
+    phm_c_init: Literal["normal", "uniform"] = "normal"
+    phm_init_range: float = 0.0001
+    learn_phm: bool = True
+    hypercomplex_nonlinearity: Literal["glorot-uniform", "glorot-normal", "normal"] = "glorot-uniform"
+    phm_rank: int = 1
+    phm_bias: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
@@ -103,6 +116,12 @@ class BottleneckConfig(AdapterConfig):
         self._require(self.inv_adapter in (None, *BLOCKS), "inv_adapter", "None, 'nice' or 'glow'")
         positive = _is_number(self.inv_adapter_reduction_factor) and self.inv_adapter_reduction_factor > 0
         self._require(positive, "inv_adapter_reduction_factor", "above 0")
+        for name in ("phm_dim", "phm_rank"):
+            value = getattr(self, name)
+            self._require(isinstance(value, int) and value > 0, name, "whole and above 0")
+        self._require(self.phm_c_init in ("normal", "uniform"), "phm_c_init", "normal or uniform")
+        kinds = ("glorot-uniform", "glorot-normal", "normal")
+        self._require(self.hypercomplex_nonlinearity in kinds, "hypercomplex_nonlinearity", ", ".join(kinds))
         places = self.mh_adapter or self.output_adapter or self.cross_adapter or self.train_layer_norm
         self._require(places, "output_adapter", "True where neither mh_adapter nor cross_adapter is")
 
@@ -110,19 +129,58 @@ class BottleneckConfig(AdapterConfig):
         if not holds:
             raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
 
+    def modules(self, places: Sequence[Place]) -> Modules:
+        sizes = {(place.width, self.bottleneck_size(place)) for place in places if self._wants(place)}
+        if not sizes or not self._shares:
+            return Modules({place.name: part for place in places if (part := self._part(place, None)) is not None})
+        if len(sizes) != 1 and self.shared_W_phm:
+            raise ConfigError(f"shared_W_phm needs layers of one width and one reduction_factor, not {sorted(sizes)}")
+        shared = PHMShared(self.phm, *min(sizes))
+        made = {place.name: part for place in places if (part := self._part(place, shared)) is not None}
+        return Modules(made, shared)
+
     def build(self, place: Place) -> nn.Module | None:
+        return self.modules([place]).parts.get(place.name)
+
+    @property
+    def _shares(self) -> bool:
+        return self.phm_layer and (self.shared_phm_rule or self.shared_W_phm)
+
+    @property
+    def phm(self) -> PHMOptions:
+        """The options of PHM layers."""
+        return PHMOptions(
+            self.phm_dim,
+            self.factorized_phm_W,
+            self.shared_W_phm,
+            self.shared_phm_rule,
+            self.factorized_phm_rule,
+            self.phm_c_init,
+            self.phm_init_range,
+            self.learn_phm,
+            self.hypercomplex_nonlinearity,
+            self.phm_rank,
+            self.phm_bias,
+            self.init_weights_seed,
+        )
+
+    def _part(self, place: Place, shared: PHMShared | None) -> nn.Module | None:
         if place.layer is not None and place.layer in self.leave_out:
             return None
         if place.kind == "norm":
             return OwnNorm(place.norm) if self.train_layer_norm and place.norm is not None else None
         if place.kind == "embeddings":
             return self._invertible(place.width)
+        return Bottleneck(self, place, shared) if self._wants(place) else None
+
+    def _wants(self, place: Place) -> bool:
+        """Whether there is a bottleneck at a place."""
         wanted = {
             "attention": self.mh_adapter,
             "cross_attention": self.cross_adapter,
             "feed_forward": self.output_adapter,
         }
-        return Bottleneck(self, place) if wanted.get(place.role, False) else None
+        return wanted.get(place.role, False) and place.layer not in self.leave_out
 
     def _invertible(self, width: int) -> nn.Module | None:
         if self.inv_adapter is None:
@@ -196,6 +254,24 @@ class ParBnConfig(BottleneckConfig):
 
 
 @dataclass(frozen=True, eq=False)
+class CompacterConfig(DoubleSeqBnConfig):
+    """Bottlenecks of PHM layers after attention and feed-forward (Karimi Mahabadi et al. 2021)."""
+
+    reduction_factor: float | Mapping[str, float] = 32
+    non_linearity: str = "gelu"
+    phm_layer: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class CompacterPlusPlusConfig(SeqBnConfig):
+    """Compacter after the feed-forward alone."""
+
+    reduction_factor: float | Mapping[str, float] = 32
+    non_linearity: str = "gelu"
+    phm_layer: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class AdapterPlusConfig(BottleneckConfig):
     """Adapter+ for vision transformers: channel scaling, stochastic depth (Steitz and Roth 2024)."""
 
@@ -212,14 +288,19 @@ class AdapterPlusConfig(BottleneckConfig):
 class Bottleneck(nn.Module):
     """The module of a bottleneck adapter at one sublayer of width ``width``."""
 
-    def __init__(self, config: BottleneckConfig, place: Place) -> None:
+    def __init__(self, config: BottleneckConfig, place: Place, shared: PHMShared | None = None) -> None:
         super().__init__()
         width, size = place.width, config.bottleneck_size(place)
         self.config = config
         self.activation = activation(config.non_linearity)
         self.norm_before = nn.LayerNorm(width) if config.ln_before else None
-        self.down_proj = nn.Linear(width, size)
-        self.up_proj = nn.Linear(size, width)
+        self.down_proj: nn.Linear | PHMLinear
+        self.up_proj: nn.Linear | PHMLinear
+        if config.phm_layer:
+            self.down_proj = PHMLinear(config.phm, "down", width, size, shared, place.name)
+            self.up_proj = PHMLinear(config.phm, "up", size, width, shared, place.name)
+        else:
+            self.down_proj, self.up_proj = nn.Linear(width, size), nn.Linear(size, width)
         self.norm_after = nn.LayerNorm(width) if config.ln_after else None
         self.gate = nn.Linear(width, 1) if config.use_gating else None
         self.scaling: nn.Parameter | float
@@ -230,8 +311,9 @@ class Bottleneck(nn.Module):
         self._initialise(seeded(config.init_weights_seed, place.name))
 
     def _initialise(self, generator: torch.Generator | None) -> None:
-        _INITIALISATIONS[self.config.init_weights](self.down_proj.weight, self.up_proj.weight, generator)
-        linears = [self.down_proj, self.up_proj]
+        linears = [one for one in (self.down_proj, self.up_proj) if isinstance(one, nn.Linear)]
+        if linears:
+            _INITIALISATIONS[self.config.init_weights](self.down_proj.weight, self.up_proj.weight, generator)
         if self.gate is not None:
             nn.init.normal_(self.gate.weight, std=0.02, generator=generator)
             linears.append(self.gate)
@@ -290,9 +372,9 @@ class Bottleneck(nn.Module):
         return residual + self.norm_after(update).to(residual.dtype)
 
     def _update(self, inputs: Tensor) -> Tensor:
-        weight = self.down_proj.weight
-        if inputs.dtype != weight.dtype and not torch.is_autocast_enabled(inputs.device.type):
-            inputs = inputs.to(weight.dtype)  # a half-precision base with adapters in full precision
+        own = next(self.parameters()).dtype
+        if inputs.dtype != own and not torch.is_autocast_enabled(inputs.device.type):
+            inputs = inputs.to(own)  # a half-precision base with adapters in full precision
         down = self.down_proj(inputs if self.norm_before is None else self.norm_before(inputs))
         update: Tensor = self.up_proj(self.activation(down))
         if not (isinstance(self.scaling, float) and self.scaling == 1.0):
@@ -351,6 +433,8 @@ register(
         "parallel": ParBnConfig(),
         "scaled_par_bn": ParBnConfig(scaling="learned"),
         "scaled_parallel": ParBnConfig(scaling="learned"),
+        "compacter": CompacterConfig(),
+        "compacter++": CompacterPlusPlusConfig(),
         "adapter_plus": AdapterPlusConfig(),
     },
 )

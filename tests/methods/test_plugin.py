@@ -69,8 +69,7 @@ def test_an_installed_method_is_one_like_any_other(tmp_path: Path) -> None:
 def test_one_that_is_broken_is_named_and_all_else_works(tmp_path: Path, code: str, named: str) -> None:
     install(tmp_path / "packages")
     (tmp_path / "packages" / "adapterhub_ssf.py").write_text(code)
-    found = run(
-        "import adapterhub; print(len(adapterhub.named_configs()) > 10, adapterhub.load_config('lora'))", tmp_path
-    )
+    used = "import adapterhub; print(len(adapterhub.named_configs()) > 10, adapterhub.load_config('lora'))"
+    found = run(used, tmp_path / "packages")
     assert found.returncode == 0 and found.stdout.startswith("True LoRAConfig")
     assert "'ssf'" in found.stderr and named in found.stderr

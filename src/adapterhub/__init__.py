@@ -34,6 +34,7 @@ _HOMES = {
     "compare": "training.compare",
     "Composition": "composition",
     "ConfigUnion": "methods.union",
+    "DiReftConfig": "methods.reft",
     "DoRAConfig": "methods.lora",
     "DoubleSeqBnConfig": "methods.bottleneck",
     "DoubleSeqBnInvConfig": "methods.bottleneck",
@@ -49,9 +50,11 @@ _HOMES = {
     "LHUCConfig": "methods.lhuc",
     "load_config": "methods",
     "LoRAConfig": "methods.lora",
+    "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
     "MultiTask": "composition",
     "named_configs": "methods",
+    "NoReftConfig": "methods.reft",
     "Parallel": "composition",
     "ParallelConfig": "methods.bottleneck",
     "ParBnConfig": "methods.bottleneck",
@@ -59,6 +62,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PrefixTuningConfig": "methods.prefix",
+    "ReftConfig": "methods.reft",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
     "SeqBnConfig": "methods.bottleneck",
@@ -114,6 +118,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
     from adapterhub.methods.prefix import PrefixTuningConfig
+    from adapterhub.methods.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType

@@ -257,6 +257,9 @@ FOLDERS = {
     "distilbert-double": ("distilbert", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
     "bert-inv": ("bert", adapters.SeqBnInvConfig(reduction_factor=4), True),
     "bart-inv": ("bart", adapters.DoubleSeqBnInvConfig(reduction_factor=4, inv_adapter_reduction_factor=4), True),
+    "bert-loreft": ("bert", adapters.LoReftConfig(r=2, suffix_positions=2), True),
+    "gpt2-loreft": ("gpt2", adapters.LoReftConfig(r=2, suffix_positions=1, tied_weights=True, layers=[1]), True),
+    "bert-noreft": ("bert", adapters.NoReftConfig(r=2, non_linearity="tanh"), True),
     "bert-compacter": ("bert", adapters.CompacterConfig(reduction_factor=2), True),
     "bert-compacter_own": (
         "bert",

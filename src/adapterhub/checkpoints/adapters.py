@@ -22,6 +22,7 @@ from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
 from adapterhub.methods.lora import LoRAConfig
 from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
+from adapterhub.methods.reft import ReftConfig
 from adapterhub.methods.union import ConfigUnion
 from adapterhub.sites import Sites, Sublayer
 
@@ -43,11 +44,13 @@ _INVERTIBLE = re.compile(r"(?:.+\.)?invertible(?:_lang)?_adapters\.[^.]+\.(?P<le
 _SHARED = re.compile(r"(?:.+\.)?shared_parameters\.[^.]+\.(?P<leaf>.+)")
 _SHARED_BLOCK = re.compile(r"^W_(down|up)")
 _LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
+_REFT = re.compile(r"(?P<owner>.+?)\.reft_layer\.refts\.[^.]+\.(?P<leaf>.+)")
 _PREFIX = re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_tunings\.[^.]+\.(?P<owner>[^.]+)\.(?P<leaf>.+)")
 _PREFIX_GATE = re.compile(r"(?P<owner>.+?)\.prefix_tuning\.prefix_gates\.[^.]+\.(?P<leaf>.+)")
 _OWN = {  # which tensors of a union are of which of its methods
     None: re.compile(r"(?:.+\.)?(?:adapters|invertible_adapters|shared_parameters)\..+"),
     "lora": re.compile(r".+\.loras\..+"),
+    "reft": _REFT,
     "prefix_tuning": re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_(?:tunings|gates)\..+"),
 }
 _FUSED = re.compile(r"(?P<owner>.+?)\.adapter_fusion_layer\.[^.]+\.(?P<leaf>.+)")
@@ -120,6 +123,8 @@ class AdaptersCheckpoint:
             return self._lora(given, own, sites, places)
         if kind == "prefix_tuning":
             return self._prefix(given, own, sites, places)
+        if kind == "reft":
+            return self._reft(given, own, sites, places)
         raise CheckpointError(f"{self.folder} is an adapter of the method {kind!r}, which cannot be read yet")
 
     def fusion(self, sites: Sites, places: Sequence[Place]) -> tuple[dict[str, Any], list[str], dict[str, Tensor]]:
@@ -194,6 +199,35 @@ class AdaptersCheckpoint:
             name = f"{paths.sublayer(owner).name}.{_leaf(leaf)}"
             tensors[re.sub(r"_proj\.b$", "_proj.bias", name)] = tensor
         return config, tensors
+
+    def _reft(
+        self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """Its rows are made orthonormal by torch there, and kept as they are here."""
+        names = {field.name for field in fields(ReftConfig)}
+        config = ReftConfig.from_dict({name: value for name, value in given.items() if name in names})
+        if not config.orthogonality and "subtract_projection" not in given:
+            logger.warning(
+                "%s: adapters does not save whether it is a NoReFT or a DiReFT; taken for NoReFT", self.folder
+            )
+        layers = {layer.path: layer for layer in sites.layers}
+        # There are two maps there also where one of them has no positions.
+        moved = not config.prefix_positions and not config.tied_weights
+        unused = "units.0." if moved else "units.1." if not config.suffix_positions else "-"
+        tensors: dict[str, Tensor] = {}
+        for key, tensor in own.items():
+            owner, leaf = _parted(_REFT, key, self.folder)
+            found = [layer for path, layer in layers.items() if _same_end(path, owner)]
+            if len(found) != 1:
+                raise TensorMismatchError(f"{self.folder} adapts {owner}, which this model has not")
+            if leaf.startswith(unused):
+                continue
+            tensors[f"{found[0].name}.output.{leaf.replace('units.1.', 'units.0.') if moved else leaf}"] = tensor
+        for name in [name for name in tensors if name.endswith(".projection.parametrizations.weight.original")]:
+            stem = name.removesuffix("parametrizations.weight.original")
+            base = tensors.pop(f"{stem}parametrizations.weight.0.base", None)
+            tensors[stem.removesuffix(".")] = _orthonormal(tensors.pop(name), base)
+        return config, {name.replace(".projection.weight", ".projection"): tensor for name, tensor in tensors.items()}
 
     def _prefix(
         self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
@@ -410,6 +444,26 @@ def _parted(pattern: re.Pattern[str], key: str, folder: Path) -> tuple[str, str]
     if match is None:
         raise TensorMismatchError(f"{folder} holds {key}, which belongs to no adapter of its method")
     return match["owner"], match["leaf"]
+
+
+@torch.no_grad()
+def _orthonormal(original: Tensor, base: Tensor | None) -> Tensor:
+    """The matrix that torch's orthogonal parametrisation makes of its parameters."""
+    linear = torch.nn.Linear(original.shape[1], original.shape[0], bias=False)
+    torch.nn.utils.parametrizations.orthogonal(linear, use_trivialization=base is not None)
+    state = {"parametrizations.weight.original": original}
+    linear.load_state_dict(state | ({} if base is None else {"parametrizations.weight.0.base": base}))
+    return linear.weight.detach().clone()
+
+
+def _same_end(path: str, other: str) -> bool:
+    """Whether two paths are of the same module, of which one may begin with the name of the base model."""
+    return f".{other}".endswith(f".{path}") or f".{path}".endswith(f".{other}")
+
+
+def _same_end(path: str, other: str) -> bool:
+    """Whether two paths are of the same module, of which one may begin with the name of the base model."""
+    return f".{other}".endswith(f".{path}") or f".{path}".endswith(f".{other}")
 
 
 def _leaf(leaf: str) -> str:

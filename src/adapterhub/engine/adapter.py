@@ -10,7 +10,7 @@ from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
-from adapterhub.sites import Sites, Sublayer
+from adapterhub.sites import Layer, Sites, Sublayer
 
 EMBEDDINGS = "embeddings"
 
@@ -95,6 +95,11 @@ def ejected(adapter: Adapter, build: Callable[[str, AdapterConfig], Adapter]) ->
     return flat
 
 
+def layer_site(layer: Layer) -> str:
+    """The name of the residual stream after a layer."""
+    return f"{layer.name}.output"
+
+
 def prefix_site(sublayer: Sublayer) -> str:
     """The name of the place where the attention of a sublayer reads keys and values."""
     return f"{sublayer.name}.prefix"
@@ -112,6 +117,9 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
         yield Place("norm", norm.name, "norm", norm.layer, width, module)
+    for layer in sites.layers:
+        if layer.sublayers:
+            yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
     yield from weight_places(model, sites)
@@ -124,6 +132,7 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     """
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
+    paths |= {layer_site(layer): layer.path for layer in sites.layers}
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: place.path for place in weights if place.weight is not None}
     if sites.embeddings is not None:

@@ -48,7 +48,14 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         if repeated:
             args = tuple(repeated_inputs(dict(enumerate(args)), rows, plan.channels).values())
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
-    call = Call(tasks, _offset(plan, kwargs), {} if given[ATTENTIONS] else None)
+    call = Call(
+        tasks,
+        _offset(plan, kwargs),
+        None if generation is None else generation.prompt,
+        _padding(kwargs.get("attention_mask")),
+        _padding(kwargs.get("decoder_attention_mask")),
+        {} if given[ATTENTIONS] else None,
+    )
     with ExitStack() as stack:
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
@@ -73,7 +80,9 @@ def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, .
     if (channels := plan.channels) > 1:
         args = tuple(repeated_inputs(dict(enumerate(args)), rows, channels).values())
         kwargs = repeated_inputs(kwargs, rows, channels)
-    call = Call(tasks)
+    ids = next((value for value in (*args, kwargs.get("inputs"), kwargs.get("input_ids")) if value is not None), None)
+    prompt = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 2 else None
+    call = Call(tasks, prompt=prompt, mask=_padding(kwargs.get("attention_mask")))
     with engine.calling(call, repeated=True, generation=call):
         return generate_(*args, **kwargs)
 
@@ -110,9 +119,14 @@ def _task_ids(given: Any, rows: int, plan: "Plan | None") -> Tensor:
 def _offset(plan: "Plan | None", kwargs: Mapping[str, Any]) -> int:
     """The position of the first token: how many are in the cache."""
     cache = kwargs.get("past_key_values")
-    if plan is None or cache is None or not plan.splits:
+    if plan is None or cache is None or not (plan.splits or plan.layers):
         return 0
     return int(cache.get_seq_length())
+
+
+def _padding(mask: Any) -> Tensor | None:
+    """A mask that says which tokens are padding, and not one that attention computes with."""
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
 def _watch_gates(engine: "Engine", stack: ExitStack) -> dict[str, dict[str, Tensor]]:

@@ -16,6 +16,7 @@ from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import (
     EmbeddingHook,
     InverseHook,
+    LayerHook,
     NormHook,
     PrefixHook,
     RepeatHook,
@@ -32,9 +33,10 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED, _PREFIX, _EMBEDDINGS, _OUTPUT = "weight ", "repeated ", "prefix ", "embeddings", "output embeddings"
+_WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
+_EMBEDDINGS, _OUTPUT = "embeddings", "output embeddings"
 _NO_CALL = Call()
-Hook = SublayerHook | NormHook | WeightHook | RepeatHook | PrefixHook | EmbeddingHook | InverseHook
+Hook = SublayerHook | NormHook | WeightHook | LayerHook | RepeatHook | PrefixHook | EmbeddingHook | InverseHook
 
 
 class Engine:
@@ -312,10 +314,13 @@ class Engine:
         layers = {f"{_REPEATED}{path}" for path in repeated}
         prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
         inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
-        for key in [
-            key for key in self._hooks if key not in prefixes | inverted | sublayers | norms | weights | layers
-        ]:
+        outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
+        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers
+        for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
+        for layer in self.sites.layers:
+            if (key := f"{_AFTER}{layer.path}") in outputs and key not in self._hooks:
+                self._hooks[key] = LayerHook(self, layer)
         for sublayer in self.sites.sublayers:
             key = f"{_PREFIX}{sublayer.name}"
             if key in prefixes and key not in self._hooks and sublayer.attention is not None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import extended, prefix_of
 from adapterhub.engine.repeat import repeated
-from adapterhub.sites import Attention, Embeddings, Norm, Sublayer, attention
+from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -144,6 +145,32 @@ class NormHook:
         plan = self.engine.plan()
         own = plan.norms.get(self.site.path) if plan is not None else None
         return output if own is None else own(output, args[:1], self.engine.call)
+
+
+class LayerHook:
+    """Runs what a plan has for the residual stream after a layer."""
+
+    count = 1
+
+    def __init__(self, engine: "Engine", layer: Layer) -> None:
+        self.engine = engine
+        self.layer = layer
+        self._handle = engine.model.get_submodule(layer.path).register_forward_hook(self.adapt)
+
+    def detach(self) -> None:
+        """Remove the hook."""
+        self._handle.remove()
+
+    def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Hook of the layer."""
+        plan = self.engine.plan()
+        program = None if plan is None else plan.layers.get(self.layer.path)
+        if program is None:
+            return output
+        hidden = output if isinstance(output, Tensor) else output[0]
+        positions = positions_of(hidden, self.engine.call, self.layer.tower)
+        hidden = program(hidden, (positions,), self.engine.call)
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
 class PrefixHook:

@@ -20,7 +20,7 @@ from adapterhub.composition import (
     Stack,
 )
 from adapterhub.engine import prefix as prefixes
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter, prefix_site
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, layer_site, prefix_site
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.engine.program import (
@@ -55,7 +55,7 @@ class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
     ``prefixes`` are read by the attentions of sublayers (by their names). ``embeddings`` runs on what the first layer
-    reads, and its inverse before output embeddings that are tied.
+    reads, and its inverse before output embeddings that are tied; ``layers`` on what layers give (by their paths).
 
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
@@ -70,6 +70,7 @@ class Plan:
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
     embeddings: Program | None
+    layers: Mapping[str, Program]
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
@@ -118,6 +119,11 @@ def compile_plan(
             had = weights.get(place.path, WeightPrograms(None, ()))
             if (added := compiler.compile_weight(place.name, place.weight, had)) is not had:
                 weights[place.path] = added
+    layers = {
+        layer.path: program
+        for layer in sites.layers
+        if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
+    }
     kinds = {type(block) for block in setup.walk()}
     return Plan(
         setup,
@@ -127,12 +133,13 @@ def compile_plan(
         own_norms,
         weights,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
+        layers,
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting}),
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,
         setup.rows,
         Split in kinds,
-        bool(kinds - {Stack, Average, Composition}),
+        bool(kinds - {Stack, Average, Composition}) or bool(layers),
     )
 
 

@@ -25,12 +25,16 @@ class Call(NamedTuple):
     """What a program has to know about the call of the model that is under way.
 
     ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, which is not
-    0 where earlier ones are in a cache. ``attentions`` collects those of fusions, if they are wanted: for each fusion
-    and site ``[batch, seq, adapters]``.
+    0 where earlier ones are in a cache, and ``prompt`` the number of tokens that ``generate`` began with. ``mask`` and
+    ``decoder_mask`` ``[batch, seq]`` are 0 for padding. ``attentions`` collects those of fusions, if they are wanted:
+    for each fusion and site ``[batch, seq, adapters]``.
     """
 
     task_ids: Tensor | None = None
     offset: int = 0
+    prompt: int | None = None
+    mask: Tensor | None = None
+    decoder_mask: Tensor | None = None
     attentions: dict[str, dict[str, Tensor]] | None = None
 
 

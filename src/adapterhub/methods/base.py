@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "embeddings", "attention"]
+PlaceKind = Literal["sublayer", "norm", "weight", "embeddings", "attention", "layer"]
 
 
 class Weight(ABC):
@@ -92,11 +92,12 @@ class Place:
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
     weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
-    reads, ``keys_values`` or ``cross_keys_values``. ``layer`` counts over the whole model and is None outside its
-    layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own module
-    at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there;
-    ``whole`` is False where it is only a part of what that module holds. At one of kind ``attention``, where keys and
-    values are read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value.
+    reads, ``keys_values`` or ``cross_keys_values``, or ``layer``, the residual stream after one. ``layer`` counts over
+    the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight.
+    ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the
+    ``path`` of its module are there; ``whole`` is False where it is only a part of what that module holds. At one of
+    kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the widths
+    of a key and of a value.
     """
 
     kind: PlaceKind

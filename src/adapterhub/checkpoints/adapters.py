@@ -461,11 +461,6 @@ def _same_end(path: str, other: str) -> bool:
     return f".{other}".endswith(f".{path}") or f".{path}".endswith(f".{other}")
 
 
-def _same_end(path: str, other: str) -> bool:
-    """Whether two paths are of the same module, of which one may begin with the name of the base model."""
-    return f".{other}".endswith(f".{path}") or f".{path}".endswith(f".{other}")
-
-
 def _leaf(leaf: str) -> str:
     for pattern, name in _LEAVES:
         leaf = pattern.sub(name, leaf)

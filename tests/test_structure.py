@@ -17,6 +17,7 @@ ROOMS = [
     "engine",
     "checkpoints",
     "merging",
+    "arithmetic",
     "heads",
     "saving",
     "saving_foreign",

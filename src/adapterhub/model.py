@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adapterhub import merging, saving, saving_foreign
+from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
@@ -41,7 +42,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, HoldsNamedModules, _Base):
+class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from adapterhub.arithmetic import names_and_weights
 from adapterhub.composition import Composition, Parallel
 from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, check_name
 from adapterhub.errors import AdapterExistsError, HeadError
@@ -147,6 +148,38 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     def register_custom_head(head_type: str, head: type[Head]) -> None:
         """Make a head of your own known, for all models: ``adapterhub.heads.register_head``."""
         register_head(head_type, head)
+
+    @torch.no_grad()
+    def average_head(
+        self,
+        head_name: str,
+        head_list: "Sequence[str] | Mapping[str, float]",
+        weights: "Sequence[float] | None" = None,
+        normalize_weights: bool = True,
+        overwrite_ok: bool = False,
+        set_active: bool = False,
+    ) -> None:
+        """Add a head whose parameters are the weighted sum of those of others; arguments as of ``average_adapter``.
+
+        Raises:
+            AdapterExistsError: if there is a head of this name, unless ``overwrite_ok``.
+            HeadError: if one of the others is not there, or is of another configuration.
+            ConfigError: for weights that cannot be.
+        """
+        names, shares = names_and_weights(head_list, weights, normalize_weights)
+        self._check_free(head_name, overwrite_ok)
+        heads = [self._known(name) for name in names]
+        if any(head.to_dict() != heads[0].to_dict() for head in heads):
+            raise HeadError(f"heads {', '.join(names)} are of other kinds, sizes or labels, and cannot be averaged")
+        made = build_head(heads[0].to_dict(), BaseInfo.of(self))
+        states = [head.state_dict() for head in heads]
+        made.load_state_dict(
+            {
+                path: torch.stack([share * state[path] for share, state in zip(shares, states, strict=True)]).sum(0)
+                for path in states[0]
+            }
+        )
+        self.add_prediction_head(head_name, made, overwrite_ok, set_active)
 
     def delete_head(self, head_name: str) -> None:
         """Delete a head; if it was active, the others that were stay so.

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -384,3 +385,49 @@ def generating(family: str) -> PreTrainedModel:
 
 
 GENERATING = {family: generating(family) for family in ("gpt2", "llama", "t5", "bart")}
+
+
+SEQUENCE_FIRST: dict[str, Any] = {
+    "XLNet": {"vocab_size": 99, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 37},
+    "FSMT": {
+        "langs": ["a", "b"],
+        "src_vocab_size": 99,
+        "tgt_vocab_size": 99,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 37,
+        "decoder_ffn_dim": 37,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCE_FIRST)
+def test_models_whose_layers_take_the_sequence_first(name: str) -> None:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**SEQUENCE_FIRST[name])
+    model = adapterhub.init(getattr(transformers, f"{name}Model")(config))
+    assert not model.sites.batch_first
+    methods = ("seq_bn[reduction_factor=4, use_gating=True]", "double_seq_bn[reduction_factor=4]", "loreft[r=2]")
+    for adapter, method in zip("abc", methods, strict=True):
+        model.add_adapter(adapter, config=method)
+    with torch.no_grad():
+        for parameter in model.adapters.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.double().eval()
+    inputs = {"input_ids": torch.randint(3, 98, (4, 6))}
+    if name == "FSMT":
+        inputs["decoder_input_ids"] = torch.randint(3, 98, (4, 4))
+
+    def output(setup: Any, rows: slice = slice(None)) -> Tensor:
+        with torch.no_grad(), AdapterSetup(setup):
+            return model(**{key: value[rows] for key, value in inputs.items()})[0]
+
+    rows = ["a", None, Stack("b", "c"), Average("a", "b")]
+    together = output(Rows(rows))
+    for row, own in enumerate(rows):
+        torch.testing.assert_close(together[row : row + 1], output(own, slice(row, row + 1)))
+    both = output(Parallel("a", Split("b", "c", splits=2)))
+    torch.testing.assert_close(both, torch.cat((output("a"), output(Split("b", "c", splits=2)))))

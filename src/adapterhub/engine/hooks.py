@@ -12,12 +12,21 @@ from torch.utils.hooks import RemovableHandle
 
 from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import extended, prefix_of
+from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated
 from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
     from adapterhub.engine.plan import WeightPrograms
+
+
+def run(engine: "Engine", program: Program, state: Tensor, read: Read) -> Tensor:
+    """Run a program on a state of the base model, whose rows it is to find first."""
+    if engine.sites.batch_first or state.dim() < 3:
+        return program(state, read, engine.call)
+    turned = tuple(one.transpose(0, 1) for one in read)
+    return program(state.transpose(0, 1), turned, engine.call).transpose(0, 1)
 
 
 class SublayerHook:
@@ -63,7 +72,7 @@ class SublayerHook:
         if program is None:
             return output
         hidden = output if isinstance(output, Tensor) else output[0]
-        hidden = program(hidden, (residual,), self.engine.call)
+        hidden = run(self.engine, program, hidden, (residual,))
         if not program.keeps_base_output:
             if self.layer_norm is None:
                 hidden = hidden - residual  # the base model adds it back
@@ -112,13 +121,13 @@ class WeightHook:
         if programs is None or programs.on_input is None:
             return None
         inputs, *rest = args
-        return programs.on_input(inputs, (), self.engine.call), *rest
+        return run(self.engine, programs.on_input, inputs, ()), *rest
 
     def adapt_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Hook of the module."""
         programs = self._programs()
         for weight, program in () if programs is None else programs.on_output:
-            output = weight.replace(output, program(weight.select(output), args[:1], self.engine.call))
+            output = weight.replace(output, run(self.engine, program, weight.select(output), args[:1]))
         return output
 
     def _programs(self) -> "WeightPrograms | None":
@@ -144,7 +153,7 @@ class NormHook:
         """Hook of the norm: the same input through the adapter's copy."""
         plan = self.engine.plan()
         own = plan.norms.get(self.site.path) if plan is not None else None
-        return output if own is None else own(output, args[:1], self.engine.call)
+        return output if own is None else run(self.engine, own, output, args[:1])
 
 
 class LayerHook:
@@ -168,8 +177,11 @@ class LayerHook:
         if program is None:
             return output
         hidden = output if isinstance(output, Tensor) else output[0]
-        positions = positions_of(hidden, self.engine.call, self.layer.tower)
-        hidden = program(hidden, (positions,), self.engine.call)
+        rows = hidden if self.engine.sites.batch_first else hidden.transpose(0, 1)
+        positions = positions_of(rows, self.engine.call, self.layer.tower)
+        if not self.engine.sites.batch_first:
+            positions = positions.transpose(0, 1)
+        hidden = run(self.engine, program, hidden, (positions,))
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
@@ -246,7 +258,7 @@ class EmbeddingHook:
 
     def _run(self, hidden: Tensor) -> Tensor:
         plan = self.engine.plan()
-        return hidden if plan is None or plan.embeddings is None else plan.embeddings(hidden, (), self.engine.call)
+        return hidden if plan is None or plan.embeddings is None else run(self.engine, plan.embeddings, hidden, ())
 
 
 class InverseHook:

@@ -134,7 +134,9 @@ def compile_plan(
         weights,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
         layers,
-        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting}),
+        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
+        if sites.batch_first
+        else None,
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,
         setup.rows,

@@ -57,7 +57,10 @@ def discover(model: PreTrainedModel) -> Sites:
             f"{model_class} has no adapter sites: its blocks ({', '.join(ran[:3]) or 'none of which ran'}) add no "
             f"sublayer's output to a residual stream. {_BY_HAND}"
         )
-    return Sites(model_class, layers, tuple(_norms(model, trace, layers)), _embeddings(model, trace, layers))
+    # What it ran on was one row of some tokens.
+    turned = any(trace.first_calls[path].input_shape[:2] == (probe.TOKENS, 1) for path in ran)
+    norms, embeddings = tuple(_norms(model, trace, layers)), _embeddings(model, trace, layers)
+    return Sites(model_class, layers, norms, embeddings, not turned)
 
 
 def _run(model: PreTrainedModel) -> Trace:

@@ -89,12 +89,16 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Sites:
-    """Every place of a model where an adapter can act."""
+    """Every place of a model where an adapter can act.
+
+    ``batch_first`` is False for a model whose layers take ``[seq, batch, hidden]``.
+    """
 
     model_class: str
     layers: tuple[Layer, ...]
     norms: tuple[Norm, ...]
     embeddings: Embeddings | None
+    batch_first: bool = True
 
     @property
     def sublayers(self) -> Iterator[Sublayer]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-_TOKENS = 4
+TOKENS = 4
 
 
 def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
@@ -47,8 +47,8 @@ def _ids(model: PreTrainedModel, config: PretrainedConfig) -> torch.Tensor | Non
     if not isinstance(size, int) or size < 2:
         return None
     special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos", "decoder_start")}
-    ids = [token for token in range(size) if token not in special][size // 4 :][:_TOKENS] or [size - 1]
-    ids += ids[-1:] * (_TOKENS - len(ids))
+    ids = [token for token in range(size) if token not in special][size // 4 :][:TOKENS] or [size - 1]
+    ids += ids[-1:] * (TOKENS - len(ids))
     eos = getattr(config, "eos_token_id", None)
     if isinstance(eos, int) and 0 <= eos < size:
         ids[-1] = eos  # some models pool at the end-of-sequence token

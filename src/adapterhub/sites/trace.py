@@ -35,6 +35,7 @@ class Call:
     output: int | None = None
     width: int = 0  # size of the last dimension of the output
     input_width: int = 0
+    input_shape: tuple[int, ...] = ()
 
 
 @dataclass
@@ -160,7 +161,8 @@ class _Recorder(TorchFunctionMode):
                 tensor = first_tensor(given)
                 number = None if tensor is None else self.value(tensor)
                 width = tensor.shape[-1] if tensor is not None and tensor.dim() else 0
-                call = Call(path, self.tick(), number, input_width=width)
+                shape = () if tensor is None else tuple(tensor.shape)
+                call = Call(path, self.tick(), number, input_width=width, input_shape=shape)
                 self._open.append(call)
                 self.trace.calls.append(call)
 

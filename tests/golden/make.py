@@ -260,6 +260,8 @@ FOLDERS = {
     "bert-loreft": ("bert", adapters.LoReftConfig(r=2, suffix_positions=2), True),
     "gpt2-loreft": ("gpt2", adapters.LoReftConfig(r=2, suffix_positions=1, tied_weights=True, layers=[1]), True),
     "bert-noreft": ("bert", adapters.NoReftConfig(r=2, non_linearity="tanh"), True),
+    "bert-ia3": ("bert", adapters.IA3Config(leave_out=[0]), True),
+    "bart-ia3": ("bart", adapters.IA3Config(), True),
     "bert-compacter": ("bert", adapters.CompacterConfig(reduction_factor=2), True),
     "bert-compacter_own": (
         "bert",

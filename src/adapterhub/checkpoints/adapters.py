@@ -20,6 +20,7 @@ from adapterhub.checkpoints.tensors import decode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
+from adapterhub.methods.ia3 import IA3Config
 from adapterhub.methods.lora import LoRAConfig
 from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
 from adapterhub.methods.reft import ReftConfig
@@ -200,6 +201,24 @@ class AdaptersCheckpoint:
             tensors[re.sub(r"_proj\.b$", "_proj.bias", name)] = tensor
         return config, tensors
 
+    def _ia3(
+        self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+    ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """Vectors by which outputs are multiplied, those into the feed-forward before the non-linearity."""
+        usual = given.get("intermediate_lora") and set(given.get("attn_matrices", ())) == {"k", "v"}
+        if not usual or given.get("output_lora") or given.get("use_gating") or given.get("alpha", 1) != 1:
+            raise CheckpointError(f"{self.folder} is an (IA)³ with options that have no equal here")
+        found = _Paths(sites, places, [_owner(_LORA, key) for key in own], self.folder)
+        tensors: dict[str, Tensor] = {}
+        for key, tensor in own.items():
+            owner, leaf = _parted(_LORA, key, self.folder)
+            if leaf != "lora_B":
+                raise TensorMismatchError(f"{self.folder} holds {key}, which belongs to no (IA)³")
+            chosen = found.weights(owner, ("k", "v"))
+            for place, part in zip(chosen, tensor.flatten().chunk(len(chosen)), strict=True):
+                tensors[f"{place.name}.scale"] = part
+        return IA3Config(leave_out=tuple(given.get("leave_out") or ()), feed_forward="output"), tensors
+
     def _reft(
         self, given: Mapping[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
     ) -> tuple[AdapterConfig, dict[str, Tensor]]:
@@ -281,6 +300,8 @@ class AdaptersCheckpoint:
     def _lora(
         self, given: dict[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
     ) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        if given.get("composition_mode") == "scale":
+            return self._ia3(given, own, sites, places)
         odd = [name for name in ("vera_d", "vera_b") if given.get(name) is not None]
         if given.get("composition_mode", "add") != "add" or odd:
             raise CheckpointError(

@@ -5,32 +5,44 @@ on what the last projection of the feed-forward reads.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from adapterhub.errors import ConfigError
 from adapterhub.methods.base import AdapterConfig, Place, Weight
 from adapterhub.methods.registry import register
 
 
 @dataclass(frozen=True, eq=False)
 class IA3Config(AdapterConfig):
-    """(IA)³ (Liu et al. 2022); ``leave_out`` names layers to skip. Vectors begin at one, which changes nothing."""
+    """(IA)³ (Liu et al. 2022); ``leave_out`` names layers to skip. Vectors begin at one, which changes nothing.
+
+    ``feed_forward`` ``"input"`` is the paper's position, what the last projection of the feed-forward reads;
+    ``"output"`` that of ``adapters``, what the projections into the feed-forward give, before the non-linearity.
+
+    Raises:
+        ConfigError: for another position.
+    """
 
     method: ClassVar[str] = "ia3"
 
     leave_out: tuple[int, ...] = ()
+    feed_forward: Literal["input", "output"] = "input"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        if self.feed_forward not in ("input", "output"):
+            raise ConfigError(f"IA3Config: feed_forward is 'input' or 'output', not {self.feed_forward!r}")
 
     def build(self, place: Place) -> nn.Module | None:
         if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
             return None
-        if place.role in ("k", "v"):
+        before = ("up", "gate", "gate_up") if self.feed_forward == "output" else ()
+        if place.role in ("k", "v", *before):
             return ScaledOutput(place.weight.shape[0])
-        return ScaledInput(place.weight.shape[1]) if place.role == "down" else None
+        return ScaledInput(place.weight.shape[1]) if place.role == "down" and not before else None
 
 
 class ScaledOutput(nn.Module):

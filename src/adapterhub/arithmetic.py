@@ -75,8 +75,7 @@ class ArithmeticMixin(_Base):
             ConfigError: for weights, a strategy or a density that cannot be.
         """
         names, shares = names_and_weights(adapter_list, weights, normalize_weights)
-        if not overwrite_ok:
-            self.engine.check_free(adapter_name)
+        self.engine.check_free(adapter_name, overwrite_ok)
         adapters = [self.engine.get(name) for name in names]
         places, build = self.engine.places, self.engine.build
         options: Any = {"density": density, "svd_rank": svd_rank, "seed": seed}
@@ -93,8 +92,7 @@ class ArithmeticMixin(_Base):
             MergeError: if the adapter acts on more than weights.
             ConfigError: if it has gates, or the rank is none.
         """
-        if not overwrite_ok:
-            self.engine.check_free(new_name)
+        self.engine.check_free(new_name, overwrite_ok)
         self.engine.hold(to_lora(new_name, self.engine.get(name), rank, self.engine.places, self.engine.build))
 
 

@@ -292,7 +292,12 @@ class Parallel(Composition):
 
     @property
     def channels(self) -> int:
-        return sum(child.channels if isinstance(child, Composition) else 1 for child in self.children)
+        return sum(map(channels_of, self.children))
+
+
+def channels_of(child: Expression | None) -> int:
+    """How many results a child of a block gives for each row."""
+    return child.channels if isinstance(child, Composition) else 1
 
 
 def parse_composition(expression: Any) -> Composition | None:

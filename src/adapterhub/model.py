@@ -116,8 +116,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """
         if config is None and adapter_type not in (*AdapterType, None):
             config = adapter_type
-        if not overwrite_ok:
-            self.engine.check_free(adapter_name)
+        self.engine.check_free(adapter_name, overwrite_ok)
         self.engine.hold(self.engine.build(adapter_name, load_config(config)))
         if set_active:
             self.set_active_adapters(adapter_name)

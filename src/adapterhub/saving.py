@@ -87,8 +87,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if not options.allow_other_base:
         check_base(model, manifest)
     name = options.load_as or str(manifest.content.get("name") or folder.name)
-    if not options.overwrite_ok:
-        model.engine.check_free(name)
+    model.engine.check_free(name, options.overwrite_ok)
     adapter = _read_adapter(model, manifest, name, options.leave_out)
     puts: list[Callable[[], None]] = [lambda: model.engine.hold(adapter)]
     if options.with_head and manifest.has("head"):

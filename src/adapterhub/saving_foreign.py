@@ -1,6 +1,5 @@
 """Loading what other libraries wrote: PEFT's checkpoints, and those of ``adapters``."""
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +22,6 @@ from adapterhub.saving import LoadOptions, check_unmerged, without
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
-
-logger = logging.getLogger(__name__)
 
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
@@ -71,8 +68,7 @@ def _load_adapters(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, op
     """Load an adapter of ``adapters``, and the head beside it."""
     _check_base(model, found, options)
     name = options.load_as or found.name
-    if not options.overwrite_ok:
-        model.engine.check_free(name)
+    model.engine.check_free(name, options.overwrite_ok)
     check_unmerged(model)
     config, tensors = found.adapter(model.sites, model.engine.places)
     put_head = _staged_head(model, found.folder, name, options) if options.with_head else None
@@ -131,8 +127,7 @@ def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOp
 def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadOptions) -> str:
     """Read a checkpoint of PEFT, and what it trained beside its adapter, as long as this model has a place for it."""
     name = options.load_as or checkpoint.folder.resolve().name.replace(".", "-")
-    if not options.overwrite_ok:
-        model.engine.check_free(name)
+    model.engine.check_free(name, options.overwrite_ok)
     check_unmerged(model)
     config, tensors = checkpoint.converted(model.engine.places)
     put_others = _staged_others(model, checkpoint) if options.with_head else None

@@ -46,7 +46,7 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         # A model with flexible heads repeats what its base gets, and not what its heads get.
         repeated = engine.repeats_inputs and not hasattr(engine.model, "heads")
         if repeated:
-            args = tuple(repeated_inputs(dict(enumerate(args)), rows, plan.channels).values())
+            args = repeated_inputs(args, rows, plan.channels)
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
     call = Call(
         tasks,
@@ -78,7 +78,7 @@ def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, .
     check_rows(plan, rows)
     tasks = None if given is None else _task_ids(given, rows, plan)
     if (channels := plan.channels) > 1:
-        args = tuple(repeated_inputs(dict(enumerate(args)), rows, channels).values())
+        args = repeated_inputs(args, rows, channels)
         kwargs = repeated_inputs(kwargs, rows, channels)
     ids = next((value for value in (*args, kwargs.get("inputs"), kwargs.get("input_ids")) if value is not None), None)
     prompt = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 2 else None

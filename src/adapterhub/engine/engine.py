@@ -15,6 +15,7 @@ from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import (
     EmbeddingHook,
+    Hook,
     InverseHook,
     LayerHook,
     NormHook,
@@ -36,7 +37,6 @@ from adapterhub.sites import Sites
 _WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
 _EMBEDDINGS, _OUTPUT = "embeddings", "output embeddings"
 _NO_CALL = Call()
-Hook = SublayerHook | NormHook | WeightHook | LayerHook | RepeatHook | PrefixHook | EmbeddingHook | InverseHook
 
 
 class Engine:
@@ -115,13 +115,13 @@ class Engine:
         if name in self.fusions and not overwrite_ok:
             raise AdapterExistsError(f"there is a fusion {name!r} already: delete it, or pass overwrite_ok=True")
 
-    def check_free(self, name: str) -> None:
-        """Pass a name that no adapter has.
+    def check_free(self, name: str, overwrite_ok: bool) -> None:
+        """Pass a name that no adapter has, or one that may be overwritten.
 
         Raises:
-            AdapterExistsError: if one has it.
+            AdapterExistsError: for any other.
         """
-        if name in self.adapters:
+        if name in self.adapters and not overwrite_ok:
             raise AdapterExistsError(f"there is an adapter {name!r} already: delete it, or pass overwrite_ok=True")
 
     def hold(self, adapter: Adapter) -> None:
@@ -214,16 +214,12 @@ class Engine:
         plan, then = self.plan(), dict(self._pass.__dict__)
 
         def under_same_setup(*args: Any, **kwargs: Any) -> Any:
-            now = dict(self._pass.__dict__)
-            self._pass.__dict__.update(then)
-            try:
+            with self._in_pass(**then):
                 if self.plan() is plan:
                     return function(*args, **kwargs)
                 with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
                     self.enter()
                     return function(*args, **kwargs)
-            finally:
-                self._pass.__dict__.update(now)
 
         return checkpoint(under_same_setup, *args, **kwargs)
 
@@ -274,14 +270,21 @@ class Engine:
     @contextmanager
     def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
         """Run what is inside as one call of the model."""
-        before = dict(self._pass.__dict__)
-        self._pass.call, self._pass.repeated, self._pass.rows = call, repeated, None
-        self._pass.generation = generation or self.generation
+        with self._in_pass(call=call, repeated=repeated, rows=None, generation=generation or self.generation):
+            yield
+
+    @contextmanager
+    def _in_pass(self, **values: Any) -> Iterator[None]:
+        """Have what this thread's pass knows be ``values`` inside, and what it was before afterwards."""
+        known = self._pass.__dict__
+        before = dict(known)
+        known.clear()
+        known.update(values)
         try:
             yield
         finally:
-            self._pass.__dict__.clear()
-            self._pass.__dict__.update(before)
+            known.clear()
+            known.update(before)
 
     def invert(self, hidden: Tensor, rows: Tensor | None = None, total: int = 0) -> Tensor:
         """Undo what the plan does to embeddings: ``hidden`` ``[batch, seq, width]`` in the base model's own space.
@@ -340,9 +343,9 @@ class Engine:
             if (output := self._tied_output()) is not None:
                 self._hooks[_OUTPUT] = InverseHook(self, output)
         for plan in self._in_use:
-            for name, program in plan.sublayers.items():
+            for name in plan.replacing:
                 hook = self._hooks[name]
-                if isinstance(hook, SublayerHook) and not program.keeps_base_output:
+                if isinstance(hook, SublayerHook):
                     hook.attach_norm()
         self._hooked = " ".join(f"{site}:{hook.count}" for site, hook in self._hooks.items())
 

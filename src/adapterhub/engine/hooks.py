@@ -23,41 +23,68 @@ if TYPE_CHECKING:
 
 def run(engine: "Engine", program: Program, state: Tensor, read: Read) -> Tensor:
     """Run a program on a state of the base model, whose rows it is to find first."""
-    if engine.sites.batch_first or state.dim() < 3:
-        return program(state, read, engine.call)
-    turned = tuple(one.transpose(0, 1) for one in read)
-    return program(state.transpose(0, 1), turned, engine.call).transpose(0, 1)
+    turned = tuple(rows_first(engine, one, state) for one in read)
+    return rows_first(engine, program(rows_first(engine, state, state), turned, engine.call), state)
 
 
-class SublayerHook:
-    """Runs the adapters of a plan after one sublayer: its residual stream is noted, its output replaced."""
+def rows_first(engine: "Engine", tensor: Tensor, state: Tensor) -> Tensor:
+    """``tensor`` with the rows of the batch first, from the order that the base model has in ``state``; or back."""
+    return tensor if engine.sites.batch_first or state.dim() < 3 else tensor.transpose(0, 1)
 
-    def __init__(self, engine: "Engine", site: Sublayer) -> None:
+
+class Hook:
+    """What stands at one site, as long as it is needed; ``_handles`` are those of its hooks."""
+
+    def __init__(self, engine: "Engine") -> None:
         self.engine = engine
-        self.site = site
-        module = engine.model.get_submodule
-        self.layer_norm = None if site.norm is None else module(site.norm)
-        self._noted = threading.local()  # values of the pass that this thread is in
-        self._handles: dict[str, RemovableHandle] = {
-            "reader": module(site.residual_at).register_forward_pre_hook(self.note_residual, prepend=True),
-            "writer": module(site.output_at).register_forward_hook(self.adapt),
-        }
+        self._handles: list[RemovableHandle] = []
 
     @property
     def count(self) -> int:
         """How many hooks are registered."""
         return len(self._handles)
 
-    def attach_norm(self) -> None:
-        """Register the hook on the norm after the sublayer too, for adapters that leave it out."""
-        if self.layer_norm is not None and "norm" not in self._handles:
-            self._handles["norm"] = self.layer_norm.register_forward_hook(self.replace_norm)
-
     def detach(self) -> None:
         """Remove the hooks."""
-        for handle in self._handles.values():
+        for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+class NotingHook(Hook):
+    """One that keeps values from one of its hooks to the next, of the pass that a thread is in."""
+
+    def __init__(self, engine: "Engine") -> None:
+        super().__init__(engine)
+        self._noted = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_noted"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._noted = threading.local()
+
+
+class SublayerHook(NotingHook):
+    """Runs the adapters of a plan after one sublayer: its residual stream is noted, its output replaced."""
+
+    def __init__(self, engine: "Engine", site: Sublayer) -> None:
+        super().__init__(engine)
+        self.site = site
+        module = engine.model.get_submodule
+        self.layer_norm = None if site.norm is None else module(site.norm)
+        self._replaces_norm = False
+        self._handles += (
+            module(site.residual_at).register_forward_pre_hook(self.note_residual, prepend=True),
+            module(site.output_at).register_forward_hook(self.adapt),
+        )
+
+    def attach_norm(self) -> None:
+        """Register the hook on the norm after the sublayer too, for adapters that leave it out."""
+        if self.layer_norm is not None and not self._replaces_norm:
+            self._replaces_norm = True
+            self._handles.append(self.layer_norm.register_forward_hook(self.replace_norm))
 
     def note_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Pre-hook of the module that reads the residual stream first."""
@@ -69,11 +96,11 @@ class SublayerHook:
         program = plan.sublayers.get(self.site.name) if plan is not None else None
         residual = self._noted.residual
         self._noted.residual = None  # a tensor kept here would outlive the pass
-        if program is None:
+        if plan is None or program is None:
             return output
         hidden = output if isinstance(output, Tensor) else output[0]
         hidden = run(self.engine, program, hidden, (residual,))
-        if not program.keeps_base_output:
+        if self.site.name in plan.replacing:
             if self.layer_norm is None:
                 hidden = hidden - residual  # the base model adds it back
             else:
@@ -88,32 +115,18 @@ class SublayerHook:
         self._noted.result = None
         return result
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_noted"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._noted = threading.local()
-
-
-class WeightHook:
+class WeightHook(Hook):
     """Runs what a plan has for a module with a weight: on its input, and on its output."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", path: str) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.path = path
         module = engine.model.get_submodule(path)
-        self._handles = (
+        self._handles += (
             module.register_forward_pre_hook(self.adapt_input),
             module.register_forward_hook(self.adapt_output, prepend=True),  # a sublayer's output is what comes of it
         )
-
-    def detach(self) -> None:
-        """Remove the hooks."""
-        for handle in self._handles:
-            handle.remove()
 
     def adapt_input(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Pre-hook of the module."""
@@ -135,19 +148,13 @@ class WeightHook:
         return None if plan is None else plan.weights.get(self.path)
 
 
-class NormHook:
+class NormHook(Hook):
     """Puts the adapter's own copy of a layer norm in the place of the base model's."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", site: Norm) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.site = site
-        self._handle = engine.model.get_submodule(site.path).register_forward_hook(self.replace, prepend=True)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
+        self._handles.append(engine.model.get_submodule(site.path).register_forward_hook(self.replace, prepend=True))
 
     def replace(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Hook of the norm: the same input through the adapter's copy."""
@@ -156,19 +163,13 @@ class NormHook:
         return output if own is None else run(self.engine, own, output, args[:1])
 
 
-class LayerHook:
+class LayerHook(Hook):
     """Runs what a plan has for the residual stream after a layer."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", layer: Layer) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.layer = layer
-        self._handle = engine.model.get_submodule(layer.path).register_forward_hook(self.adapt)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
+        self._handles.append(engine.model.get_submodule(layer.path).register_forward_hook(self.adapt))
 
     def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Hook of the layer."""
@@ -177,30 +178,25 @@ class LayerHook:
         if program is None:
             return output
         hidden = output if isinstance(output, Tensor) else output[0]
-        rows = hidden if self.engine.sites.batch_first else hidden.transpose(0, 1)
-        positions = positions_of(rows, self.engine.call, self.layer.tower)
-        if not self.engine.sites.batch_first:
-            positions = positions.transpose(0, 1)
+        rows = rows_first(self.engine, hidden, hidden)
+        positions = rows_first(self.engine, positions_of(rows, self.engine.call, self.layer.tower), hidden)
         hidden = run(self.engine, program, hidden, (positions,))
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
-class PrefixHook:
+class PrefixHook(NotingHook):
     """Puts the prefixes of a plan before the keys and values of one attention."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", sublayer: str, site: Attention) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.sublayer = sublayer
         self.module = engine.model.get_submodule(site.path)
-        self._noted = threading.local()
-        self._handle = self.module.register_forward_pre_hook(self.note, with_kwargs=True)
+        self._handles.append(self.module.register_forward_pre_hook(self.note, with_kwargs=True))
         attention.install(self.module, self.extend)
 
     def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
+        """Remove the hook, and the handler."""
+        super().detach()
         attention.remove(self.module)
 
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -219,31 +215,18 @@ class PrefixHook:
             return key, value, mask, kwargs
         return extended(prefix, module, query, key, value, mask, kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_noted"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._noted = threading.local()
-
-
-class EmbeddingHook:
+class EmbeddingHook(Hook):
     """Runs what a plan has for embedded tokens, before the first layer."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", site: Embeddings) -> None:
-        self.engine = engine
+        super().__init__(engine)
         module = engine.model.get_submodule(site.path)
-        self._handle = (
+        self._handles.append(
             module.register_forward_pre_hook(self.adapt_input, with_kwargs=True)
             if site.reads
             else module.register_forward_hook(self.adapt_output)
         )
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
 
     def adapt_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook of the first layer."""
@@ -261,41 +244,29 @@ class EmbeddingHook:
         return hidden if plan is None or plan.embeddings is None else run(self.engine, plan.embeddings, hidden, ())
 
 
-class InverseHook:
+class InverseHook(Hook):
     """Undoes what was done to the embeddings, before output embeddings that are tied to them."""
 
-    count = 1
-
     def __init__(self, engine: "Engine", module: nn.Module) -> None:
-        self.engine = engine
-        self._handle = module.register_forward_pre_hook(self.invert)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
+        super().__init__(engine)
+        self._handles.append(module.register_forward_pre_hook(self.invert))
 
     def invert(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Pre-hook of the output embeddings."""
         return self.engine.invert(args[0]), *args[1:]
 
 
-class RepeatHook:
+class RepeatHook(Hook):
     """Gives a layer every row of the batch once for each channel of a ``Parallel``.
 
     On a whole tower (a decoder, say) it does so if one that ran before has repeated them already.
     """
 
-    count = 1
-
     def __init__(self, engine: "Engine", path: str, layer: int | None) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self.layer = layer
         module = engine.model.get_submodule(path)
-        self._handle = module.register_forward_pre_hook(self.repeat, with_kwargs=True, prepend=True)
-
-    def detach(self) -> None:
-        """Remove the hook."""
-        self._handle.remove()
+        self._handles.append(module.register_forward_pre_hook(self.repeat, with_kwargs=True, prepend=True))
 
     def repeat(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook of the module: what it is given for the rows of the batch, for each channel."""

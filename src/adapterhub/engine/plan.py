@@ -18,6 +18,7 @@ from adapterhub.composition import (
     Rows,
     Split,
     Stack,
+    channels_of,
 )
 from adapterhub.engine import prefix as prefixes
 from adapterhub.engine.adapter import EMBEDDINGS, Adapter, layer_site, prefix_site
@@ -54,8 +55,10 @@ class WeightPrograms:
 class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
-    ``prefixes`` are read by the attentions of sublayers (by their names). ``embeddings`` runs on what the first layer
-    reads, and its inverse before output embeddings that are tied; ``layers`` on what layers give (by their paths).
+    ``replacing`` are the sublayers (by name) with which the base model does not go on itself: their result stands for
+    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names).
+    ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
+    ``layers`` on what layers give (by their paths).
 
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
@@ -66,6 +69,7 @@ class Plan:
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, Program]
+    replacing: frozenset[str]
     prefixes: Mapping[str, Program]
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
@@ -96,7 +100,7 @@ def compile_plan(
     _check_known(setup, adapters, fusions)
     skipped = frozenset(skip_layers)
     compiler = _Compiler(setup, adapters, fusions)
-    acting = [place for place in places if place.layer not in skipped or place.layer is None]
+    acting = [place for place in places if place.layer not in skipped]
     norms = {place.name: place.norm for place in acting if place.kind == "norm"}
     norm_sites = {norm.path: norm.name for norm in sites.norms}
     sublayers: dict[str, Program] = {}
@@ -106,7 +110,6 @@ def compile_plan(
             norm = norm_sites.get(sublayer.norm or "")
             program = compiler.compile(sublayer.name, partial(_sublayer_step, adapters, norm, norms.get(norm or "")))
             if program is not None:
-                program.keeps_base_output  # noqa: B018 (what cannot act together is refused here)
                 sublayers[sublayer.name] = program
             if (prefix := compiler.compile(prefix_site(sublayer), Step)) is not None:
                 prefixes.check(prefix)
@@ -129,6 +132,7 @@ def compile_plan(
         setup,
         skipped,
         sublayers,
+        frozenset(name for name, program in sublayers.items() if not program.keeps_base_output),
         read,
         own_norms,
         weights,
@@ -229,7 +233,7 @@ class _Compiler:
             case BatchSplit():
                 return Routed(found, _ranges(block.batch_sizes))
             case Parallel():
-                return Routed(found, _ranges(map(_channels, block)), whole_batches=True)
+                return Routed(found, _ranges(map(channels_of, block)), whole_batches=True)
             case Rows():
                 return _by_row(block, found)
             case _:
@@ -291,7 +295,3 @@ def _ranges(sizes: Iterable[int]) -> tuple[tuple[int, ...], ...]:
         ranges.append(tuple(range(start, start + size)))
         start += size
     return tuple(ranges)
-
-
-def _channels(child: Expression) -> int:
-    return child.channels if isinstance(child, Composition) else 1

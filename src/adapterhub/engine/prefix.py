@@ -36,10 +36,9 @@ def check(program: Program) -> None:
         CompositionError: for one that would weigh or divide what attention gives.
     """
     if not isinstance(program, Step | Chain | Routed | ByTask):
-        names = ", ".join(dict.fromkeys(step.adapter for step in program.parts()))
         raise CompositionError(
-            f"prefixes of adapters {names} cannot be fused, averaged or split by position: they are read by one "
-            "attention together. Stack them, or give rows their own"
+            f"prefixes of adapters {program.names()} cannot be fused, averaged or split by position: they are read by "
+            "one attention together. Stack them, or give rows their own"
         )
     for child in program.inner():
         check(child)
@@ -53,13 +52,12 @@ def prefix_of(program: Program | None, hidden: Tensor, call: Call) -> Prefix | N
         case Chain():
             return _joined([prefix_of(child, hidden, call) for child in program.children])
         case Routed():
-            found = [prefix_of(child, own, around[1]) for child, own, around in program.own(hidden, (), call)]
-            sizes = [len(rows) * (hidden.shape[0] // program.total) for rows in program.rows]
-            stacked = _stacked(found, sizes)
+            given = [(child, own, around[1]) for child, own, around in program.own(hidden, (), call)]
+            sizes = [len(own) for _, own, _ in given]
+            stacked = _stacked([prefix_of(*one) for one in given], sizes)
             if stacked is None or program.back is None:
                 return stacked
-            order = torch.arange(hidden.shape[0], device=hidden.device).unflatten(0, (program.total, -1))
-            return stacked.rows(order[program.back].flatten())
+            return stacked.rows(program.restored(torch.arange(sum(sizes), device=hidden.device)))
         case ByTask():
             rows = program.rows_by_task(hidden, call)
             found = [prefix_of(child, hidden[own], call) for child, own in zip(program.children, rows, strict=True)]

@@ -55,10 +55,9 @@ class Program(ABC):
         Raises:
             CompositionError: if there is none, or none that could be computed.
         """
-        names = ", ".join(dict.fromkeys(step.adapter for step in self.parts()))
         raise CompositionError(
-            f"what invertible adapters {names} give together cannot be inverted, which the output embeddings need: of "
-            "these let one act at a time, or in a Stack"
+            f"what invertible adapters {self.names()} give together cannot be inverted, which the output embeddings "
+            "need: of these let one act at a time, or in a Stack"
         )
 
     def parts(self) -> "Iterator[Step]":
@@ -66,9 +65,13 @@ class Program(ABC):
         for child in self.inner():
             yield from child.parts()
 
+    def names(self) -> str:
+        """The adapters in it, for a message."""
+        return ", ".join(dict.fromkeys(step.adapter for step in self.parts()))
+
     def inner(self) -> "Sequence[Program]":
         """The programs that it is made of."""
-        return ()
+        return tuple(child for child in getattr(self, "children", ()) if child is not None)
 
     @property
     def keeps_base_output(self) -> bool:
@@ -79,9 +82,8 @@ class Program(ABC):
         """
         found = {child.keeps_base_output for child in self.inner()}
         if len(found) > 1:
-            names = ", ".join(dict.fromkeys(step.adapter for step in self.parts()))
             raise CompositionError(
-                f"adapters {names} cannot act side by side: some leave out the base model's layer norm "
+                f"adapters {self.names()} cannot act side by side: some leave out the base model's layer norm "
                 "(original_ln_after=False), some do not"
             )
         return found.pop() if found else True
@@ -166,9 +168,6 @@ class Chain(Program):
             state = child.inverse(state, call)
         return state
 
-    def inner(self) -> Sequence[Program]:
-        return self.children
-
     @property
     def keeps_base_output(self) -> bool:
         return self.children[-1].keeps_base_output
@@ -194,9 +193,6 @@ class Mean(_ByChange):
         ]
         return sum(changes[1:], changes[0])
 
-    def inner(self) -> Sequence[Program]:
-        return self.children
-
 
 @dataclass(frozen=True, eq=False)
 class Fused(_ByChange):
@@ -214,9 +210,6 @@ class Fused(_ByChange):
         if call.attentions is not None:
             call.attentions.setdefault(self.fusion, {})[self.site] = attention
         return cast(Tensor, fused)
-
-    def inner(self) -> Sequence[Program]:
-        return self.children
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +263,10 @@ class Routed(Program):
             yield child, own, (tuple(own_read), call._replace(task_ids=own_tasks))
 
     def _joined(self, results: list[Tensor]) -> Tensor:
-        joined = torch.cat([result.to(results[0].dtype) for result in results])
+        return self.restored(torch.cat([result.to(results[0].dtype) for result in results]))
+
+    def restored(self, joined: Tensor) -> Tensor:
+        """What children gave, one after another ``[rows, ...]``, in the order of the batch."""
         return joined if self.back is None else joined.unflatten(0, (self.total, -1))[self.back].flatten(0, 1)
 
     def _divided(self, tensor: Tensor) -> list[Tensor]:
@@ -282,9 +278,6 @@ class Routed(Program):
         if self.back is not None:
             tensor = tensor.unflatten(0, (self.total, each))[self.order].flatten(0, 1)
         return list(tensor.split([len(rows) * each for rows in self.rows]))
-
-    def inner(self) -> Sequence[Program]:
-        return tuple(child for child in self.children if child is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,12 +296,12 @@ class ByTask(Program):
         if state.shape[0] == 1 and call.task_ids is not None:
             state = state.expand(len(call.task_ids), *state.shape[1:])
         result = state
-        for child, rows in zip(self.children, self.rows_by_task(state, call), strict=True):
+        tasks = self._tasks(state, call)
+        for child, rows in zip(self.children, self._rows(tasks), strict=True):
             if child is None or not len(rows):
                 continue
             own = [tensor if tensor.shape[0] == 1 else tensor[rows] for tensor in read]
-            own_call = call if call.task_ids is None else call._replace(task_ids=self._tasks(state, call)[rows])
-            new = run(child, state[rows], tuple(own), own_call)
+            new = run(child, state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
             result = result.index_copy(0, rows, new.to(state.dtype))
         return result
 
@@ -318,7 +311,9 @@ class ByTask(Program):
         Raises:
             CompositionError: if the call does not say which task each row is of.
         """
-        tasks = self._tasks(state, call)
+        return self._rows(self._tasks(state, call))
+
+    def _rows(self, tasks: Tensor) -> list[Tensor]:
         return [(tasks == task).nonzero().flatten() for task in range(len(self.children))]
 
     def _tasks(self, state: Tensor, call: Call) -> Tensor:
@@ -329,9 +324,6 @@ class ByTask(Program):
         if rest:
             raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
         return tasks.to(state.device).repeat_interleave(each)
-
-    def inner(self) -> Sequence[Program]:
-        return tuple(child for child in self.children if child is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,6 +355,3 @@ class ByPosition(Program):
                 own = run(child, own, own_read, call._replace(offset=max(0, call.offset - start)))
             results.append(own)
         return torch.cat([result.to(state.dtype) for result in results], dim=1)
-
-    def inner(self) -> Sequence[Program]:
-        return tuple(child for child in self.children if child is not None)

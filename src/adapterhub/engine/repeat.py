@@ -1,11 +1,9 @@
 """A batch repeated for the channels of a ``Parallel``: all rows for the first, then all rows for the second, ..."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor
-
-K = TypeVar("K", str, int)
 
 # Arguments of layers whose first dimension is that of rows and heads together.
 _ROWS_AND_HEADS = ("alibi",)
@@ -32,18 +30,14 @@ def repeated(value: Any, rows: int, channels: int) -> Any:
     return value
 
 
-def repeated_inputs(inputs: Mapping[K, Any], rows: int, channels: int) -> dict[K, Any]:
-    """The arguments of a model with every tensor of ``rows`` rows repeated, whatever its shape."""
-    return {name: _repeated_input(value, rows, channels) for name, value in inputs.items()}
-
-
-def _repeated_input(value: Any, rows: int, channels: int) -> Any:
+def repeated_inputs(value: Any, rows: int, channels: int) -> Any:
+    """The arguments of a model, or one of them, with every tensor of ``rows`` rows repeated, whatever its shape."""
     if isinstance(value, Tensor):
         return _repeat(value, channels) if value.dim() and value.shape[0] == rows else value
     if isinstance(value, (tuple, list)):
-        return type(value)(_repeated_input(item, rows, channels) for item in value)
+        return type(value)(repeated_inputs(item, rows, channels) for item in value)
     if isinstance(value, Mapping):
-        return type(value)(**{key: _repeated_input(item, rows, channels) for key, item in value.items()})
+        return type(value)(**{key: repeated_inputs(item, rows, channels) for key, item in value.items()})
     return value
 
 

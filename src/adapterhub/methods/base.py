@@ -125,7 +125,7 @@ class Modules:
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterConfig(ABC):
+class AdapterConfig:
     """Configuration of a method: immutable, comparable and complete (what is not a field is not an option).
 
     A method says in ``build`` what it does at one place; or in ``modules``, if its parts have something in common.
@@ -139,7 +139,7 @@ class AdapterConfig(ABC):
     def __hash__(self) -> int:
         return hash(json.dumps(self.to_dict(), sort_keys=True))
 
-    def check(self, places: Sequence[Place]) -> None:  # noqa: B027 (most methods have nothing to look for)
+    def check(self, places: Sequence[Place]) -> None:
         """Look at all that a model offers before anything is built, for names that fit nothing, say.
 
         Raises:
@@ -154,13 +154,13 @@ class AdapterConfig(ABC):
         """
         return Modules({place.name: part for place in places if (part := self.build(place)) is not None})
 
-    @abstractmethod
     def build(self, place: Place) -> nn.Module | None:
         """A new module of this method for ``place``, or None where the method does not act.
 
         Raises:
             ConfigError: if a value of the configuration does not fit the place.
         """
+        return self.modules([place]).parts.get(place.name)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the name of the method, ready for JSON."""
@@ -195,6 +195,10 @@ class AdapterConfig(ABC):
             ConfigError: if this method cannot leave out layers.
         """
         return self.replace(leave_out=tuple(sorted({*getattr(self, "leave_out", ()), *layers})))
+
+    def _require(self, holds: bool, name: str, wanted: str) -> None:
+        if not holds:
+            raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
 
     @classmethod
     def _check_names(cls, given: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ class BitFitConfig(AdapterConfig):
             object.__setattr__(self, "roles", tuple(self.roles))
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.layer is not None and place.layer in self.leave_out:
+        if place.layer in self.leave_out:
             return None
         if self.roles is not None and place.role not in self.roles:
             return None

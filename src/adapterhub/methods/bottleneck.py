@@ -125,10 +125,6 @@ class BottleneckConfig(AdapterConfig):
         places = self.mh_adapter or self.output_adapter or self.cross_adapter or self.train_layer_norm
         self._require(places, "output_adapter", "True where neither mh_adapter nor cross_adapter is")
 
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
-
     def modules(self, places: Sequence[Place]) -> Modules:
         sizes = {(place.width, self.bottleneck_size(place)) for place in places if self._wants(place)}
         if not sizes or not self._shares:
@@ -138,9 +134,6 @@ class BottleneckConfig(AdapterConfig):
         shared = PHMShared(self.phm, *min(sizes))
         made = {place.name: part for place in places if (part := self._part(place, shared)) is not None}
         return Modules(made, shared)
-
-    def build(self, place: Place) -> nn.Module | None:
-        return self.modules([place]).parts.get(place.name)
 
     @property
     def _shares(self) -> bool:
@@ -165,7 +158,7 @@ class BottleneckConfig(AdapterConfig):
         )
 
     def _part(self, place: Place, shared: PHMShared | None) -> nn.Module | None:
-        if place.layer is not None and place.layer in self.leave_out:
+        if place.layer in self.leave_out:
             return None
         if place.kind == "norm":
             return OwnNorm(place.norm) if self.train_layer_norm and place.norm is not None else None

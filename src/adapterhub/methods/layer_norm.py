@@ -21,7 +21,7 @@ class LayerNormConfig(AdapterConfig):
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.norm is None or (place.layer is not None and place.layer in self.leave_out):
+        if place.norm is None or place.layer in self.leave_out:
             return None
         return OwnNorm(place.norm) if any(True for _ in place.norm.parameters()) else None
 

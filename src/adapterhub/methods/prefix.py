@@ -65,12 +65,9 @@ class PrefixTuningConfig(AdapterConfig):
         parts = {place.name: Prefix(self, place, nets[prefix_location(place)]) for place in chosen}
         return Modules(parts, nets if chosen else None)
 
-    def build(self, place: Place) -> nn.Module | None:
-        return self.modules([place]).parts.get(place.name)
-
     def acts_at(self, place: Place, places: Sequence[Place]) -> bool:
         """Whether there is a prefix at a place, one of those of a model."""
-        if place.kind != "attention" or (place.layer is not None and place.layer in self.leave_out):
+        if place.kind != "attention" or place.layer in self.leave_out:
             return False
         if place.role == "cross_keys_values":
             return self.cross_prefix

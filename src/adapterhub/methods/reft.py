@@ -5,9 +5,8 @@ NoReFT:                the same without orthonormality
 DiReFT (equation 3):   h + R^T (W h + b)
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,9 +68,6 @@ class ReftConfig(AdapterConfig):
         if self.r > place.width:
             raise ConfigError(f"{place.name}: r is {self.r}, above the width {place.width}")
         return Intervention(self, place)
-
-    def leaving_out(self, layers: Iterable[int]) -> Self:
-        return self.replace(leave_out=tuple(sorted({*self.leave_out, *layers})))
 
 
 @dataclass(frozen=True, eq=False)

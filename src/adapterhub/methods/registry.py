@@ -24,8 +24,10 @@ def register(config_class: type[AdapterConfig], named: Mapping[str, AdapterConfi
     """Make a method known under ``config_class.method``, and its configurations under their names.
 
     Raises:
-        ConfigError: if another method has one of the names.
+        ConfigError: if another method has one of the names, or this one does not say what it does.
     """
+    if config_class.build is AdapterConfig.build and config_class.modules is AdapterConfig.modules:
+        raise ConfigError(f"{config_class.__name__} defines neither build nor modules: it would act nowhere")
     taken = [name for name in named if name in _named]
     if taken or config_class.method in _methods:
         raise ConfigError(f"method {config_class.method!r}: {', '.join(taken) or 'its name'} is registered already")

@@ -42,10 +42,6 @@ class TargetsConfig(AdapterConfig):
         self._require(not unknown, "attn_matrices", "some of q, k, v and o")
         check_expressions(self._expressions(), type(self).__name__)
 
-    def _require(self, holds: bool, name: str, wanted: str) -> None:
-        if not holds:
-            raise ConfigError(f"{type(self).__name__}: {name} must be {wanted}, and is {getattr(self, name)!r}")
-
     def check(self, places: Sequence[Place]) -> None:
         """Every target has to be there.
 
@@ -65,7 +61,7 @@ class TargetsConfig(AdapterConfig):
 
     def acts_at(self, place: Place) -> bool:
         """Whether there is a part at a place."""
-        if place.weight is None or (place.layer is not None and place.layer in self.leave_out):
+        if place.weight is None or place.layer in self.leave_out:
             return False
         if self.target_modules is not None:
             return any(self._fits(place, target) for target in _listed(self.target_modules))

@@ -54,9 +54,6 @@ class VeraConfig(TargetsConfig):
         shared = SharedMatrices(self.r, widest, longest, seeded(self.init_weights_seed, "shared"))
         return Modules({place.name: Vectors(self, weight, shared) for place, weight in chosen}, shared)
 
-    def build(self, place: Place) -> nn.Module | None:
-        return self.modules([place]).parts.get(place.name)
-
 
 @dataclass(frozen=True, eq=False)
 class DvoRAConfig(VeraConfig):

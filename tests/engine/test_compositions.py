@@ -183,6 +183,27 @@ def test_parallel_runs_the_layers_below_the_first_adapter_once() -> None:
     assert rows == [4, 12]
 
 
+@pytest.mark.parametrize("family", ["bert", "bart"])
+@pytest.mark.parametrize("names", [("i", "b"), ("b", "f")])  # of which the first pair acts on embeddings too
+def test_parallel_on_the_base_of_a_head_model_called_by_itself(family: str, names: tuple[str, str]) -> None:
+    model = adapterhub.init(tiny.model(family, "ForSequenceClassification"))
+    for name in names:
+        model.add_adapter(name, config=adapterhub.load_config(METHODS[name], leave_out=(0,)))
+    with torch.no_grad():
+        for parameter in model.adapters.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    base = model.double().eval().base_model
+    for rows in (4, 2, 3):  # one call knows nothing of the one before
+        inputs = tiny.inputs(family, batch=rows)
+        model.set_active_adapters(Parallel(*names))
+        with torch.no_grad():
+            together = base(**inputs).last_hidden_state
+        for name, own in zip(names, together.split(rows), strict=True):
+            model.set_active_adapters(name)
+            with torch.no_grad():
+                torch.testing.assert_close(own, base(**inputs).last_hidden_state)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_hook_stays_behind(family: str) -> None:
     model = MODELS[family]
@@ -294,6 +315,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(setup: Composition, use
         with AdapterSetup(setup):
             output = model(**tiny.inputs("bert", batch=4), **tasks).last_hidden_state
         output.square().sum().backward()
+        assert model.engine.call.task_ids is None  # what is recomputed leaves nothing behind
         parameters = (*model.adapters.named_parameters(), *model.fusions.named_parameters())
         found.append({path: p.grad for path, p in parameters if p.grad is not None})
     assert found[0].keys() == found[1].keys() and found[0]

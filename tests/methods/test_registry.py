@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from adapterhub.errors import ConfigError
-from adapterhub.methods import load_config, named_configs
+from adapterhub.methods import AdapterConfig, load_config, named_configs
 from adapterhub.methods.bottleneck import BottleneckConfig, SeqBnConfig
+from adapterhub.methods.registry import register
 
 
 def test_the_same_configuration_by_every_way(tmp_path: Path) -> None:
@@ -69,3 +70,13 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(file)
+
+
+def test_a_method_that_does_nothing_is_not_registered() -> None:
+    class Nothing(AdapterConfig):
+        method = "nothing"
+
+    with pytest.raises(ConfigError, match="Nothing defines neither build nor modules"):
+        register(Nothing, {})
+    with pytest.raises(ConfigError, match="'nothing'"):
+        load_config({"method": "nothing"})

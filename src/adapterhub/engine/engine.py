@@ -14,6 +14,7 @@ from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import (
+    BatchHook,
     EmbeddingHook,
     Hook,
     InverseHook,
@@ -35,7 +36,7 @@ from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
 _WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT = "embeddings", "output embeddings"
+_EMBEDDINGS, _OUTPUT, _BATCH = "embeddings", "output embeddings", "batch"
 _NO_CALL = Call()
 
 
@@ -318,7 +319,9 @@ class Engine:
         prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
         inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
-        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers
+        of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
+        batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
+        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers | batch
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -335,6 +338,8 @@ class Engine:
                 self._hooks[norm.path] = NormHook(self, norm)
         for key in sorted(weights - self._hooks.keys()):
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
+        if batch and _BATCH not in self._hooks:
+            self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):
             path = key.removeprefix(_REPEATED)
             self._hooks[key] = RepeatHook(self, path, repeated[path])

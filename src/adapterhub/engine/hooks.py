@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from adapterhub.engine.calls import batch_rows
 from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import extended, prefix_of
 from adapterhub.engine.program import Program, Read
-from adapterhub.engine.repeat import repeated
+from adapterhub.engine.repeat import repeated, repeated_inputs
 from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention
 
 if TYPE_CHECKING:
@@ -254,6 +255,24 @@ class InverseHook(Hook):
     def invert(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """Pre-hook of the output embeddings."""
         return self.engine.invert(args[0]), *args[1:]
+
+
+class BatchHook(Hook):
+    """Begins a batch under a ``Parallel`` where the base model of a head model is called by itself."""
+
+    def __init__(self, engine: "Engine") -> None:
+        super().__init__(engine)
+        base: nn.Module = engine.model.base_model
+        self._handles.append(base.register_forward_pre_hook(self.begin, with_kwargs=True, prepend=True))
+
+    def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook of the base model: repeat what it is given, if no layer does it."""
+        self.engine.rows_seen = None
+        plan = self.engine.plan()
+        if plan is None or plan.channels == 1 or plan.first_repeated is not None or self.engine.rows_repeated:
+            return None
+        rows = batch_rows(module, args, kwargs)
+        return repeated_inputs(args, rows, plan.channels), repeated_inputs(kwargs, rows, plan.channels)
 
 
 class RepeatHook(Hook):

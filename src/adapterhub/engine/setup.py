@@ -51,6 +51,8 @@ class AdapterSetup:
     """Adapters (and heads) for the calls inside a ``with`` block, in place of those that are active in the model.
 
     The setup is kept in a context variable: other threads and asyncio tasks that use the same model do not see it.
+    It takes effect with a call of the model, or of its ``generate``: a module inside called by itself, before any such
+    call in the block, runs without hooks. What is active by ``set_active_adapters`` acts there too.
     ``adapter_setup`` None runs the bare model. Without ``head_setup`` the heads named like the last adapters are
     used, where the model has such heads. ``skip_layers`` as in ``set_active_adapters``.
 

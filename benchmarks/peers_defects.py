@@ -14,7 +14,7 @@ from pathlib import Path
 import adapters
 import torch
 import transformers as tf
-from adapters.composition import Average, Fuse, Split, Stack
+from adapters.composition import Average, Fuse, MultiTask, Split, Stack
 
 logging.disable(logging.WARNING)
 warnings.simplefilter("ignore")
@@ -194,9 +194,68 @@ def saved_norm() -> str:
         return f"ln_before is saved as {[path.name for path in Path(folder).iterdir()]}"
 
 
+def tasks(**options: object):
+    """Two tasks of MTL-LoRA that share their parameters, and what they share at one weight."""
+    made = model("a", "b", config=adapters.MTLLoRAConfig(**options))
+    made.share_parameters(["a", "b"])
+    return made, [made.encoder.layer[0].attention.self.query.loras[name] for name in "ab"]
+
+
+def mtl_lora_linear() -> str:
+    model("a", config=adapters.MTLLoRAConfig(task_specific_matrix_type="linear"))
+    return "MTL-LoRA with a full matrix for each task can be added"
+
+
+def unshared() -> str:
+    made, (a, b) = tasks()
+    made.unshare_parameters(["a", "b"])
+    return f"after unshare_parameters, two adapters hold one and the same parameter: {a.lora_A is b.lora_A}"
+
+
+def sharing_reloaded() -> str:
+    made, _ = tasks()
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_adapter_setup(folder, MultiTask("a", "b"))
+        other = model()
+        other.load_adapter_setup(folder)
+    a, b = (other.encoder.layer[0].attention.self.query.loras[name] for name in "ab")
+    return (
+        f"a setup of sharing adapters, saved and loaded: they hold one and the same parameter: {a.lora_A is b.lora_A}"
+    )
+
+
+def up_projections() -> str:
+    torch.manual_seed(0)
+    made = tf.BertModel(tf.BertConfig(**CONFIG))
+    adapters.init(made)
+    made.add_adapter("a", config=adapters.MTLLoRAConfig(n_up_projection=2))
+    made.train_adapter("a")
+    optimizer = torch.optim.Adam([p for p in made.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(20):
+        optimizer.zero_grad()
+        made(IDS).last_hidden_state[..., 0].sum().backward()
+        optimizer.step()
+    first, second = made.encoder.layer[0].attention.self.query.loras["a"].lora_B
+    moved = first.abs().max()
+    return (
+        f"two up-projections after 20 steps: largest value {moved:.3f}, difference {(first - second).abs().max():.3f}"
+    )
+
+
+def mtl_lora_fused() -> str:
+    made = tf.GPT2Model(tf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=60))
+    adapters.init(made)
+    for name in "ab":
+        made.add_adapter(name, config="mtl_lora")
+    made.set_active_adapters(MultiTask("a", "b"))
+    made(IDS, task_ids=torch.tensor([0, 1]))
+    return "MTL-LoRA of two tasks runs on GPT-2"
+
+
 CHECKS: tuple[Callable[[], str], ...] = (
     average, dora_merge, ia3_merge, dora_reset, vera_size, direft_reload, average_adapter, fuse_name, fusion_load,
     split, whole_scaling, lora_stack, fused_lora, depth, saved_norm, prefix_sdpa, gated_lora,
+    mtl_lora_linear, unshared, sharing_reloaded, up_projections, mtl_lora_fused,
 )  # fmt: skip
 
 

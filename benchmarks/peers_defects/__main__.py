@@ -11,6 +11,7 @@ import adapters
 import compositions
 import maths
 import saving
+import tasks
 import transformers
 
 import training
@@ -19,7 +20,7 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
-    for module in (maths, compositions, saving, training):
+    for module in (maths, tasks, compositions, saving, training):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

@@ -53,11 +53,6 @@ def gated_lora() -> str:
     return f"gated LoRA with alpha 2 and 16: the outputs differ by {difference(*found)}"
 
 
-def task_matrices() -> str:
-    config = adapters.MTLLoRAConfig(task_specific_matrix_type="linear")
-    return tried("multi-task LoRA with linear task matrices", lambda: run(model("a", config=config), "a").shape)
-
-
 def whole_scaling() -> str:
     return tried("scaling=4", lambda: model("a", config=adapters.ParBnConfig(scaling=4)) and "works")
 
@@ -110,6 +105,6 @@ def reft_decoding() -> str:
 
 
 CHECKS = (
-    average, dora_merge, ia3_merge, dora_reset, vera_size, gated_lora, task_matrices, whole_scaling, post_add,
+    average, dora_merge, ia3_merge, dora_reset, vera_size, gated_lora, whole_scaling, post_add,
     temperature, prefix_sdpa, grouped_prefix, reft_decoding,
 )  # fmt: skip

@@ -251,7 +251,7 @@ def _sum(states: Sequence[State], weights: Sequence[float]) -> State:
 
 def _negating_b(first: Adapter, states: Sequence[State], weights: Sequence[float]) -> State:
     """As ``_sum``, but of what two matrices multiply only one changes its sign (Zhang et al. 2023, section 3)."""
-    if not isinstance(first.config, LoRAConfig):
+    if first.config.method != LoRAConfig.method:
         raise MergeError(f"lora_linear_only_negate_b is for LoRA, not for {first.config.method}")
     positive = [abs(weight) for weight in weights]
     signed, unsigned = _sum(states, weights), _sum(states, positive)

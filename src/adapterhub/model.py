@@ -1,7 +1,7 @@
 """What a person calls on a model: adding, activating, training, saving and loading adapters."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
@@ -23,10 +23,12 @@ from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
+from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
 from adapterhub.methods import AdapterConfig, load_config
+from adapterhub.sharing import SharingMixin
 from adapterhub.sites import Sites, discover
 from adapterhub.summary import AdapterSummary, summarise
 
@@ -42,7 +44,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
+class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -76,6 +78,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
             name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
             for name, fusion in self.fusions.items()
         }
+        self.config.adapterhub_shared = names_by_group(self.adapters.values())
+        if self.config.adapterhub_shared:
+            given = kwargs.get("state_dict") or self.state_dict()
+            kwargs["state_dict"] = with_copies(given, self.adapters.values(), "adapters.")
         super().save_pretrained(*args, **kwargs)
 
     def init_adapters(self, sites: Sites | None = None) -> None:
@@ -173,13 +179,17 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         self.set_active_adapters(setup)
         self.train()
         self.freeze_model()
-        for name, adapter in self.adapters.items():
-            adapter.requires_grad_(name in setup.flatten())
+        self._train_only(setup.flatten())
         self.fusions.requires_grad_(False)
         for parameter in self._head_parameters():
             parameter.requires_grad_(True)
         if train_embeddings:
             self.get_input_embeddings().requires_grad_(True)
+
+    def _train_only(self, names: Collection[str]) -> None:
+        self.adapters.requires_grad_(False)
+        for name in names:  # last, or one that shares parameters with another would not train
+            self.adapters[name].requires_grad_(True)
 
     def train_adapters(self, adapter_names: Any) -> None:
         """The older name of ``train_adapter``."""
@@ -204,12 +214,13 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     def adapter_to(
         self, name: str, device: "torch.device | str | None" = None, dtype: torch.dtype | None = None
     ) -> None:
-        """Move one adapter to a device or data type.
+        """Move one adapter to a device or data type, and those that share parameters with it.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
         """
-        self.engine.get(name).to(device=device, dtype=dtype)
+        for adapter in sharing_with(self.engine.get(name), self.adapters.values()):
+            adapter.to(device=device, dtype=dtype)
 
     def save_adapter(
         self,

@@ -187,6 +187,31 @@ def all_golden_weights():
         golden_weights(name, "ia3", {"method": "ia3"}, theirs, "peft")
 
 
+TASKS = [0, 1, 0]
+
+
+def golden_tasks(name, options):
+    """MTL-LoRA for two tasks that share what they can, each with its rows of the batch."""
+    model, given = build(name), inputs(name)
+    adapters.init(model)
+    for adapter in "ab":
+        model.add_adapter(adapter, config=adapters.MTLLoRAConfig(**options))
+    model.share_parameters(["a", "b"])
+    model.train_adapter(adapters.MultiTask("a", "b"))
+    model.eval()
+    torch.manual_seed(7)
+    own = {key: value for key, value in model.named_parameters(remove_duplicate=False) if ".loras." in key}
+    with torch.no_grad():
+        for value in {id(value): value for value in own.values()}.values():
+            value.add_(0.3 * torch.randn_like(value))
+    output = model(**given, task_ids=torch.tensor(TASKS)).last_hidden_state
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
+    (output * weight).sum().backward()
+    tensors = {f"adapter/{key}": value for key, value in own.items()}
+    tensors |= {f"gradient/{key}": value.grad for key, value in own.items()}
+    save(f"tasks/{name}-mtl_lora", tensors | {"output": output, "weight": weight}, {"config": options, "tasks": TASKS})
+
+
 FUSIONS = {
     "dynamic": {},
     "static": {},
@@ -251,6 +276,7 @@ FOLDERS = {
     "bert-double": ("bert", adapters.DoubleSeqBnConfig(reduction_factor={"0": 2, "default": 4}, leave_out=[1]), True),
     "bert-lora": ("bert", adapters.LoRAConfig(r=3, alpha=6, intermediate_lora=True, use_gating=True), True),
     "bert-ln_before": ("bert", adapters.BnConfig(**(BASE | {"ln_before": True, "ln_after": True})), False),
+    "bert-mtl_lora": ("bert", adapters.MTLLoRAConfig(r=3, alpha=6, n_up_projection=2, output_lora=True), True),
     "gpt2-parallel": ("gpt2", adapters.ParBnConfig(reduction_factor=4, scaling="learned"), True),
     "gpt2-lora": ("gpt2", adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "k"], output_lora=True), True),
     "bart-double": ("bart", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
@@ -416,8 +442,10 @@ def main():
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
     all_golden_weights()
-    for folder in ("fusions", "adapters"):
+    for folder in ("fusions", "adapters", "tasks"):
         (HERE / folder).mkdir(exist_ok=True)
+    for name in ("bert", "bart"):
+        golden_tasks(name, {"r": 3, "alpha": 6, "n_up_projection": 2, "intermediate_lora": True})
     for label, options in FUSIONS.items():
         for name in ("bert", "gpt2", "bart"):
             golden_fusion(name, label, options)

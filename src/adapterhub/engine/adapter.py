@@ -61,7 +61,7 @@ class SiteModules(nn.Module):
 
 
 class Adapter(SiteModules):
-    """The modules of one adapter."""
+    """The modules of one adapter; ``group`` is the name of those that it shares parameters with, if it does."""
 
     def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
         """Build a module for every place where ``config`` acts.
@@ -75,6 +75,7 @@ class Adapter(SiteModules):
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         self.config = config
+        self.group = ""
 
 
 @torch.no_grad()

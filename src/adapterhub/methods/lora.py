@@ -8,9 +8,9 @@ Meng et al. 2024 (PiSSA):     W + s (B A - B0 A0), where B0 A0 are the first r c
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +100,7 @@ class LowRank(LowRankChange):
                 f"{place.name}: r is {rank}, above the {min(out, math.prod(inner))} of the weight {tuple(weight.shape)}"
             )
         self.scaling, self.dropout = config.scaling(place), config.dropout
-        self.lora_A = nn.Parameter(torch.empty(rank, *inner))
-        self.lora_B = nn.Parameter(torch.zeros(out, rank))
+        self._make_factors(config, place, rank, out, inner)
         self.bias = nn.Parameter(torch.zeros(out)) if config.bias else None
         self.gate = nn.Linear(inner[0], 1) if config.use_gating else None
         self.lora_A0: Tensor | None
@@ -115,6 +114,11 @@ class LowRank(LowRankChange):
                 nn.init.normal_(self.gate.weight, std=0.02, generator=generator)
                 nn.init.zeros_(self.gate.bias)
             self.magnitude = nn.Parameter(lengths(self._matrix(weight))) if config.use_dora else None
+
+    def _make_factors(self, config: Any, place: Place, rank: int, out: int, inner: Sequence[int]) -> None:
+        """The parameters that ``factors`` is made of, with a B of zeros."""
+        self.lora_A = nn.Parameter(torch.empty(rank, *inner))
+        self.lora_B = nn.Parameter(torch.zeros(out, rank))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:

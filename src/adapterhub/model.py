@@ -19,12 +19,13 @@ from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
+from adapterhub.embeddings import EmbeddingsMixin
 from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
-from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
+from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
@@ -42,7 +43,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
+class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -52,7 +53,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     adapters: NamedModules[Adapter]
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
-    _keys_to_ignore_on_load_unexpected = [r"^adapters\.", r"^fusions\."]
+    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in saving.RESTORED]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -76,6 +77,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
             name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
             for name, fusion in self.fusions.items()
         }
+        self.config.adapterhub_embeddings = self.embeddings_config()
         super().save_pretrained(*args, **kwargs)
 
     def init_adapters(self, sites: Sites | None = None) -> None:
@@ -86,6 +88,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """
         self.engine = Engine(self, discover(self) if sites is None else sites)
         self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
+        self.vocabularies = NamedModules()
 
     @property
     def sites(self) -> Sites:
@@ -482,6 +485,16 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
             head = build_head(part.config, BaseInfo.of(self))
         load_into(head, part.tensors, f"head {name!r}")
         return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
+
+    def add_prediction_head(
+        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
+    ) -> None:
+        super().add_prediction_head(head_name, head, overwrite_ok, set_active)
+        self.forget_vocabularies_of(head_name)
+
+    def delete_head(self, head_name: str) -> None:
+        super().delete_head(head_name)
+        self.forget_vocabularies_of(head_name)
 
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         active = self.active_head

@@ -24,6 +24,8 @@ ROOMS = [
     "saving_foreign",
     "saving_compositions",
     "composing",
+    "vocabularies",
+    "embeddings",
     "summary",
     "model",
     "classes",

@@ -19,13 +19,14 @@ from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
+from adapterhub.embeddings import EmbeddingsMixin
 from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
-from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
+from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sharing import SharingMixin
@@ -44,7 +45,7 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
+class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, HoldsNamedModules, _Base):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -54,7 +55,7 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, HoldsNamedModu
     adapters: NamedModules[Adapter]
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
-    _keys_to_ignore_on_load_unexpected = [r"^adapters\.", r"^fusions\."]
+    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in saving.RESTORED]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -78,6 +79,7 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, HoldsNamedModu
             name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
             for name, fusion in self.fusions.items()
         }
+        self.config.adapterhub_embeddings = self.embeddings_config()
         self.config.adapterhub_shared = names_by_group(self.adapters.values())
         if self.config.adapterhub_shared:
             given = kwargs.get("state_dict") or self.state_dict()
@@ -92,6 +94,7 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, HoldsNamedModu
         """
         self.engine = Engine(self, discover(self) if sites is None else sites)
         self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
+        self.vocabularies = NamedModules()
 
     @property
     def sites(self) -> Sites:
@@ -493,6 +496,16 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
             head = build_head(part.config, BaseInfo.of(self))
         load_into(head, part.tensors, f"head {name!r}")
         return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
+
+    def add_prediction_head(
+        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
+    ) -> None:
+        super().add_prediction_head(head_name, head, overwrite_ok, set_active)
+        self.forget_vocabularies_of(head_name)
+
+    def delete_head(self, head_name: str) -> None:
+        super().delete_head(head_name)
+        self.forget_vocabularies_of(head_name)
 
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         active = self.active_head

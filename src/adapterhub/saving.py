@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RESTORED = ("adapters", "fusions", "vocabularies")  # read from the files of a model; heads are built with it
 VERSION = f"adapterhub.{adapterhub.__version__}"
 
 
@@ -127,10 +128,11 @@ def load_head(
 
 
 def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, options: Mapping[str, Any]) -> None:
-    """Build the adapters that ``save_pretrained`` wrote with a model again, from the files of that model."""
+    """Build what ``save_pretrained`` wrote with a model, adapters, fusions and embeddings, from the model's files."""
     saved = getattr(model.config, "adapterhub", None) or {}
     fusions = getattr(model.config, "adapterhub_fusions", None) or {}
-    if not saved or name_or_path is None:
+    embeddings = getattr(model.config, "adapterhub_embeddings", None)
+    if not (saved or embeddings) or name_or_path is None:
         return
     folder = Path(name_or_path)
     if not folder.is_dir():
@@ -141,7 +143,7 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            added = [key for key in opened.keys() if key.startswith(("adapters.", "fusions."))]  # noqa: SIM118
+            added = [key for key in opened.keys() if key.partition(".")[0] in RESTORED]  # noqa: SIM118
             tensors |= {key: opened.get_tensor(key) for key in added}
     for name, values in saved.items():
         adapter = model.engine.build(name, load_config(values))
@@ -154,6 +156,9 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
         fusion = model.engine.build_fusion(name, config, values["adapter_names"])
         load_into(fusion, _under(f"fusions.{name}.", tensors), f"fusion {name!r} of {name_or_path}")
         model.engine.hold_fusion(fusion)
+    if embeddings:
+        stored = {name: _under(f"vocabularies.{name}.", tensors) for name in embeddings["others"]}
+        model.restore_embeddings(embeddings, stored)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

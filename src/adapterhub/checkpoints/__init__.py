@@ -2,12 +2,22 @@
 
 from adapterhub.checkpoints import adapters
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
-from adapterhub.checkpoints.native import ADAPTER_MANIFEST, FUSION_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
+from adapterhub.checkpoints.native import (
+    ADAPTER_MANIFEST,
+    EMBEDDINGS_MANIFEST,
+    FUSION_MANIFEST,
+    HEAD_MANIFEST,
+    Manifest,
+    Part,
+    read,
+    write,
+)
 from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
     "ADAPTER_MANIFEST",
+    "EMBEDDINGS_MANIFEST",
     "FUSION_MANIFEST",
     "HEAD_MANIFEST",
     "Fingerprint",

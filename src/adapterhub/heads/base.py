@@ -269,6 +269,11 @@ class Head(nn.Module, ABC):
         """Follow the base model, whose vocabulary has ``size`` entries from now on; by default nothing."""
 
     @property
+    def scores_tokens(self) -> bool:
+        """Whether it gives a score for every token, and so may hold something for each of them; by default not."""
+        return False
+
+    @property
     def labels(self) -> dict[int, str] | None:
         """Names of the classes by index, or None for a head that has no classes."""
         return getattr(self.config, "labels", None)

@@ -16,6 +16,7 @@ from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import (
     BatchHook,
     EmbeddingHook,
+    ExpertsHook,
     Hook,
     InverseHook,
     LayerHook,
@@ -35,7 +36,7 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
+_WEIGHT, _EXPERTS, _REPEATED, _PREFIX, _AFTER = "weight ", "experts ", "repeated ", "prefix ", "after "
 _EMBEDDINGS, _OUTPUT, _BATCH = "embeddings", "output embeddings", "batch"
 _NO_CALL = Call()
 
@@ -314,6 +315,7 @@ class Engine:
         sublayers = {name for plan in self._in_use for name in plan.sublayers}
         norms = {path for plan in self._in_use for path in plan.norms}
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
+        experts = {f"{_EXPERTS}{path}" for plan in self._in_use for path in plan.experts}
         repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
         layers = {f"{_REPEATED}{path}" for path in repeated}
         prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
@@ -321,7 +323,7 @@ class Engine:
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
         of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
         batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers | batch
+        needed = outputs | prefixes | inverted | sublayers | norms | weights | experts | layers | batch
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -338,6 +340,8 @@ class Engine:
                 self._hooks[norm.path] = NormHook(self, norm)
         for key in sorted(weights - self._hooks.keys()):
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
+        for key in sorted(experts - self._hooks.keys()):
+            self._hooks[key] = ExpertsHook(self, key.removeprefix(_EXPERTS))
         if batch and _BATCH not in self._hooks:
             self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):

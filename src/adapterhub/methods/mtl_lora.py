@@ -46,9 +46,8 @@ class MTLLoRAConfig(LoRAConfig):
         self._require(self.init_weights != "pissa", "init_weights", "lora, gaussian or bert")
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None or not self.acts_at(place):
-            return None
-        return TaskLowRank(self, place, place.weight)
+        weight = self.weight_at(place)
+        return TaskLowRank(self, place, weight) if weight is not None and self.acts_at(place) else None
 
 
 class TaskLowRank(LowRank):
@@ -56,11 +55,11 @@ class TaskLowRank(LowRank):
 
     shareable = ("lora_A", "lora_B")
 
-    def _make_factors(self, config: MTLLoRAConfig, place: Place, rank: int, out: int, inner: Sequence[int]) -> None:
-        count = config.n_up_projection
+    def _make_factors(self, config: MTLLoRAConfig, place: Place, down: Sequence[int], up: Sequence[int]) -> None:
+        count, rank = config.n_up_projection, up[-1]
         self.weights_sharpness = config.weights_sharpness
-        self.lora_A = nn.Parameter(torch.empty(rank, *inner))
-        self.lora_B = nn.Parameter(torch.zeros(count, out, rank))
+        self.lora_A = nn.Parameter(torch.empty(*down))
+        self.lora_B = nn.Parameter(torch.zeros(count, *up))
         diagonal = config.task_specific_matrix_type == "singular_values"
         self.task_matrix = nn.Parameter(torch.ones(rank) if diagonal else torch.eye(rank))
         generator = seeded(config.init_weights_seed, f"{place.name}.up_weights")
@@ -68,10 +67,11 @@ class TaskLowRank(LowRank):
         nn.init.uniform_(self.up_weights, -1 / math.sqrt(count), 1 / math.sqrt(count), generator=generator)
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        down = self.lora_A.flatten(1)
+        *several, _, rank = self.lora_B.shape[1:]
+        down = self.lora_A.view(*several, rank, -1)
         down = self.task_matrix[:, None] * down if self.task_matrix.dim() == 1 else self.task_matrix @ down
         shares = torch.softmax(self.up_weights / self.weights_sharpness, dim=0)
-        return down.view_as(self.lora_A), torch.einsum("n,nor->or", shares, self.lora_B)
+        return down.view_as(self.lora_A), torch.tensordot(shares, self.lora_B, dims=1)
 
 
 register(MTLLoRAConfig, {"mtl_lora": MTLLoRAConfig()})

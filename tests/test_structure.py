@@ -25,6 +25,8 @@ ROOMS = [
     "composing",
     "vocabularies",
     "embeddings",
+    "configurations",
+    "inspecting",
     "summary",
     "model",
     "classes",

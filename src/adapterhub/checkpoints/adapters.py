@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.tensors import decode
+from adapterhub.engine.locations import prefix_kind
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
@@ -268,7 +269,7 @@ class AdaptersCheckpoint:
                 tensors[f"{paths.sublayer(owner, inside=True).name}.prefix.gate.{leaf}"] = tensor
                 continue
             where, leaf = _parted(_PREFIX, key, self.folder)
-            here = [place for place in chosen if _prefix_location(place) == where]
+            here = [place for place in chosen if prefix_kind(place) == where]
             location = prefix_location(here[0]) if here else where
             if leaf == "control_trans":
                 flat = tensor.view(config.prefix_length, -1).chunk(max(1, len(here)), dim=1)
@@ -446,13 +447,6 @@ class _Paths:
 
     def _hint(self) -> str:
         return "load the base model that it was made for"
-
-
-def _prefix_location(place: Place) -> str:
-    """What ``adapters`` calls the prefixes of a place."""
-    if place.role == "cross_keys_values":
-        return "cross_prefix"
-    return "encoder_prefix" if place.name.startswith("encoder.") else "self_prefix"
 
 
 def _owner(pattern: re.Pattern[str], key: str) -> str:

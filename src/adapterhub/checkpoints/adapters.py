@@ -72,7 +72,8 @@ _UNUSED = ("invertible_adapter", "type")
 _SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
 _RELATIVE = ("t5", "mt5")
 _LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
-_HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering")
+_PARSER = "dependency_parsing"
+_HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering", _PARSER)
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class AdaptersCheckpoint:
         labels = given.get("label2id") or {}
         if labels:
             config["id2label"] = {int(index): str(label) for label, index in labels.items()}
-        tensors = {re.sub(r"^heads\.[^.]+\.", "layers.", key): tensor for key, tensor in self.tensors.items()}
+        inside = "" if kind == _PARSER else "layers."
+        tensors = {re.sub(r"^heads\.[^.]+\.", inside, key): tensor for key, tensor in self.tensors.items()}
         return config, tensors
 
     def _language_head(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -218,12 +218,13 @@ def test_attention_is_given_on_demand(model: Any, inputs: dict[str, Tensor]) -> 
     given = {"output_adapter_fusion_attentions": True, "output_adapter_gating_scores": True}
     found = model(**inputs, **given, head="a")
     attentions = found.adapter_fusion_attentions["three"]
-    assert set(attentions) == {"layers.0.feed_forward", "layers.1.feed_forward"}
-    for attention in attentions.values():
+    assert {layer: list(kinds) for layer, kinds in attentions.items()} == {0: ["output_adapter"], 1: ["output_adapter"]}
+    for kinds in attentions.values():
+        attention = kinds["output_adapter"]
         assert attention.shape == (4, 7, 3) and attention.requires_grad
         torch.testing.assert_close(attention.sum(-1), torch.ones(4, 7))
     scores = found.adapter_gating_scores["gated"]
-    assert {score.shape for score in scores.values()} == {(4, 1, 1)}
+    assert {kinds["output_adapter"].shape for kinds in scores.values()} == {(4,)}
     assert not hasattr(model(**inputs, head="a"), "adapter_fusion_attentions")
     assert len(model(**inputs, **given, head="a", return_dict=False)) == 3
 

@@ -26,6 +26,8 @@ ROOMS = [
     "composing",
     "vocabularies",
     "embeddings",
+    "configurations",
+    "inspecting",
     "summary",
     "model",
     "classes",

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdapterConfig": "methods",
     "AdapterFusionConfig": "methods.fusion",
+    "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
@@ -41,6 +42,7 @@ _HOMES = {
     "DvoRAConfig": "methods.vera",
     "DynamicAdapterFusionConfig": "methods.fusion",
     "Fuse": "composition",
+    "get_adapter_config_hash": "methods",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
     "HoulsbyInvConfig": "methods.bottleneck",
@@ -49,9 +51,11 @@ _HOMES = {
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
     "load_config": "methods",
+    "load_model": "auto",
     "LoRAConfig": "methods.lora",
     "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
+    "ModelAdaptersConfig": "configurations",
     "MTLLoRAConfig": "methods.mtl_lora",
     "MultiTask": "composition",
     "named_configs": "methods",
@@ -79,7 +83,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from adapterhub import sites
-    from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init
+    from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init, load_model
     from adapterhub.composition import (
         Average,
         BatchSplit,
@@ -92,8 +96,9 @@ if TYPE_CHECKING:
         Stack,
         parse_composition,
     )
+    from adapterhub.configurations import ModelAdaptersConfig
     from adapterhub.engine import AdapterSetup
-    from adapterhub.methods import AdapterConfig, load_config, named_configs
+    from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (
         AdapterPlusConfig,
@@ -124,7 +129,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
-    from adapterhub.sites import Sites
+    from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.compare import compare
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
 

@@ -28,9 +28,11 @@ from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
+from adapterhub.inspecting import InspectingMixin
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sharing import SharingMixin
-from adapterhub.sites import Sites, discover
+from adapterhub.sites import AdapterModelInterface, Sites, discover
+from adapterhub.sites.interface import described
 from adapterhub.summary import AdapterSummary, summarise
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
@@ -45,7 +47,9 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, HoldsNamedModules, _Base):
+class AdapterMixin(
+    ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingMixin, HoldsNamedModules, _Base
+):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -53,6 +57,7 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixi
 
     engine: Engine
     adapters: NamedModules[Adapter]
+    adapter_interface: AdapterModelInterface | None
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
     _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in saving.RESTORED]
@@ -68,7 +73,7 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixi
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if "engine" not in model.__dict__:
-            model.init_adapters()
+            model.init_adapters(AdapterModelInterface.load(Path(pretrained_model_name_or_path or "")))
         saving.restore(model, pretrained_model_name_or_path, kwargs)
         return loaded
 
@@ -85,14 +90,16 @@ class AdapterMixin(ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixi
             given = kwargs.get("state_dict") or self.state_dict()
             kwargs["state_dict"] = with_copies(given, self.adapters.values(), "adapters.")
         super().save_pretrained(*args, **kwargs)
+        saving.save_interface(self, kwargs.get("save_directory") or args[0])
 
-    def init_adapters(self, sites: Sites | None = None) -> None:
-        """Find the sites of this model (or take ``sites``) and make it ready for adapters.
+    def init_adapters(self, sites: Sites | AdapterModelInterface | None = None) -> None:
+        """Find the sites of this model (or take those described by hand) and make it ready for adapters.
 
         Raises:
             SiteError: if no site is found.
         """
-        self.engine = Engine(self, discover(self) if sites is None else sites)
+        self.engine = Engine(self, discover(self) if sites is None else described(sites, self))
+        self.adapter_interface = sites if isinstance(sites, AdapterModelInterface) else None
         self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
         self.vocabularies = NamedModules()
 

@@ -1,5 +1,6 @@
 """Saving and loading the adapters and heads of a model; nothing of a model changes unless all of a checkpoint fits."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from adapterhub.checkpoints import (
     read,
     write,
 )
+from adapterhub.checkpoints.files import replace
 from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
@@ -38,6 +40,7 @@ from adapterhub.errors import (
 )
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
+from adapterhub.sites.interface import INTERFACE_FILE
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
@@ -159,6 +162,13 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
     if embeddings:
         stored = {name: _under(f"vocabularies.{name}.", tensors) for name in embeddings["others"]}
         model.restore_embeddings(embeddings, stored)
+
+
+def save_interface(model: "AdapterMixin", folder: str | PathLike[str]) -> None:
+    """Write the description of a model's sites beside the model, if they were described by an interface."""
+    if model.adapter_interface is not None:
+        content = model.adapter_interface.content(model.config.model_type, VERSION)
+        replace(Path(folder) / INTERFACE_FILE, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

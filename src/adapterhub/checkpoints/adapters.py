@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.tensors import decode
+from adapterhub.engine.locations import prefix_kind
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
@@ -75,7 +76,8 @@ _OF_MTL_LORA = ("n_up_projection", "task_specific_matrix_type", "weights_sharpne
 _MTL_LORA_LEAVES = {"task_specific.values": "task_matrix", "weights": "up_weights"}
 _RELATIVE = ("t5", "mt5")
 _LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
-_HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering")
+_PARSER = "dependency_parsing"
+_HEADS = ("classification", "multilabel_classification", "tagging", "multiple_choice", "question_answering", _PARSER)
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ class AdaptersCheckpoint:
         labels = given.get("label2id") or {}
         if labels:
             config["id2label"] = {int(index): str(label) for label, index in labels.items()}
-        tensors = {re.sub(r"^heads\.[^.]+\.", "layers.", key): tensor for key, tensor in self.tensors.items()}
+        inside = "" if kind == _PARSER else "layers."
+        tensors = {re.sub(r"^heads\.[^.]+\.", inside, key): tensor for key, tensor in self.tensors.items()}
         return config, tensors
 
     def _language_head(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -272,7 +275,7 @@ class AdaptersCheckpoint:
                 tensors[f"{paths.sublayer(owner, inside=True).name}.prefix.gate.{leaf}"] = tensor
                 continue
             where, leaf = _parted(_PREFIX, key, self.folder)
-            here = [place for place in chosen if _prefix_location(place) == where]
+            here = [place for place in chosen if prefix_kind(place) == where]
             location = prefix_location(here[0]) if here else where
             if leaf == "control_trans":
                 flat = tensor.view(config.prefix_length, -1).chunk(max(1, len(here)), dim=1)
@@ -456,13 +459,6 @@ class _Paths:
 
     def _hint(self) -> str:
         return "load the base model that it was made for"
-
-
-def _prefix_location(place: Place) -> str:
-    """What ``adapters`` calls the prefixes of a place."""
-    if place.role == "cross_keys_values":
-        return "cross_prefix"
-    return "encoder_prefix" if place.name.startswith("encoder.") else "self_prefix"
 
 
 def _owner(pattern: re.Pattern[str], key: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.composition import MultiTask
+from adapterhub.engine.locations import attentions_of, gates_of
 from adapterhub.engine.program import Call
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import CompositionError
@@ -27,8 +28,8 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
 
     Beside the arguments of the model there may be ``task_ids`` ``[batch]``, for ``MultiTask``, and
     ``output_adapter_fusion_attentions`` and ``output_adapter_gating_scores``: with these True the output has
-    ``adapter_fusion_attentions`` (by fusion and site, ``[batch, seq, adapters]``) and ``adapter_gating_scores`` (by
-    adapter and site, ``[batch, 1, 1]``).
+    ``adapter_fusion_attentions`` (by fusion, number of the layer and kind of place, ``[batch, seq, adapters]``) and
+    ``adapter_gating_scores`` (by adapter, layer and kind, ``[batch]``); ``get_adapter`` says which kinds there are.
 
     Raises:
         CompositionError: if the batch or ``task_ids`` do not fit the setup.
@@ -60,8 +61,14 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
-    found = {"adapter_fusion_attentions": call.attentions, "adapter_gating_scores": gates}
-    return _with_found(output, {name: value for name, value in found.items() if value is not None})
+    places, found = engine.places, {}
+    if call.attentions is not None:
+        found["adapter_fusion_attentions"] = {
+            name: attentions_of(places, sites) for name, sites in call.attentions.items()
+        }
+    if gates is not None:
+        found["adapter_gating_scores"] = {name: gates_of(places, sites) for name, sites in gates.items()}
+    return _with_found(output, found)
 
 
 def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

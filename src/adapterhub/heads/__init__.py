@@ -3,6 +3,7 @@
 from adapterhub.heads import (
     causal_lm,
     classification,
+    dependency_parsing,
     image_classification,
     masked_lm,
     multi_label,
@@ -38,6 +39,7 @@ __all__ = [
     "build_head",
     "causal_lm",
     "classification",
+    "dependency_parsing",
     "head_signature",
     "image_classification",
     "masked_lm",

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 else:
     _Model = object
 
-TARGETS = ("labels", "start_positions", "end_positions")
-_ADDED = (*TARGETS, "logits_to_keep", "head", "return_dict")
+# transformers' Trainer takes every argument whose name has "label" in it for one that each data set has: these two of
+# one kind of head are not in the signature, and reach it by name all the same.
+_UNSIGNED = ("labels_arcs", "labels_rels")
+TARGETS = ("labels", "start_positions", "end_positions", *_UNSIGNED)
+_ADDED = (*TARGETS, "word_starts", "logits_to_keep", "head", "return_dict")
 
 
 @dataclass
@@ -62,7 +65,7 @@ def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
     """
     own = inspect.signature(base.forward).parameters
     plain = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
-    names = [name for name in _ADDED if name not in own]
+    names = [name for name in _ADDED if name not in own and name not in _UNSIGNED]
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
     rest = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
     return inspect.Signature([*plain, *added, rest])

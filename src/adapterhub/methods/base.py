@@ -7,9 +7,10 @@ A method knows no transformer. For each place that a model offers, the configura
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 import torch
@@ -139,13 +140,23 @@ class Modules:
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterConfig:
+class AdapterConfig(Mapping[str, Any]):
     """Configuration of a method: immutable, comparable and complete (what is not a field is not an option).
 
+    It reads as a mapping too: ``config["reduction_factor"]``, ``config.get("leave_out")``, ``dict(config)``.
     A method says in ``build`` what it does at one place; or in ``modules``, if its parts have something in common.
     """
 
     method: ClassVar[str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AdapterConfig) and self.to_dict() == other.to_dict()
@@ -179,6 +190,17 @@ class AdapterConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields and the name of the method, ready for JSON."""
         return {"method": self.method, **asdict(self)}
+
+    @staticmethod
+    def load(source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any) -> Any:
+        """A configuration from whatever a person writes: as ``adapterhub.load_config``.
+
+        Raises:
+            ConfigError: for an unknown name or option, a malformed string, or a file that is not such a dictionary.
+        """
+        from adapterhub.methods import registry  # which reads configurations of every method
+
+        return registry.load_config(source, **overrides)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -244,7 +244,7 @@ class _Block:
         for call in self.calls:
             module = self.model.get_submodule(call.path)
             inside = any(call.path.startswith(path + ".") for path in found)
-            if _ATTENTION.search(type(module).__name__) and not _is_norm(module) and not inside:
+            if _ATTENTION.search(type(module).__name__) and not is_norm(module) and not inside:
                 found.append(call.path)
                 yield call.path
 
@@ -252,13 +252,14 @@ class _Block:
         return not len(self.model.get_submodule(call.path)._modules)
 
     def _is_norm(self, call: Call) -> bool:
-        return _is_norm(self.model.get_submodule(call.path))
+        return is_norm(self.model.get_submodule(call.path))
 
     def _is_linear(self, call: Call) -> bool:
         return self._is_leaf(call) and bool(_LINEAR.search(type(self.model.get_submodule(call.path)).__name__))
 
 
-def _is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm, by the name of its class."""
     return _NORM.search(type(module).__name__) is not None and not len(module._modules)
 
 
@@ -270,7 +271,7 @@ def _norms(model: nn.Module, trace: Trace, layers: Iterable[Layer]) -> Iterator[
     """Every norm that ran, named by its layer and its order there."""
     counts: Counter[str] = Counter()
     for path in trace.first_calls:
-        if not _is_norm(model.get_submodule(path)):
+        if not is_norm(model.get_submodule(path)):
             continue
         layer = next((layer for layer in layers if path.startswith(layer.path + ".")), None)
         prefix = f"{layer.name}.norms" if layer else "norms"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.engine import Adapter
+from adapterhub.engine.quantised import is_packed
 from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
@@ -86,8 +87,11 @@ def _check_weight(
     model: "AdapterMixin", adapter: Adapter, place: Place, part: nn.Module, names: Mapping[int, list[str]]
 ) -> None:
     base: Any = getattr(model.get_submodule(place.path), "weight", None)
-    if not isinstance(base, Tensor) or not base.is_floating_point():
-        raise MergeError(f"{place.path} is quantised: an adapter cannot be merged into it")
+    if not isinstance(base, Tensor) or is_packed(base):
+        raise MergeError(
+            f"{place.path} is quantised, and would be rounded again if adapter {adapter.name!r} were merged into it: "
+            "merge into the model as it was before, and quantise that"
+        )
     shared = [path for path in names.get(id(base), ()) if path != f"{place.path}.weight"]
     if shared:
         raise MergeError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from adapterhub.engine import Adapter
 from adapterhub.engine.adapter import held_by
+from adapterhub.engine.quantised import is_packed
 from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
@@ -88,8 +89,11 @@ def _check_weight(
 ) -> None:
     name = f"{place.path}.weight" if place.expert_weight is None else place.path
     base: Any = getattr(model.get_submodule(held_by(place)), name.rpartition(".")[2], None)
-    if not isinstance(base, Tensor) or not base.is_floating_point():
-        raise MergeError(f"{place.path} is quantised: an adapter cannot be merged into it")
+    if not isinstance(base, Tensor) or is_packed(base):
+        raise MergeError(
+            f"{place.path} is quantised, and would be rounded again if adapter {adapter.name!r} were merged into it: "
+            "merge into the model as it was before, and quantise that"
+        )
     shared = [path for path in names.get(id(base), ()) if path != name]
     if shared:
         raise MergeError(

@@ -20,9 +20,10 @@ from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.embeddings import EmbeddingsMixin
-from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
+from adapterhub.engine import Adapter, Engine, Plan, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
+from adapterhub.engine.quantised import check_gradients
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
@@ -182,10 +183,12 @@ class AdapterMixin(
         Raises:
             AdapterNotFoundError: if the setup names an adapter that is not there; nothing is changed then.
             CompositionError: for something that is no setup.
+            TrainingError: if the base model is quantised in a way that lets no gradients pass.
         """
         setup = parse_composition(adapter_setup)
         if setup is None:
             raise AdapterNotFoundError("train_adapter needs the name of an adapter, or a composition of names")
+        check_gradients(self.modules())
         self.set_active_adapters(setup)
         self.train()
         self.freeze_model()
@@ -379,7 +382,12 @@ class AdapterMixin(
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model under the active setup; ``adapterhub.engine.calls.run`` says what may be asked for beside."""
-        self.engine.enter()
+        if not setups_open():
+            return self._run(args, kwargs)
+        with self.engine.under(self.engine.enter()):
+            return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self.engine.plan()
         asked = [name for name in calls.OPTIONS if name in kwargs]
         if asked or (plan is not None and plan.reads_call):
@@ -392,8 +400,8 @@ class AdapterMixin(
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generation as in transformers, under the active setup; ``task_ids`` as for a call."""
-        self.engine.enter()  # generation calls the encoder by itself, before any call of the model
-        return calls.generate(self.engine, super().generate, args, kwargs)
+        with self.engine.under(self.engine.enter()):  # generation calls the encoder by itself
+            return calls.generate(self.engine, super().generate, args, kwargs)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
@@ -520,8 +528,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         return (parameter for name in names for parameter in self.heads[name].parameters())
 
     def _context_head(self) -> Any:
-        frame = current_frame()
-        return None if frame is None else frame.setup.head_setup or heads_of(frame.setup.adapter_setup, self.heads)
+        setup = self.engine.setup if "engine" in self.__dict__ else None  # discovery runs a model that is to have one
+        return None if setup is None else setup.head_setup or heads_of(setup.adapter_setup, self.heads)
 
     def _rowwise(self, chosen: Any) -> Any:
         """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""

@@ -42,11 +42,6 @@ class Hook:
         self.engine = engine
         self._handles: list[RemovableHandle] = []
 
-    @property
-    def count(self) -> int:
-        """How many hooks are registered."""
-        return len(self._handles)
-
     def detach(self) -> None:
         """Remove the hooks."""
         for handle in self._handles:

@@ -100,25 +100,31 @@ class ComposingMixin(_Base):
         adapter_names: "Fuse | Iterable[Any] | str",
         meta_dict: Mapping[str, Any] | None = None,
         with_head: bool | str = False,
+        format: str = "adapterhub",
     ) -> None:
         """Save a fusion (not its adapters) as a folder that ``load_adapter_fusion`` reads.
 
-        ``with_head`` saves the head named like the fusion beside it, or the one that it names.
+        ``with_head`` saves the head named like the fusion beside it, or the one that it names. ``format`` is
+        ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             AdapterNotFoundError: if there is none.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the format has no fusions.
+            ConfigError: for an unknown format.
         """
         name = self._fusion_name(adapter_names)
         head = with_head if isinstance(with_head, str) else name if with_head else None
-        saving_compositions.save_fusion(self, Path(save_directory), name, meta_dict, head)
+        saving_compositions.save_fusion(self, Path(save_directory), name, meta_dict, head, format)
 
     def save_all_adapter_fusions(
-        self, save_directory: str | PathLike[str], meta_dict: Mapping[str, Any] | None = None
+        self,
+        save_directory: str | PathLike[str],
+        meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
-        """Save every fusion in a folder of its name under ``save_directory``."""
+        """Save every fusion in a folder of its name under ``save_directory``, as ``save_adapter_fusion`` does."""
         for name in self.fusions:
-            saving_compositions.save_fusion(self, Path(save_directory) / name, name, meta_dict)
+            saving_compositions.save_fusion(self, Path(save_directory) / name, name, meta_dict, None, format)
 
     def load_adapter_fusion(
         self,
@@ -155,19 +161,22 @@ class ComposingMixin(_Base):
         adapter_setup: Any,
         head_setup: Any = None,
         meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
         """Save a composition as one folder: every adapter and fusion of it in a folder of its own, and how they go
-        together. ``head_setup`` is a head, several, or a composition of heads; True the active one.
+        together. ``head_setup`` is a head, several, or a composition of heads; True the active one. ``format`` is
+        ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             AdapterNotFoundError: if an adapter or fusion is not there.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the other library has no equal of a part.
+            ConfigError: for an unknown format.
         """
         setup = parse_composition(adapter_setup)
         if setup is None:
             raise AdapterNotFoundError("save_adapter_setup needs the name of an adapter, or a composition of names")
         heads = getattr(self, "active_head", None) if head_setup is True else head_setup
-        saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict)
+        saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict, format)
 
     def load_adapter_setup(
         self,

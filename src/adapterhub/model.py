@@ -242,31 +242,38 @@ class AdapterMixin(
         with_head: bool = True,
         meta_dict: Mapping[str, Any] | None = None,
         tokenizer: "PreTrainedTokenizerBase | None" = None,
+        format: str = "adapterhub",
     ) -> None:
         """Save an adapter, and the head that goes with it, as a folder that ``load_adapter`` reads.
 
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
-        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model.
+        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. With ``format``
+        ``"peft"`` or ``"adapters"`` the folder is one that the library of that name loads, with equal outputs.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the other library has no equal of the adapter.
+            ConfigError: for an unknown format.
         """
-        saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
+        if saving_foreign.is_foreign(format):
+            saving_foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
+        else:
+            saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
 
     def save_all_adapters(
         self,
         save_directory: str | PathLike[str],
         with_head: bool = True,
         meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
-        """Save every adapter in a folder of its name under ``save_directory``.
+        """Save every adapter in a folder of its name under ``save_directory``; arguments as of ``save_adapter``.
 
         Raises:
             CheckpointError: if a folder cannot be written to.
         """
         for name in self.adapters:
-            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict)
+            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict, format=format)
 
     def load_adapter(
         self,
@@ -310,14 +317,22 @@ class AdapterMixin(
         foreign = saving_foreign.load_adapter(self, folder, options)
         return saving.load_adapter(self, folder, options) if foreign is None else foreign
 
-    def save_head(self, save_directory: str | PathLike[str], head_name: str | None = None) -> None:
+    def save_head(
+        self, save_directory: str | PathLike[str], head_name: str | None = None, format: str = "adapterhub"
+    ) -> None:
         """Save a head alone; without a name the active one, or the one that the transformers class has.
+
+        ``format`` is ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             HeadError: if there is no such head.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or ``adapters`` has no such head.
+            ConfigError: for an unknown format.
         """
-        saving.save_head(self, Path(save_directory), head_name)
+        if saving_foreign.is_foreign(format):
+            saving_foreign.save_head(self, Path(save_directory), head_name, format)
+        else:
+            saving.save_head(self, Path(save_directory), head_name)
 
     def load_head(
         self,

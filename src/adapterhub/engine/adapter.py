@@ -123,7 +123,7 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for norm in sites.norms:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
-        yield Place("norm", norm.name, "norm", norm.layer, width, module)
+        yield Place("norm", norm.name, "norm", norm.layer, width, module, norm.path)
     for layer in sites.layers:
         if layer.sublayers:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)

@@ -236,6 +236,21 @@ def test_values_begin_at_the_identity(model: Any) -> None:
         torch.testing.assert_close(value, torch.eye(32), rtol=0, atol=1e-5)
 
 
+def test_a_temperature_cools_in_training_alone(model: Any, inputs: dict[str, Tensor]) -> None:
+    model.add_adapter_fusion(["a", "b"], config=adapterhub.DynamicAdapterFusionConfig(temperature=True))
+    for parameter in model.fusions.parameters():
+        torch.nn.init.normal_(parameter)
+    model.set_active_adapters(Fuse("a", "b"))
+    first, again = (model.eval()(**inputs, head="a").logits for _ in range(2))
+    assert torch.equal(first, again)
+    model.train()(**inputs, head="a")
+    for layer in (0, 1):
+        assert float(model.fusions["a,b"].at(f"layers.{layer}.feed_forward").temperature) == pytest.approx(
+            50 - 50 / 1000
+        )
+    assert not torch.equal(model.eval()(**inputs, head="a").logits, first)
+
+
 def test_fusions_that_cannot_be_are_refused(model: Any) -> None:
     model.add_adapter_fusion(["a", "b"])
     before = model.state_dict().keys()

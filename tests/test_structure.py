@@ -18,6 +18,7 @@ ROOMS = [
     "checkpoints",
     "merging",
     "arithmetic",
+    "sharing",
     "heads",
     "saving",
     "saving_foreign",

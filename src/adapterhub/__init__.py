@@ -56,6 +56,7 @@ _HOMES = {
     "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
     "ModelAdaptersConfig": "configurations",
+    "MTLLoRAConfig": "methods.mtl_lora",
     "MultiTask": "composition",
     "named_configs": "methods",
     "NoReftConfig": "methods.reft",
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
+    from adapterhub.methods.mtl_lora import MTLLoRAConfig
     from adapterhub.methods.prefix import PrefixTuningConfig
     from adapterhub.methods.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig

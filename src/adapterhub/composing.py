@@ -77,8 +77,7 @@ class ComposingMixin(_Base):
         if not fusions:
             raise CompositionError(f"{setup!r} has no Fuse to train")
         self.train_adapter(setup)
-        for adapter in self.adapters.values():
-            adapter.requires_grad_(unfreeze_adapters and adapter.name in setup.flatten())
+        self._train_only(setup.names() if unfreeze_adapters else ())
         for name, fusion in self.fusions.items():
             fusion.requires_grad_(name in fusions)
 

@@ -32,10 +32,11 @@ class Composition:
             object.__setattr__(self, name, value)
         if not any(child is not None for child in children):
             raise CompositionError(f"{type(self).__name__} needs at least one adapter")
-        self._check()
+        self._check_channels()
+        self._check_rows()
 
-    def _check(self) -> None:
-        """Refuse what has no meaning.
+    def _check_channels(self) -> None:
+        """Refuse children that give several results where one is taken.
 
         Raises:
             CompositionError: naming the two parts that do not go together.
@@ -45,6 +46,20 @@ class Composition:
                 raise CompositionError(
                     f"{child!r} cannot stand in {self!r}: Parallel gives several results for a row, where "
                     f"{type(self).__name__} takes one. Put the Parallel outside, or into a Stack."
+                )
+
+    def _check_rows(self) -> None:
+        """Refuse children that read the same rows and take unlike numbers of them.
+
+        Raises:
+            CompositionError: naming the two parts that do not go together.
+        """
+        counted = [child for child in self.blocks if child.rows is not None]
+        for child in counted[1:]:
+            if child.rows != counted[0].rows:
+                raise CompositionError(
+                    f"{counted[0]!r} takes {counted[0].rows} rows and {child!r} {child.rows}: they cannot stand in one "
+                    f"{type(self).__name__}"
                 )
 
     @property
@@ -116,7 +131,7 @@ class Composition:
 class Stack(Composition):
     """Adapters one after another: each reads what the one before it gave (Pfeiffer et al. 2020, MAD-X)."""
 
-    def _check(self) -> None:
+    def _check_channels(self) -> None:
         several = [child for child in self.blocks if child.channels > 1]
         for child in several[1:]:
             if child.channels != several[0].channels:
@@ -124,7 +139,6 @@ class Stack(Composition):
                     f"{several[0]!r} gives {several[0].channels} results for a row and {child!r} {child.channels}: "
                     "they cannot stand in one Stack"
                 )
-        _same_rows(self, self.blocks)
 
     @property
     def channels(self) -> int:
@@ -150,10 +164,6 @@ class Fuse(Composition):
     def fusion(self) -> str:
         """The name of the fusion."""
         return self.name or ",".join(child if isinstance(child, str) else child.last() for child in self)
-
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -188,10 +198,6 @@ class Average(Composition):
             given = tuple(weight / total for weight in given)
         self._hold(parts, weights=given, normalize_weights=normalize_weights)
 
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
-
 
 @dataclass(frozen=True, init=False, repr=False)
 class Split(Composition):
@@ -212,10 +218,6 @@ class Split(Composition):
         parts = tuple(_flat(children))
         self._hold(parts, splits=_sizes("Split", "splits", splits, len(parts)))
 
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
-
 
 @dataclass(frozen=True, init=False, repr=False)
 class BatchSplit(Composition):
@@ -235,8 +237,7 @@ class BatchSplit(Composition):
         parts = tuple(_flat(children))
         self._hold(parts, batch_sizes=_sizes("BatchSplit", "batch_sizes", batch_sizes, len(parts)))
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child, size in zip(self.children, self.batch_sizes, strict=True):
             if isinstance(child, Composition) and child.rows not in (None, size):
                 raise CompositionError(f"{child!r} takes {child.rows} rows, and {self!r} gives it {size}")
@@ -257,8 +258,7 @@ class Rows(Composition):
         given = rows[0] if len(rows) == 1 and isinstance(rows[0], (list, tuple)) else rows
         self._hold(tuple(row if isinstance(row, str) else parse_composition(row) for row in given))
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child in self.blocks:
             if child.rows not in (None, 1):
                 raise CompositionError(f"{child!r} takes {child.rows} rows, and Rows gives it one")
@@ -271,8 +271,7 @@ class Rows(Composition):
 class MultiTask(Composition):
     """For each row the adapter of its task: row i goes to child ``task_ids[i]``, an argument of the model's call."""
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child in self.blocks:
             if child.rows is not None:
                 raise CompositionError(
@@ -287,8 +286,8 @@ class Parallel(Composition):
     of the children.
     """
 
-    def _check(self) -> None:
-        _same_rows(self, self.blocks)
+    def _check_channels(self) -> None:
+        """Several results are what it is for."""
 
     @property
     def channels(self) -> int:
@@ -352,17 +351,6 @@ def _sizes(kind: str, name: str, given: int | Sequence[int], count: int) -> tupl
     if any(size < 1 for size in sizes):
         raise CompositionError(f"{name} of {kind} are at least 1, not {list(sizes)}")
     return sizes
-
-
-def _same_rows(block: Composition, children: Iterable[Composition]) -> None:
-    """Children that read the same rows must take the same number of them."""
-    counted = [child for child in children if child.rows is not None]
-    for child in counted[1:]:
-        if child.rows != counted[0].rows:
-            raise CompositionError(
-                f"{counted[0]!r} takes {counted[0].rows} rows and {child!r} {child.rows}: they cannot stand in one "
-                f"{type(block).__name__}"
-            )
 
 
 def _flat(children: Iterable[Any]) -> Iterator[Expression]:

@@ -1,7 +1,7 @@
 """What a person calls on a model: adding, activating, training, saving and loading adapters."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
@@ -20,15 +20,18 @@ from adapterhub.checkpoints import Part, load_into
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.embeddings import EmbeddingsMixin
-from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
+from adapterhub.engine import Adapter, Engine, Plan, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
+from adapterhub.engine.quantised import check_gradients
 from adapterhub.engine.repeat import repeated_inputs
+from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
 from adapterhub.inspecting import InspectingMixin
 from adapterhub.methods import AdapterConfig, load_config
+from adapterhub.sharing import SharingMixin
 from adapterhub.sites import AdapterModelInterface, Sites, discover
 from adapterhub.sites.interface import described
 from adapterhub.summary import AdapterSummary, summarise
@@ -45,7 +48,9 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingMixin, HoldsNamedModules, _Base):
+class AdapterMixin(
+    ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingMixin, HoldsNamedModules, _Base
+):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -81,6 +86,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingM
             for name, fusion in self.fusions.items()
         }
         self.config.adapterhub_embeddings = self.embeddings_config()
+        self.config.adapterhub_shared = names_by_group(self.adapters.values())
+        if self.config.adapterhub_shared:
+            given = kwargs.get("state_dict") or self.state_dict()
+            kwargs["state_dict"] = with_copies(given, self.adapters.values(), "adapters.")
         super().save_pretrained(*args, **kwargs)
         saving.save_interface(self, kwargs.get("save_directory") or args[0])
 
@@ -174,20 +183,26 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingM
         Raises:
             AdapterNotFoundError: if the setup names an adapter that is not there; nothing is changed then.
             CompositionError: for something that is no setup.
+            TrainingError: if the base model is quantised in a way that lets no gradients pass.
         """
         setup = parse_composition(adapter_setup)
         if setup is None:
             raise AdapterNotFoundError("train_adapter needs the name of an adapter, or a composition of names")
+        check_gradients(self.modules())
         self.set_active_adapters(setup)
         self.train()
         self.freeze_model()
-        for name, adapter in self.adapters.items():
-            adapter.requires_grad_(name in setup.flatten())
+        self._train_only(setup.flatten())
         self.fusions.requires_grad_(False)
         for parameter in self._head_parameters():
             parameter.requires_grad_(True)
         if train_embeddings:
             self.get_input_embeddings().requires_grad_(True)
+
+    def _train_only(self, names: Collection[str]) -> None:
+        self.adapters.requires_grad_(False)
+        for name in names:  # last, or one that shares parameters with another would not train
+            self.adapters[name].requires_grad_(True)
 
     def train_adapters(self, adapter_names: Any) -> None:
         """The older name of ``train_adapter``."""
@@ -212,12 +227,13 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingM
     def adapter_to(
         self, name: str, device: "torch.device | str | None" = None, dtype: torch.dtype | None = None
     ) -> None:
-        """Move one adapter to a device or data type.
+        """Move one adapter to a device or data type, and those that share parameters with it.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
         """
-        self.engine.get(name).to(device=device, dtype=dtype)
+        for adapter in sharing_with(self.engine.get(name), self.adapters.values()):
+            adapter.to(device=device, dtype=dtype)
 
     def save_adapter(
         self,
@@ -366,7 +382,12 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingM
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model under the active setup; ``adapterhub.engine.calls.run`` says what may be asked for beside."""
-        self.engine.enter()
+        if not setups_open():
+            return self._run(args, kwargs)
+        with self.engine.under(self.engine.enter()):
+            return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self.engine.plan()
         asked = [name for name in calls.OPTIONS if name in kwargs]
         if asked or (plan is not None and plan.reads_call):
@@ -379,8 +400,8 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingM
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generation as in transformers, under the active setup; ``task_ids`` as for a call."""
-        self.engine.enter()  # generation calls the encoder by itself, before any call of the model
-        return calls.generate(self.engine, super().generate, args, kwargs)
+        with self.engine.under(self.engine.enter()):  # generation calls the encoder by itself
+            return calls.generate(self.engine, super().generate, args, kwargs)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
@@ -505,8 +526,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         return (parameter for name in names for parameter in self.heads[name].parameters())
 
     def _context_head(self) -> Any:
-        frame = current_frame()
-        return None if frame is None else frame.setup.head_setup or heads_of(frame.setup.adapter_setup, self.heads)
+        setup = self.engine.setup if "engine" in self.__dict__ else None  # discovery runs a model that is to have one
+        return None if setup is None else setup.head_setup or heads_of(setup.adapter_setup, self.heads)
 
     def _rowwise(self, chosen: Any) -> Any:
         """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""

@@ -30,7 +30,7 @@ from adapterhub.checkpoints import (
     write,
 )
 from adapterhub.checkpoints.files import replace
-from adapterhub.engine import Adapter
+from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
     CheckpointNotFoundError,
@@ -152,6 +152,8 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
         adapter = model.engine.build(name, load_config(values))
         load_into(adapter, _under(f"adapters.{name}.", tensors), f"adapter {name!r} of {name_or_path}")
         model.engine.hold(adapter)
+    for group, names in (getattr(model.config, "adapterhub_shared", None) or {}).items():
+        sharing.share([model.adapters[name] for name in names], group, model.adapters[names[0]])
     for name, values in fusions.items():
         config = AdapterFusionConfig.from_dict(values["config"])
         fusion = model.engine.build_fusion(name, config, values["adapter_names"])

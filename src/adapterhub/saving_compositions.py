@@ -1,6 +1,7 @@
 """Saving and loading fusions, and whole setups: a folder with everything that a composition needs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from adapterhub import saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
+from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.methods.fusion import AdapterFusionConfig
 
@@ -64,6 +66,8 @@ def save_setup(model: "AdapterMixin", folder: Path, setup: Composition, heads: A
         if name not in setup.names():
             model.save_head(folder / name, name)
     content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": saving.VERSION}
+    if shared := sharing.names_by_group(model.adapters[name] for name in setup.names()):
+        content["shared_parameters"] = shared
     make_folder(folder)
     replace(folder / SETUP, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -73,9 +77,12 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
     try:
         content = json.loads((folder / SETUP).read_text(encoding="utf-8"))
         setup, heads = composition_from_dict(content["adapter_setup"]), _read_heads(content.get("head_setup"))
+        shared = {
+            str(group): [str(name) for name in names] for group, names in content.get("shared_parameters", {}).items()
+        }
     except FileNotFoundError:
         raise CheckpointNotFoundError(f"{folder} holds no setup ({SETUP})") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpointError(f"{folder / SETUP} is not the setup of adapters: {error}") from error
     added: list[tuple[Any, str]] = []
     before = set(getattr(model, "heads", ()))
@@ -88,6 +95,8 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 allow_pickle=options.allow_pickle,
             )
             added.append((model.delete_adapter, name))
+        for group, names in shared.items():
+            _share(model, folder, group, names)
         for fuse in {block.fusion for block in setup.walk() if isinstance(block, Fuse)}:
             load_fusion(model, _inside(folder, fuse), options)
             added.append((model.engine.delete_fusion, fuse))
@@ -107,6 +116,22 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 model.delete_head(name)
         raise
     return setup, heads
+
+
+def _share(model: "AdapterMixin", folder: Path, group: str, names: Sequence[str]) -> None:
+    """Make adapters that were saved as ones that share their parameters do so again.
+
+    Raises:
+        CorruptCheckpointError: if their parameters are not the same.
+    """
+    first, *others = (model.engine.get(name) for name in names)
+    for other in others:
+        if (path := sharing.unequal(other, first)) is not None:
+            raise CorruptCheckpointError(
+                f"{folder / SETUP} says that {first.name!r} and {other.name!r} share their parameters, and {path} is "
+                "not the same in both: one of them was replaced. Save the setup again."
+            )
+    model.share_parameters(names, name=group)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -24,7 +24,7 @@ from transformers import (
 
 import adapterhub
 import tiny
-from adapterhub import AdapterTrainer, AutoAdapterModel, Seq2SeqAdapterTrainer
+from adapterhub import AdapterTrainer, AutoAdapterModel, DynamicAdapterFusionConfig, Fuse, Seq2SeqAdapterTrainer
 from adapterhub.errors import TrainingError
 from adapterhub.training.trainer import TrainingInterrupted
 from tokens import model_folder, sentences
@@ -123,6 +123,43 @@ def test_resuming_equals_an_uninterrupted_run(folder: Path, tmp_path: Path, kind
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     assert losses(resumed)[4:] == losses(whole)[4:]
     assert_equal(weights(resumed.model), weights(whole.model))
+
+
+def fused(folder: Path) -> PreTrainedModel:
+    model = build(folder)
+    model.add_adapter("b", config="seq_bn[reduction_factor=4]")
+    config = DynamicAdapterFusionConfig(temperature=True, dropout_prob=0.1)
+    model.add_adapter_fusion(["a", "b"], config=config, name="mine")
+    model.train_adapter_fusion(Fuse("a", "b", name="mine"))
+    model.active_head = "a"
+    return model
+
+
+def test_a_named_fusion_resumes_with_its_temperature(folder: Path, tmp_path: Path) -> None:
+    whole = trainer(folder, tmp_path / "whole", fused(folder))
+    whole.train()
+    trainer(folder, tmp_path / "cut", fused(folder)).train()
+    resumed = trainer(folder, tmp_path / "cut", fused(folder))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    assert losses(resumed)[4:] == losses(whole)[4:]
+    assert_equal(resumed.model.fusions.state_dict(), whole.model.fusions.state_dict())
+
+
+def test_values_of_a_fusion_do_not_decay(folder: Path, tmp_path: Path) -> None:
+    """They begin at the identity, and their regulariser keeps them near it."""
+    model = fused(folder)
+    started = trainer(folder, tmp_path, model, weight_decay=0.5)
+    groups = {
+        id(parameter): group["weight_decay"]
+        for group in started.create_optimizer().param_groups
+        for parameter in group["params"]
+    }
+    decay = {
+        name.split(".")[-2]: groups[id(parameter)]
+        for name, parameter in model.fusions.named_parameters()
+        if name.endswith(".weight")
+    }
+    assert decay == {"query": 0.5, "key": 0.5, "value": 0.0}
 
 
 @pytest.mark.parametrize("kind", [AdapterTrainer, Trainer])

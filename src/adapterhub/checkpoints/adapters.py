@@ -23,6 +23,7 @@ from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bottleneck import BottleneckConfig
 from adapterhub.methods.ia3 import IA3Config
 from adapterhub.methods.lora import LoRAConfig
+from adapterhub.methods.mtl_lora import MTLLoRAConfig
 from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
 from adapterhub.methods.reft import ReftConfig
 from adapterhub.methods.union import ConfigUnion
@@ -52,6 +53,7 @@ _PREFIX_GATE = re.compile(r"(?P<owner>.+?)\.prefix_tuning\.prefix_gates\.[^.]+\.
 _OWN = {  # which tensors of a union are of which of its methods
     None: re.compile(r"(?:.+\.)?(?:adapters|invertible_adapters|shared_parameters)\..+"),
     "lora": re.compile(r".+\.loras\..+"),
+    "mtl_lora": re.compile(r".+\.loras\..+"),
     "reft": _REFT,
     "prefix_tuning": re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_(?:tunings|gates)\..+"),
 }
@@ -70,6 +72,8 @@ _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 # Entries of 2020 that have other names since, or no meaning.
 _UNUSED = ("invertible_adapter", "type")
 _SHARED_WITH_LORA = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
+_OF_MTL_LORA = ("n_up_projection", "task_specific_matrix_type", "weights_sharpness")
+_MTL_LORA_LEAVES = {"task_specific.values": "task_matrix", "weights": "up_weights"}
 _RELATIVE = ("t5", "mt5")
 _LANGUAGE_HEADS = ("masked_lm", "causal_lm", "seq2seq_lm")
 _PARSER = "dependency_parsing"
@@ -122,8 +126,8 @@ class AdaptersCheckpoint:
         kind = given.pop("architecture", None)
         if kind is None:
             return self._bottleneck(given, own, sites, places)
-        if kind == "lora":
-            return self._lora(given, own, sites, places)
+        if kind in ("lora", "mtl_lora"):
+            return self._lora(MTLLoRAConfig if kind == "mtl_lora" else LoRAConfig, given, own, sites, places)
         if kind == "prefix_tuning":
             return self._prefix(given, own, sites, places)
         if kind == "reft":
@@ -301,7 +305,12 @@ class AdaptersCheckpoint:
         return BottleneckConfig.from_dict(options)
 
     def _lora(
-        self, given: dict[str, Any], own: Mapping[str, Tensor], sites: Sites, places: Sequence[Place]
+        self,
+        config_class: type[LoRAConfig],
+        given: dict[str, Any],
+        own: Mapping[str, Tensor],
+        sites: Sites,
+        places: Sequence[Place],
     ) -> tuple[AdapterConfig, dict[str, Tensor]]:
         if given.get("composition_mode") == "scale":
             return self._ia3(given, own, sites, places)
@@ -316,7 +325,8 @@ class AdaptersCheckpoint:
                 f"{self.folder} is a DoRA: adapters rescales the bias too, and measures the length of another "
                 "weight than it uses, which this library does not do"
             )
-        options = {name: given[name] for name in _SHARED_WITH_LORA if given.get(name) is not None}
+        named = (*_SHARED_WITH_LORA, *(_OF_MTL_LORA if config_class is MTLLoRAConfig else ()))
+        options = {name: given[name] for name in named if given.get(name) is not None}
         options["use_gating"] = bool(given.get("use_gating"))
         if _older(self.content.get("version"), (1, 1)) and options["alpha"] != options["r"]:
             logger.warning(
@@ -332,11 +342,11 @@ class AdaptersCheckpoint:
         for key, tensor in own.items():
             owner, leaf = _parted(_LORA, key, self.folder)
             chosen = found.weights(owner, matrices)
-            parts = tensor.chunk(len(chosen)) if leaf in ("lora_A", "lora_B") else [tensor] * len(chosen)
+            parts = tensor.chunk(len(chosen), dim=-2) if leaf in ("lora_A", "lora_B") else [tensor] * len(chosen)
             for place, part in zip(chosen, parts, strict=True):
-                tensors[f"{place.name}.{leaf}"] = part
+                tensors[f"{place.name}.{_MTL_LORA_LEAVES.get(leaf, leaf)}"] = part
                 targets[place.role if not place.whole else place.path] = None
-        config = LoRAConfig(**options, attn_matrices=matrices or ("q",))
+        config = config_class(**options, attn_matrices=matrices or ("q",))
         sited = {place.name for place in places if config.acts_at(place)}
         if sited != {key.rpartition(".lora_")[0] for key in tensors if ".lora_" in key}:
             config = config.replace(target_modules=tuple(targets))  # roles mean other modules there than here

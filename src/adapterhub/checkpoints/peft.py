@@ -7,12 +7,13 @@ are named by the path of the base module that they act on. Pickles (``adapter_mo
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from adapterhub.checkpoints.peft_experts import by_parameter
 from adapterhub.checkpoints.tensors import decode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError, TensorMismatchError
 from adapterhub.methods import AdapterConfig, Place
@@ -39,7 +40,6 @@ _FOREIGN = (
     "kasa_config",
     "layer_replication",
     "monteclora_config",
-    "target_parameters",
     "trainable_token_indices",
     "use_bdlora",
     "use_qalora",
@@ -72,7 +72,11 @@ class PeftCheckpoint:
             CheckpointError: for what this library has no equal of.
             TensorMismatchError: if a module that it adapts is not there.
         """
-        modules = {place.path: place for place in places if place.whole and place.weight is not None}
+        if targets := self.config.get("target_parameters"):
+            parts = by_parameter(self.parts, targets, places, self.folder)
+            plain = {name: value for name, value in self.config.items() if name != "target_parameters"}
+            return replace(self, config=plain, parts=parts).converted(places)
+        modules = {place.path: place for place in places if place.whole and place.any_weight is not None}
         found = {path: modules[own] for path, own in self._paths(modules.keys()).items()}
         config = self._configuration(found, places)
         tensors: dict[str, Tensor] = {}
@@ -132,7 +136,7 @@ class PeftCheckpoint:
             bias=any("bias" in tensors for tensors in self.parts.values()),
             init_weights="pissa" if start == "pissa" else "lora",
         )
-        ranks = {path: int(tensors["lora_A"].shape[0]) for path, tensors in self.parts.items() if "lora_A" in tensors}
+        ranks = {path: int(tensors["lora_B"].shape[-1]) for path, tensors in self.parts.items() if "lora_A" in tensors}
         patterns = given.get("alpha_pattern") or {}
         alphas = {path: _alpha(path, patterns, config.alpha) for path in self.parts}
         names = given.get("target_modules")

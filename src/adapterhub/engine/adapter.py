@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.experts import expert_places
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
@@ -61,7 +62,7 @@ class SiteModules(nn.Module):
 
 
 class Adapter(SiteModules):
-    """The modules of one adapter."""
+    """The modules of one adapter; ``group`` is the name of those that it shares parameters with, if it does."""
 
     def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
         """Build a module for every place where ``config`` acts.
@@ -75,6 +76,7 @@ class Adapter(SiteModules):
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         self.config = config
+        self.group = ""
 
 
 @torch.no_grad()
@@ -105,6 +107,11 @@ def prefix_site(sublayer: Sublayer) -> str:
     return f"{sublayer.name}.prefix"
 
 
+def held_by(place: Place) -> str:
+    """The path of the module that holds the weight of a place."""
+    return place.path if place.expert_weight is None else place.path.rpartition(".")[0]
+
+
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
     for sublayer in sites.sublayers:
@@ -123,6 +130,7 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
     yield from weight_places(model, sites)
+    yield from expert_places(model, sites)
 
 
 def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
@@ -134,7 +142,7 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {layer_site(layer): layer.path for layer in sites.layers}
     paths |= {norm.name: norm.path for norm in sites.norms}
-    paths |= {place.name: place.path for place in weights if place.weight is not None}
+    paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = sites.embeddings.table
     for site in added.site_names:

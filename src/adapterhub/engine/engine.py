@@ -2,11 +2,12 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,6 +17,7 @@ from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import (
     BatchHook,
     EmbeddingHook,
+    ExpertsHook,
     Hook,
     InverseHook,
     LayerHook,
@@ -28,16 +30,24 @@ from adapterhub.engine.hooks import (
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
-from adapterhub.engine.setup import AdapterSetup, current_frame
+from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
+_WEIGHT, _EXPERTS, _REPEATED, _PREFIX, _AFTER = "weight ", "experts ", "repeated ", "prefix ", "after "
 _EMBEDDINGS, _OUTPUT, _BATCH = "embeddings", "output embeddings", "batch"
 _NO_CALL = Call()
+
+
+class Entered(NamedTuple):
+    """What was active where a call of the model began, ``depth`` setups deep."""
+
+    plan: Plan | None
+    setup: AdapterSetup | None
+    depth: int
 
 
 class Engine:
@@ -51,9 +61,10 @@ class Engine:
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
         self._hooks: dict[str, Hook] = {}
-        self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
         self._pass = threading.local()  # of the pass that this thread is in
+        # What torch.compile traced of a model is to be traced again when hooks came or went.
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
 
     def build(self, name: str, config: AdapterConfig) -> Adapter:
         """A new adapter for this model, not held by it yet.
@@ -176,8 +187,12 @@ class Engine:
 
     def plan(self) -> Plan | None:
         """The plan for the call under way: that of the innermost ``AdapterSetup``, else the active one."""
-        frame = current_frame()
-        return self.active if frame is None else frame.plan(self)
+        return self._entered().plan if setups_open() else self.active
+
+    @property
+    def setup(self) -> AdapterSetup | None:
+        """The innermost ``AdapterSetup`` around the call under way, if there is one."""
+        return self._entered().setup if setups_open() else None
 
     def acquire(self, setup: Composition | None, skip_layers: Iterable[int] = ()) -> Plan | None:
         """Compile a plan and put hooks where it needs them, until it is released."""
@@ -212,10 +227,10 @@ class Engine:
         By the time of the backward pass the ``with`` block around the first pass may have ended, the active setup may
         be another, or another thread may be at work.
         """
-        plan, then = self.plan(), dict(self._pass.__dict__)
+        plan, then = self.plan(), {key: value for key, value in self._pass.__dict__.items() if key != "entered"}
 
         def under_same_setup(*args: Any, **kwargs: Any) -> Any:
-            with self._in_pass(**then):
+            with self._in_pass(then):
                 if self.plan() is plan:
                     return function(*args, **kwargs)
                 with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
@@ -224,14 +239,24 @@ class Engine:
 
         return checkpoint(under_same_setup, *args, **kwargs)
 
-    def enter(self) -> None:
-        """Have the hooks of an ``AdapterSetup`` in place, before any submodule of the model runs."""
-        # torch.compile does not look whether hooks came or went since it traced a model; that this text is read
-        # makes it guard on the text.
-        if self._hooked != "never":
-            frame = current_frame()
-            if frame is not None:
-                frame.plan(self)
+    @torch.compiler.disable  # a context variable cannot be traced: where there is a setup, a graph begins after this
+    def enter(self) -> Entered:
+        """Look up what is active here, and have the hooks of an ``AdapterSetup`` in place."""
+        frame = current_frame()
+        if frame is None:
+            return Entered(self.active, None, setups_entered())
+        return Entered(frame.plan(self), frame.setup, setups_entered())
+
+    def _entered(self) -> Entered:
+        """What was active where the call under way began, or what is, where there is none or a setup inside of it."""
+        known: Entered | None = getattr(self._pass, "entered", None)
+        return known if known is not None and known.depth == setups_entered() else self.enter()
+
+    @contextmanager
+    def under(self, entered: Entered) -> Iterator[None]:
+        """Have what is inside run under what ``enter`` found, without asking again."""
+        with self._in_pass({**self._pass.__dict__, "entered": entered}):
+            yield
 
     @property
     def call(self) -> Call:
@@ -271,11 +296,12 @@ class Engine:
     @contextmanager
     def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
         """Run what is inside as one call of the model."""
-        with self._in_pass(call=call, repeated=repeated, rows=None, generation=generation or self.generation):
+        told = {"call": call, "repeated": repeated, "rows": None, "generation": generation or self.generation}
+        with self._in_pass({**self._pass.__dict__, **told}):
             yield
 
     @contextmanager
-    def _in_pass(self, **values: Any) -> Iterator[None]:
+    def _in_pass(self, values: Mapping[str, Any]) -> Iterator[None]:
         """Have what this thread's pass knows be ``values`` inside, and what it was before afterwards."""
         known = self._pass.__dict__
         before = dict(known)
@@ -314,6 +340,7 @@ class Engine:
         sublayers = {name for plan in self._in_use for name in plan.sublayers}
         norms = {path for plan in self._in_use for path in plan.norms}
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
+        experts = {f"{_EXPERTS}{path}" for plan in self._in_use for path in plan.experts}
         repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
         layers = {f"{_REPEATED}{path}" for path in repeated}
         prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
@@ -321,7 +348,7 @@ class Engine:
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
         of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
         batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers | batch
+        needed = outputs | prefixes | inverted | sublayers | norms | weights | experts | layers | batch
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -338,6 +365,8 @@ class Engine:
                 self._hooks[norm.path] = NormHook(self, norm)
         for key in sorted(weights - self._hooks.keys()):
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
+        for key in sorted(experts - self._hooks.keys()):
+            self._hooks[key] = ExpertsHook(self, key.removeprefix(_EXPERTS))
         if batch and _BATCH not in self._hooks:
             self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):
@@ -352,7 +381,6 @@ class Engine:
                 hook = self._hooks[name]
                 if isinstance(hook, SublayerHook):
                     hook.attach_norm()
-        self._hooked = " ".join(f"{site}:{hook.count}" for site, hook in self._hooks.items())
 
     def _repeated_by(self, plan: Plan) -> Iterator[tuple[str, int | None]]:
         """Where a plan has rows repeated: paths of layers with their numbers, and of towers that run later."""

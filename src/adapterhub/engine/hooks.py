@@ -5,6 +5,8 @@ model copies the hooks with it, and they then belong to the copy.
 """
 
 import threading
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import extended, prefix_of
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
-from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention
+from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -39,11 +41,6 @@ class Hook:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self._handles: list[RemovableHandle] = []
-
-    @property
-    def count(self) -> int:
-        """How many hooks are registered."""
-        return len(self._handles)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -215,6 +212,34 @@ class PrefixHook(NotingHook):
         if prefix is None:
             return key, value, mask, kwargs
         return extended(prefix, module, query, key, value, mask, kwargs)
+
+
+class ExpertsHook(Hook):
+    """Runs what a plan has for the weights of experts."""
+
+    def __init__(self, engine: "Engine", path: str) -> None:
+        super().__init__(engine)
+        self.path = path
+        self.module = engine.model.get_submodule(path)
+        experts.install(self.module, self.change)
+
+    def detach(self) -> None:
+        """Remove the handler."""
+        super().detach()
+        experts.remove(self.module)
+
+    def change(self) -> "experts.Change | None":
+        """Handler of the experts function: what changes the outputs of its weights in this call, if anything does."""
+        plan = self.engine.plan()
+        programs = None if plan is None else plan.experts.get(self.path)
+        return None if programs is None else partial(self.adapt, programs)
+
+    def adapt(
+        self, programs: Mapping[str, Program], name: str, output: Tensor, inputs: Tensor, chosen: Tensor
+    ) -> Tensor:
+        """What the weight ``name`` gave, adapted."""
+        program = programs.get(name)
+        return output if program is None else run(self.engine, program, output, (inputs, chosen))
 
 
 class EmbeddingHook(Hook):

@@ -21,7 +21,8 @@ from adapterhub.composition import (
     channels_of,
 )
 from adapterhub.engine import prefix as prefixes
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter, layer_site, prefix_site
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site
+from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.engine.program import (
@@ -56,7 +57,8 @@ class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
     ``replacing`` are the sublayers (by name) with which the base model does not go on itself: their result stands for
-    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names).
+    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names). ``experts``
+    run after the weights of experts (by the paths of their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
     ``layers`` on what layers give (by their paths).
 
@@ -73,6 +75,7 @@ class Plan:
     prefixes: Mapping[str, Program]
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
+    experts: Mapping[str, Mapping[str, Program]]
     embeddings: Program | None
     layers: Mapping[str, Program]
     first_repeated: int | None
@@ -117,7 +120,12 @@ def compile_plan(
     paths = {norm.name: norm.path for norm in sites.norms}
     own_norms = {paths[site]: program for site in norms if (program := compiler.compile(site, NormStep)) is not None}
     weights: dict[str, WeightPrograms] = {}
+    experts: dict[str, dict[str, Program]] = {}
     for place in acting:
+        if place.expert_weight is not None:
+            program = compiler.compile(place.name, partial(_expert_step, place.expert_weight))
+            if program is not None:
+                experts.setdefault(held_by(place), {})[place.path.rpartition(".")[2]] = program
         if place.weight is not None:
             had = weights.get(place.path, WeightPrograms(None, ()))
             if (added := compiler.compile_weight(place.name, place.weight, had)) is not had:
@@ -136,6 +144,7 @@ def compile_plan(
         read,
         own_norms,
         weights,
+        experts,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
         layers,
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
@@ -271,6 +280,10 @@ def _sublayer_step(
     """
     own = () if site is None else adapters[name].parts(site)
     return Step(name, part, (own[-1] if own else None if base is None else base.forward,))
+
+
+def _expert_step(weight: Weight, name: str, part: nn.Module) -> Step:
+    return ExpertStep(name, part, (weight,))
 
 
 def _first_repeated(

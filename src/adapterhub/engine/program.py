@@ -272,7 +272,7 @@ class Routed(Program):
     def _divided(self, tensor: Tensor) -> list[Tensor]:
         if tensor.shape[0] == 1 and self.total > 1:
             tensor = tensor.expand(self.total, *tensor.shape[1:])
-        each, rest = divmod(tensor.shape[0], self.total)
+        each, rest = tensor.shape[0] // self.total, tensor.shape[0] % self.total  # symbols have no divmod
         if rest:
             raise CompositionError(f"the active setup is for {self.total} rows, and a batch has {tensor.shape[0]}")
         if self.back is not None:
@@ -320,7 +320,7 @@ class ByTask(Program):
         tasks = call.task_ids
         if tasks is None:
             raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
-        each, rest = divmod(state.shape[0], len(tasks))
+        each, rest = state.shape[0] // len(tasks), state.shape[0] % len(tasks)
         if rest:
             raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
         return tasks.to(state.device).repeat_interleave(each)

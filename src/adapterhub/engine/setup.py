@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
     from adapterhub.engine.plan import Plan
 
+
+class _Entered(threading.local):
+    """How many setups this thread is in."""
+
+    count = 0
+
+
 _lock = threading.Lock()
-# How many frames are open anywhere. Hooks ask the context variable only when some are: torch.compile cannot trace
-# a ContextVar, and guards on this number instead.
+_entered = _Entered()
+# How many frames are open anywhere, and whether any is. The context variable is asked only when some are:
+# torch.compile cannot trace a ContextVar, and guards on the latter instead.
 _open_frames = 0
+_any_open = False
 
 
 class Frame:
@@ -44,7 +53,17 @@ _frame: ContextVar[Frame | None] = ContextVar("adapterhub_setup", default=None)
 
 def current_frame() -> Frame | None:
     """The innermost setup entered by this thread or task, if any."""
-    return _frame.get() if _open_frames else None
+    return _frame.get()
+
+
+def setups_open() -> bool:
+    """Whether any thread or task is in a setup."""
+    return _any_open
+
+
+def setups_entered() -> int:
+    """How many setups this thread is in, those of its tasks together."""
+    return _entered.count
 
 
 class AdapterSetup:
@@ -93,23 +112,27 @@ class AdapterSetup:
         return None if frame is None else frame.setup.head_setup
 
     def __enter__(self) -> Self:
-        global _open_frames
         if self._idle:
             return self
-        with _lock:
-            _open_frames += 1
+        _count(1)
         _frame.set(Frame(self, _frame.get()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _open_frames
         if self._idle:
             return
         frame = _frame.get()
         assert frame is not None
         _frame.set(frame.previous)
         frame.close()
-        with _lock:
-            _open_frames -= 1
+        _count(-1)
+
+
+def _count(step: int) -> None:
+    global _open_frames, _any_open
+    with _lock:
+        _open_frames += step
+        _any_open = _open_frames > 0
+    _entered.count += step

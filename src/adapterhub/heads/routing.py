@@ -79,7 +79,7 @@ def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -
 
 
 def _consecutive(heads: Composition, rows: int, sizes: Sequence[int]) -> Assigned:
-    each, rest = divmod(rows, sum(sizes))
+    each, rest = rows // sum(sizes), rows % sum(sizes)  # of torch.export, rows are a symbol, which has no divmod
     if rest:
         raise HeadError(f"{heads!r} is for {sum(sizes)} rows, or a multiple, and there are {rows}")
     ends = list(accumulate(size * each for size in sizes))
@@ -87,7 +87,7 @@ def _consecutive(heads: Composition, rows: int, sizes: Sequence[int]) -> Assigne
 
 
 def _by_name(heads: Rows, rows: int) -> Assigned:
-    each, rest = divmod(rows, len(heads))
+    each, rest = rows // len(heads), rows % len(heads)
     if rest:
         raise HeadError(f"{heads!r} is for {len(heads)} rows, or a multiple, and there are {rows}")
     found: dict[str, list[int]] = {}

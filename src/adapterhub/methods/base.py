@@ -18,14 +18,17 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "embeddings", "attention", "layer"]
+PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer"]
 
 
 class Weight(ABC):
     """A weight of the base model as a matrix ``[out, in]``, whatever way it is stored; or some rows of one.
 
-    Of an embedding, ``in`` are the tokens; of a convolution, the matrix is ``[out, in, height, width]``.
+    Of an embedding, ``in`` are the tokens; of a convolution, the matrix is ``[out, in, height, width]``. Of several
+    ``experts``, ``shape`` is that of one, the matrix is ``[experts, out, in]`` and the bias ``[experts, out]``.
     """
+
+    experts: int | None = None
 
     @property
     @abstractmethod
@@ -49,6 +52,10 @@ class Weight(ABC):
     @abstractmethod
     def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
         """``apply`` for the product of ``up`` ``[out, r]`` and ``down`` ``[r, in]``, without making it."""
+
+    def by_output(self, matrix: Tensor) -> Tensor:
+        """``matrix`` with a row for each output: ``[out, in]``, or ``[experts, out, in]``."""
+        return matrix.flatten(1) if self.experts is None else matrix
 
     def select(self, output: Tensor) -> Tensor:
         """What of the base module's output this weight gave."""
@@ -97,8 +104,9 @@ class Place:
     the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight.
     ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the
     ``path`` of its module are there; ``whole`` is False where it is only a part of what that module holds. At one of
-    kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the widths
-    of a key and of a value.
+    kind ``experts``, ``expert_weight`` is the weight of all experts of a layer, and ``path`` that of the parameter. At
+    one of kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the
+    widths of a key and of a value.
     """
 
     kind: PlaceKind
@@ -111,6 +119,12 @@ class Place:
     weight: Weight | None = None
     whole: bool = True
     heads: tuple[int, int, int] | None = None
+    expert_weight: Weight | None = None
+
+    @property
+    def any_weight(self) -> Weight | None:
+        """The weight, or that of experts."""
+        return self.weight or self.expert_weight
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,8 @@ class Subspace(nn.Module):
         if not self.config.orthogonality:
             return self.projection
         with torch.autocast(self.projection.device.type, enabled=False):
+            if torch.compiler.is_exporting():  # ONNX has no QR decomposition
+                return _gram_schmidt(self.projection)
             basis, triangle = torch.linalg.qr(self.projection.T)
             signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
             return (basis * signs.to(basis.dtype)).T
@@ -158,6 +160,17 @@ class Subspace(nn.Module):
             source = source - nn.functional.linear(read, rotation)
         change: Tensor = source @ rotation
         return nn.functional.dropout(change, self.config.dropout, self.training)
+
+
+def _gram_schmidt(matrix: Tensor) -> Tensor:
+    """``matrix`` ``[r, width]`` with rows made orthonormal, each against those before it: what QR gives, row by row."""
+    rows: list[Tensor] = []
+    for row in matrix:
+        for _ in range(2):  # the second time takes off what rounding left
+            for done in rows:
+                row = row - (row * done).sum() * done
+        rows.append(row / row.norm())
+    return torch.stack(rows)
 
 
 register(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from adapterhub.errors import ConfigError
-from adapterhub.methods.base import AdapterConfig, Place
+from adapterhub.methods.base import AdapterConfig, Place, Weight
 
 ROLES = ("q", "k", "v", "o", "qkv", "kv", "up", "gate", "gate_up", "down")
 ALL_LINEAR = "all-linear"
@@ -48,7 +48,7 @@ class TargetsConfig(AdapterConfig):
         Raises:
             ConfigError: naming those that fit nothing, and what is near.
         """
-        weights = [place for place in places if place.weight is not None]
+        weights = [place for place in places if self.weight_at(place) is not None]
         for target in _listed(self.target_modules):
             if any(self._fits(place, target) for place in weights):
                 continue
@@ -59,9 +59,13 @@ class TargetsConfig(AdapterConfig):
                 + (f"Near: {', '.join(near)}." if near else f"There are: {', '.join(sorted(names))}.")
             )
 
+    def weight_at(self, place: Place) -> Weight | None:
+        """The weight of a place that this method could act on."""
+        return place.weight
+
     def acts_at(self, place: Place) -> bool:
         """Whether there is a part at a place."""
-        if place.weight is None or place.layer in self.leave_out:
+        if self.weight_at(place) is None or place.layer in self.leave_out:
             return False
         if self.target_modules is not None:
             return any(self._fits(place, target) for target in _listed(self.target_modules))
@@ -72,7 +76,8 @@ class TargetsConfig(AdapterConfig):
 
     def _fits(self, place: Place, target: str) -> bool:
         if target == ALL_LINEAR:
-            return place.whole and place.layer is not None and place.role != "embedding"
+            linear = place.weight is not None and place.role != "embedding"
+            return place.whole and place.layer is not None and linear
         if target in self._expressions():
             return place.whole and re.fullmatch(target, place.path) is not None
         if place.role == target and place.role in ROLES:

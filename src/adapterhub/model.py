@@ -496,7 +496,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if head_class is not None:
             options = {name: value for name, value in kwargs.items() if name not in ("config", "output_loading_info")}
             headed = head_class.from_pretrained(pretrained_model_name_or_path, *args, **options)
-            model.add_prediction_head("default", StaticHead.from_model(headed))
+            model.hold_head("default", StaticHead.from_model(headed))
         return loaded
 
     def base_parameters(self) -> Iterator[nn.Parameter]:
@@ -525,12 +525,10 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         with torch.random.fork_rng(devices=[]):  # as for an adapter: values that are replaced shift nobody's numbers
             head = build_head(part.config, BaseInfo.of(self))
         load_into(head, part.tensors, f"head {name!r}")
-        return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
+        return lambda: self.hold_head(name, head, overwrite_ok, set_active=False)
 
-    def add_prediction_head(
-        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
-    ) -> None:
-        super().add_prediction_head(head_name, head, overwrite_ok, set_active)
+    def hold_head(self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
+        super().hold_head(head_name, head, overwrite_ok, set_active)
         self.forget_vocabularies_of(head_name)
 
     def delete_head(self, head_name: str) -> None:

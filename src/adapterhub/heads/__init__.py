@@ -23,17 +23,21 @@ from adapterhub.heads.base import (
     register_head,
     registered_heads,
 )
+from adapterhub.heads.custom import PredictionHead
+from adapterhub.heads.dependency_parsing import DependencyParsingOutput
 from adapterhub.heads.mixin import FlexibleHeadsMixin, MultiHeadOutput, head_signature
 from adapterhub.heads.static import StaticHead, base_of
 
 __all__ = [
     "BaseInfo",
+    "DependencyParsingOutput",
     "FlexibleHeadsMixin",
     "Head",
     "HeadConfig",
     "HeadContext",
     "LabelledConfig",
     "MultiHeadOutput",
+    "PredictionHead",
     "StaticHead",
     "base_of",
     "build_head",

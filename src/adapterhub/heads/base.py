@@ -6,7 +6,7 @@ A head is a module over the output of a base model and holds no part of that mod
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class BaseInfo:
     last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a two-tower model;
     ``use_pooler``, that the model's own pooler does, unless a head says otherwise. A language-modelling head over the
     input embeddings multiplies hidden states with ``output_scale``, and keeps its logits within ``output_cap``.
+    ``model`` is the base model itself, for heads that are built by its configuration.
     """
 
     width: int
@@ -54,6 +55,7 @@ class BaseInfo:
     use_pooler: bool
     output_scale: float
     output_cap: float | None
+    model: PreTrainedModel | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
@@ -85,6 +87,7 @@ class BaseInfo:
             use_pooler=config.model_type == "beit",
             output_scale=config.d_model**-0.5 if scaled else 1.0,
             output_cap=getattr(config, "final_logit_softcapping", None),
+            model=model,
         )
 
 
@@ -248,6 +251,7 @@ class Head(nn.Module, ABC):
     """
 
     head_type: ClassVar[str]
+    name: str = "default"  # in the model that holds it
     config_class: ClassVar[type[HeadConfig]] = HeadConfig
     # A head that casts its input itself is kept in float32 over a base model in half precision.
     full_precision: ClassVar[bool] = False
@@ -256,6 +260,15 @@ class Head(nn.Module, ABC):
     def __init__(self, config: HeadConfig, base: BaseInfo) -> None:
         super().__init__()
         self.config: Any = config
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], base: BaseInfo) -> Self:
+        """A new head with the given options.
+
+        Raises:
+            HeadError: for an unknown option.
+        """
+        return cls(cls.config_class.from_dict(options), base)
 
     @abstractmethod
     def forward(self, context: HeadContext) -> ModelOutput:
@@ -340,8 +353,7 @@ def build_head(values: Mapping[str, Any], base: BaseInfo) -> Head:
         HeadError: for an unknown type or option.
     """
     options = dict(values)
-    made = head_class(options.pop("head_type", "?"))
-    return made(made.config_class.from_dict(options), base)
+    return head_class(options.pop("head_type", "?")).from_options(options, base)
 
 
 class Mlp(nn.Sequential):

@@ -15,7 +15,15 @@ from adapterhub.composition import Composition, Parallel
 from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, check_name
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
-from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
+from adapterhub.heads.base import (
+    BaseInfo,
+    Head,
+    HeadContext,
+    build_head,
+    head_class,
+    register_head,
+    registered_heads,
+)
 from adapterhub.heads.routing import assigned_rows, part_of
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
@@ -114,9 +122,11 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
 
     # Adding and deleting
 
-    def add_prediction_head(
-        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
-    ) -> None:
+    def add_prediction_head(self, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
+        """Add a head that was built already, under the name that it has; see ``hold_head``."""
+        self.hold_head(head.name, head, overwrite_ok, set_active)
+
+    def hold_head(self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
         """Add a head that was built already, moving it to the device of the base model.
 
         Raises:
@@ -126,6 +136,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self._check_free(head_name, overwrite_ok)
         last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in ADDED][-1]
         dtype = torch.float32 if head.full_precision and self.dtype.itemsize < 4 else self.dtype
+        head.name = head_name
         self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
         self.active_head = head_name if set_active else self.active_head
 
@@ -139,7 +150,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             AdapterExistsError: if there is a head of this name, unless ``overwrite_ok``.
         """
         self._check_free(head_name, overwrite_ok)
-        self.add_prediction_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
+        self.hold_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
 
     def add_custom_head(
         self, head_type: str, head_name: str, overwrite_ok: bool = False, set_active: bool = True, **options: Any
@@ -148,9 +159,15 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self.add_prediction_head_from_config(head_name, {"head_type": head_type, **options}, overwrite_ok, set_active)
 
     @staticmethod
-    def register_custom_head(head_type: str, head: type[Head]) -> None:
+    def register_custom_head(identifier: str, head: type[Head]) -> None:
         """Make a head of your own known, for all models: ``adapterhub.heads.register_head``."""
-        register_head(head_type, head)
+        register_head(identifier, head)
+
+    @property
+    def custom_heads(self) -> dict[str, type[Head]]:
+        """Heads by their type, apart from those of this package."""
+        kinds = {name: head_class(name) for name in registered_heads()}
+        return {name: kind for name, kind in kinds.items() if kind.__module__.partition(".")[0] != "adapterhub"}
 
     @torch.no_grad()
     def average_head(
@@ -182,7 +199,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
                 for path in states[0]
             }
         )
-        self.add_prediction_head(head_name, made, overwrite_ok, set_active)
+        self.hold_head(head_name, made, overwrite_ok, set_active)
 
     def delete_head(self, head_name: str) -> None:
         """Delete a head; if it was active, the others that were stay so.
@@ -218,24 +235,24 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         """Type and options of every head by name, ready for JSON."""
         return {name: head.to_dict() for name, head in self.heads.items()}
 
-    def get_labels_dict(self, head: str | None = None) -> dict[int, str] | None:
+    def get_labels_dict(self, head_name: str | None = None) -> dict[int, str] | None:
         """Names of the classes of a head (by default the active one) by index; None if it has no classes.
 
         Raises:
             HeadError: if there is no such head, or none is named and not exactly one is active.
         """
-        name = self._active_head if head is None else head
+        name = self._active_head if head_name is None else head_name
         if not isinstance(name, str):
             raise HeadError(f"name the head whose labels you want: {self._listed()}")
         return self._known(name).labels
 
-    def get_labels(self, head: str | None = None) -> list[str] | None:
+    def get_labels(self, head_name: str | None = None) -> list[str] | None:
         """Names of the classes of a head (by default the active one); None if it has no classes.
 
         Raises:
             HeadError: if there is no such head, or none is named and not exactly one is active.
         """
-        labels = self.get_labels_dict(head)
+        labels = self.get_labels_dict(head_name)
         return None if labels is None else list(labels.values())
 
     # Choosing

@@ -23,6 +23,7 @@ ROOMS = [
     "saving",
     "saving_foreign",
     "saving_compositions",
+    "pruning",
     "composing",
     "vocabularies",
     "embeddings",

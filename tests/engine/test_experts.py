@@ -291,3 +291,11 @@ def test_half_precision_and_autocast() -> None:
     assert found.dtype == torch.bfloat16
     assert (found.float() - wanted).abs().median() < 0.02
     assert (found.float() - output(model, None).float()).abs().median() > 0.1
+
+
+def test_double_precision() -> None:
+    model = build("mixtral", "eager", a=VARIANTS["aligned"])
+    wanted = output(model, "a")
+    found = output(model.double(), "a")
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-4, atol=1e-5)

@@ -44,7 +44,7 @@ class Routing:
     def linear(self, inputs: Tensor, matrices: Tensor, transposed: bool = False) -> Tensor:
         """``inputs`` ``[tokens, in]``, each times its expert's of ``matrices`` ``[experts, out, in]``."""
         stored = matrices if transposed else matrices.mT
-        multiply = _grouped_mm if _is_aligned(matrices) else torch.ops.transformers.grouped_mm_fallback
+        multiply = _grouped_mm if _can_be_grouped(matrices) else torch.ops.transformers.grouped_mm_fallback
         result: Tensor = multiply(inputs[self.order].to(matrices.dtype), stored, self.ends)
         return result[self.back]
 
@@ -88,9 +88,10 @@ def remove(module: nn.Module) -> None:
     module.config = own.original
 
 
-def _is_aligned(matrices: Tensor) -> bool:
+def _can_be_grouped(matrices: Tensor) -> bool:
     """Whether torch's grouped product takes matrices ``[count, a, b]``: rows of whole 16 bytes either way."""
-    return all(size * matrices.element_size() % 16 == 0 for size in matrices.shape[1:])
+    aligned = all(size * matrices.element_size() % 16 == 0 for size in matrices.shape[1:])
+    return aligned and matrices.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _changed(module: Any, change: Change, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ _HOMES = {
     "init": "auto",
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
+    "load_adapter": "loading",
     "load_config": "methods",
     "LoRAConfig": "methods.lora",
     "LoReftConfig": "methods.reft",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         parse_composition,
     )
     from adapterhub.engine import AdapterSetup
+    from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (

@@ -34,6 +34,8 @@ ROOMS = [
     "classes",
     "auto",
     "training",
+    "loading",
+    "converting",
     "cli",
 ]
 # ``adapterhub/__init__.py`` hands out names lazily; reading its version is no import of what it hands out.

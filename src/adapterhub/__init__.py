@@ -50,6 +50,7 @@ _HOMES = {
     "init": "auto",
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
+    "load_adapter": "loading",
     "load_config": "methods",
     "load_model": "auto",
     "LoRAConfig": "methods.lora",
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     )
     from adapterhub.configurations import ModelAdaptersConfig
     from adapterhub.engine import AdapterSetup
+    from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (

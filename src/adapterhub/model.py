@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from adapterhub import merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints.described import adapter_folder
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.embeddings import EmbeddingsMixin
@@ -289,10 +290,11 @@ class AdapterMixin(
     ) -> str:
         """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
-        Returns its name. Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out``
+        Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
+        unless all of it fits. ``load_as`` gives it another name, ``leave_out``
         drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
         into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
-        a pickle of ``adapters`` (``pytorch_adapter.bin``) are read, and nothing else in it.
+        a pickle (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
@@ -313,7 +315,7 @@ class AdapterMixin(
             allow_other_base,
             allow_pickle,
         )
-        folder = Path(adapter_name_or_path)
+        folder = adapter_folder(Path(adapter_name_or_path))
         foreign = saving_foreign.load_adapter(self, folder, options)
         return saving.load_adapter(self, folder, options) if foreign is None else foreign
 

@@ -9,6 +9,7 @@ import torch
 
 from adapterhub import saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
+from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
 from adapterhub.engine import sharing
@@ -17,8 +18,6 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
-
-SETUP = "adapter_setup.json"
 
 
 def save_fusion(

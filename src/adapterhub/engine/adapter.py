@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.vocabulary import ModelVocabulary
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
 from adapterhub.sites import Layer, Sites, Sublayer
 
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, PROMPT = "embeddings", "prompt"
 
 
 class SiteModules(nn.Module):
@@ -71,6 +72,7 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
+        config = config.resolved(offered)
         super().__init__(name, config.modules(offered))
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
@@ -122,6 +124,9 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
+        if sites.embeddings.reader is not None:
+            vocabulary = ModelVocabulary(model, model.get_submodule(sites.embeddings.reader))
+            yield Place("prompt", PROMPT, PROMPT, None, sites.embeddings.width, vocabulary=vocabulary)
     yield from weight_places(model, sites)
 
 
@@ -136,7 +141,7 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: place.path for place in weights if place.weight is not None}
     if sites.embeddings is not None:
-        paths[EMBEDDINGS] = sites.embeddings.table
+        paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
     for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
         for part in added.parts(site):

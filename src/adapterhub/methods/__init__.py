@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from adapterhub.methods.base import AdapterConfig, Mergeable, MergeableNorm, Modules, Place, Weight
+from adapterhub.methods.base import AdapterConfig, Mergeable, MergeableNorm, Modules, Place, Vocabulary, Weight
 from adapterhub.methods.registry import DEFAULT_CONFIG, load_config, named_configs, register
 
 for _module in iter_modules(__path__):
@@ -16,6 +16,7 @@ __all__ = [
     "MergeableNorm",
     "Modules",
     "Place",
+    "Vocabulary",
     "Weight",
     "load_config",
     "named_configs",

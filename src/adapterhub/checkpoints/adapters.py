@@ -23,6 +23,7 @@ from adapterhub.methods.bottleneck import BottleneckConfig
 from adapterhub.methods.ia3 import IA3Config
 from adapterhub.methods.lora import LoRAConfig
 from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
+from adapterhub.methods.prompt import PromptTuningConfig
 from adapterhub.methods.reft import ReftConfig
 from adapterhub.methods.union import ConfigUnion
 from adapterhub.sites import Sites, Sublayer
@@ -48,11 +49,13 @@ _LORA = re.compile(r"(?P<owner>.+?)\.loras\.[^.]+\.(?P<leaf>.+)")
 _REFT = re.compile(r"(?P<owner>.+?)\.reft_layer\.refts\.[^.]+\.(?P<leaf>.+)")
 _PREFIX = re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_tunings\.[^.]+\.(?P<owner>[^.]+)\.(?P<leaf>.+)")
 _PREFIX_GATE = re.compile(r"(?P<owner>.+?)\.prefix_tuning\.prefix_gates\.[^.]+\.(?P<leaf>.+)")
+_PROMPT = re.compile(r"(?:.+\.)?prompt_tuning\.prompt_tunings\.[^.]+\.(?P<leaf>.+)")
 _OWN = {  # which tensors of a union are of which of its methods
     None: re.compile(r"(?:.+\.)?(?:adapters|invertible_adapters|shared_parameters)\..+"),
     "lora": re.compile(r".+\.loras\..+"),
     "reft": _REFT,
     "prefix_tuning": re.compile(r"(?:.+\.)?prefix_tuning(?:\.pool)?\.prefix_(?:tunings|gates)\..+"),
+    "prompt_tuning": _PROMPT,
 }
 _FUSED = re.compile(r"(?P<owner>.+?)\.adapter_fusion_layer\.[^.]+\.(?P<leaf>.+)")
 _KINDS = {
@@ -126,6 +129,8 @@ class AdaptersCheckpoint:
             return self._prefix(given, own, sites, places)
         if kind == "reft":
             return self._reft(given, own, sites, places)
+        if kind == "prompt_tuning":
+            return self._prompt(given, own)
         raise CheckpointError(f"{self.folder} is an adapter of the method {kind!r}, which cannot be read yet")
 
     def fusion(self, sites: Sites, places: Sequence[Place]) -> tuple[dict[str, Any], list[str], dict[str, Tensor]]:
@@ -279,6 +284,18 @@ class AdaptersCheckpoint:
                 tensors |= {f"{place.name}.linear.{name}": part for place, part in zip(here, rows, strict=True)}
             else:
                 tensors[f"shared.{location}.{leaf.replace('control_trans.0.', 'linear.')}"] = tensor
+        return config, tensors
+
+    def _prompt(self, given: Mapping[str, Any], own: Mapping[str, Tensor]) -> tuple[AdapterConfig, dict[str, Tensor]]:
+        """It comes in where tokens and positions are embedded there; what it began as is of no use any more."""
+        here = {"prompt_init": "random_uniform", "insert_at": "embedding_output"}
+        config = PromptTuningConfig.from_dict({**given, **here})
+        tensors = {}
+        for key, tensor in own.items():
+            match = _PROMPT.fullmatch(key)
+            if match is None:
+                raise TensorMismatchError(f"{self.folder} holds {key}, which belongs to no prompt")
+            tensors[f"prompt.{match['leaf']}"] = tensor
         return config, tensors
 
     def _bottleneck_config(self, given: Mapping[str, Any]) -> BottleneckConfig:

@@ -68,6 +68,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PrefixTuningConfig": "methods.prefix",
+    "PromptTuningConfig": "methods.prompt",
     "ReftConfig": "methods.reft",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
     from adapterhub.methods.mtl_lora import MTLLoRAConfig
     from adapterhub.methods.prefix import PrefixTuningConfig
+    from adapterhub.methods.prompt import PromptTuningConfig
     from adapterhub.methods.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig

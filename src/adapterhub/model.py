@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.masking_utils import create_masks_for_generate
 
 from adapterhub import merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
@@ -420,6 +421,20 @@ class AdapterMixin(
         with self.engine.under(self.engine.enter()):  # generation calls the encoder by itself
             return calls.generate(self.engine, super().generate, args, kwargs)
 
+    def create_masks_for_generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; under a prompt the mask of padding, out of which the model makes its own when it grew."""
+        if self.engine.cache_room:
+            return kwargs["attention_mask"]
+        make = getattr(super(), "create_masks_for_generate", create_masks_for_generate)
+        return make(*args, **kwargs)
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: Any, generation_mode: Any, batch_size: int, max_cache_length: int
+    ) -> None:
+        # A cache of a fixed size holds the prompts too.
+        room = max_cache_length + self.engine.cache_room
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, batch_size, room)
+
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
     ) -> None:
@@ -571,7 +586,9 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
             inputs = repeated_inputs(inputs, rows, plan.channels)
-        return super()._run_base(inputs)
+        if plan is None or plan.prompts is None:
+            return super()._run_base(inputs)
+        return self.engine.run_base(super()._run_base, inputs)
 
     def _activate_heads(self, setup: Composition) -> None:
         head = heads_of(setup, self.heads)

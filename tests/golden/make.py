@@ -342,6 +342,15 @@ FOLDERS = {
         False,
     ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+    "bert-prompt": ("bert", adapters.PromptTuningConfig(prompt_length=3), True),
+    "bert-prompt_bos": ("bert", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), False),
+    "roberta-prompt": ("roberta", adapters.PromptTuningConfig(prompt_length=3), True),
+    "roberta-prompt_bos": ("roberta", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), True),
+    "bert-prompt_union": (
+        "bert",
+        adapters.ConfigUnion(adapters.PromptTuningConfig(prompt_length=2), adapters.SeqBnConfig(reduction_factor=4)),
+        True,
+    ),
 }
 
 
@@ -422,6 +431,23 @@ def golden_experts():
     model.save_pretrained(folder)
     (folder / "README.md").unlink()
     save("experts/gpt-oss-peft/expected", {"output": output}, {})
+
+
+def golden_tokens(label, combine):
+    """Scores of every token over a prompt; the peer has some for the prompt too."""
+    model = flexible("bert")
+    model.add_adapter("task", config=adapters.PromptTuningConfig(prompt_length=3, combine=combine))
+    model.add_tagging_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
+    model.set_active_adapters("task")
+    shaken(model)
+    with torch.no_grad():
+        logits = model(**inputs("bert")).logits
+    at = 0 if combine == "prefix" else 1
+    folder = HERE / "adapters" / label
+    model.save_adapter(folder, "task", use_safetensors=True)
+    given = {"input/" + key: value for key, value in inputs("bert").items()}
+    logits = torch.cat((logits[:, :at], logits[:, at + 3 :]), dim=1)
+    save(f"adapters/{label}/expected", given | {"output": logits}, {})
 
 
 def golden_setup():
@@ -520,6 +546,8 @@ def main():
             golden_fusion(name, label, options)
     for label, (name, config, safe) in FOLDERS.items():
         golden_folder(label, name, config, safe)
+    golden_tokens("bert-prompt_tokens", "prefix")
+    golden_tokens("bert-prompt_bos_tokens", "prefix_after_bos")
     golden_setup()
     golden_experts()
     golden_inverse()

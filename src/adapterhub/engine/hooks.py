@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adapterhub.engine.calls import batch_rows
+from adapterhub.engine.extra import extra_of
 from adapterhub.engine.positions import positions_of
-from adapterhub.engine.prefix import extended, prefix_of
+from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
 from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts
@@ -207,7 +208,7 @@ class PrefixHook(NotingHook):
         """Handler of the attention function."""
         plan = self.engine.plan()
         program = None if plan is None else plan.prefixes.get(self.sublayer)
-        prefix = None if program is None else prefix_of(program, self._noted.hidden, self.engine.call)
+        prefix = None if program is None else extra_of(Prefix, program, self._noted.hidden, self.engine.call)
         self._noted.hidden = None
         if prefix is None:
             return key, value, mask, kwargs
@@ -267,6 +268,9 @@ class EmbeddingHook(Hook):
 
     def _run(self, hidden: Tensor) -> Tensor:
         plan = self.engine.plan()
+        if plan is not None and plan.prompts_apart and self.engine.layout is not None:
+            rows = self.engine.layout.inserted(rows_first(self.engine, hidden, hidden))
+            hidden = rows_first(self.engine, rows, hidden)
         return hidden if plan is None or plan.embeddings is None else run(self.engine, plan.embeddings, hidden, ())
 
 

@@ -16,7 +16,7 @@ _WEIGHTS = {
     **dict.fromkeys(("up", "gate", "gate_up"), "intermediate_lora"),
     "down": "output_lora",
 }
-_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm"}
+_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm", "prompt": "prompt"}
 
 
 def location(place: Place) -> tuple[int, str]:
@@ -24,7 +24,7 @@ def location(place: Place) -> tuple[int, str]:
     layer = GLOBAL if place.layer is None else place.layer
     if place.kind == "sublayer":
         return layer, _SUBLAYERS[place.role]
-    if place.kind == "weight":
+    if place.kind in ("weight", "experts"):
         return layer, _WEIGHTS.get(place.role, f"{place.role}_lora")
     if place.kind == "attention":
         return layer, prefix_kind(place)

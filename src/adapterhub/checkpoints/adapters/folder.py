@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, reft
+from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, prompt, reft
 from adapterhub.checkpoints.adapters.layout import (
     ADAPTER,
     ANY,
@@ -56,6 +56,7 @@ KINDS: dict[str | None, Kind] = {
     "lora": _LORA,
     "mtl_lora": _LORA,
     "prefix_tuning": Kind(prefix.config, prefix.read, prefix.write, lambda key: "prefix_tuning." in key),
+    "prompt_tuning": Kind(prompt.config, prompt.read, prompt.write, lambda key: "prompt_tuning." in key),
     "reft": Kind(reft.config, reft.read, reft.write, lambda key: ".refts." in key),
 }
 _METHODS = {
@@ -65,6 +66,7 @@ _METHODS = {
     "vera": _LORA,
     "ia3": _LORA,
     "prefix_tuning": KINDS["prefix_tuning"],
+    "prompt_tuning": KINDS["prompt_tuning"],
     "reft": KINDS["reft"],
 }
 

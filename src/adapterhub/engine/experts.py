@@ -44,7 +44,7 @@ class ExpertsWeight(Weight):
         return self._routed.linear(inputs, matrix)
 
     def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
-        return self._routed.linear(self._routed.linear(inputs, down), up)
+        return self._routed.linear(inputs, down, up)
 
     def spread(self, vector: Tensor) -> Tensor:
         return vector[self._routed.experts]

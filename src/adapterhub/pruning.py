@@ -34,7 +34,7 @@ def shares(model: "AdapterMixin", fuse: Fuse, data: Iterable[Mapping[str, Any]])
     try:
         for batch in data:
             for site, attention in _attentions(model, fuse, batch).items():
-                tokens = attention[_real(batch, site, attention)].double().cpu()
+                tokens = _of_tokens(batch, site, attention).double().cpu()
                 sums[site] = sums.get(site, torch.zeros(())) + tokens.sum(0)
                 counts[site] = counts.get(site, 0) + len(tokens)
     finally:
@@ -102,12 +102,12 @@ def _attentions(model: "AdapterMixin", fuse: Fuse, batch: Mapping[str, Any]) -> 
     return dict(found[fuse.fusion])
 
 
-def _real(batch: Mapping[str, Any], site: str, attention: Tensor) -> Tensor:
-    """Which tokens are no padding, of the shape of ``attention`` but for its last dimension."""
+def _of_tokens(batch: Mapping[str, Any], site: str, attention: Tensor) -> Tensor:
+    """The attention of tokens that are no padding, ``[tokens, adapters]``."""
     mask = batch.get("decoder_attention_mask" if site.startswith("decoder.") else "attention_mask")
-    if isinstance(mask, Tensor) and mask.shape == attention.shape[:-1]:
-        return mask.bool().to(attention.device)
-    return attention.new_ones(attention.shape[:-1], dtype=torch.bool)
+    if isinstance(mask, Tensor) and mask.shape == attention.shape[:2]:
+        attention = attention[mask.bool().to(attention.device)]
+    return attention.flatten(0, -2)
 
 
 def _acting(model: "AdapterMixin", fuse: Fuse, site: str) -> list[int]:

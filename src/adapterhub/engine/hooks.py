@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -215,32 +216,52 @@ class PrefixHook(NotingHook):
         return extended(prefix, module, query, key, value, mask, kwargs)
 
 
-class ExpertsHook(Hook):
-    """Runs what a plan has for the weights of experts."""
+class ExpertsHook(NotingHook):
+    """Runs what a plan has for the weights of experts, which see tokens of all rows and positions one after another."""
 
     def __init__(self, engine: "Engine", path: str) -> None:
         super().__init__(engine)
         self.path = path
         self.module = engine.model.get_submodule(path)
+        around = engine.model.get_submodule(path.rpartition(".")[0])
+        self._handles.append(around.register_forward_pre_hook(self.note))
         experts.install(self.module, self.change)
 
     def detach(self) -> None:
-        """Remove the handler."""
+        """Remove the hook, and the handler."""
         super().detach()
         experts.remove(self.module)
+
+    def note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Pre-hook of the module around the experts: how many rows and positions there are."""
+        hidden = args[0] if args else None
+        self._noted.shape = hidden.shape[:2] if isinstance(hidden, Tensor) and hidden.dim() == 3 else None
 
     def change(self) -> "experts.Change | None":
         """Handler of the experts function: what changes the outputs of its weights in this call, if anything does."""
         plan = self.engine.plan()
         programs = None if plan is None else plan.experts.get(self.path)
-        return None if programs is None else partial(self.adapt, programs)
+        shape = getattr(self._noted, "shape", None)
+        self._noted.shape = None
+        return None if programs is None else partial(self.adapt, programs, shape)
 
     def adapt(
-        self, programs: Mapping[str, Program], name: str, output: Tensor, inputs: Tensor, chosen: Tensor
+        self,
+        programs: Mapping[str, Program],
+        shape: torch.Size | None,
+        name: str,
+        output: Tensor,
+        inputs: Tensor,
+        chosen: Tensor,
     ) -> Tensor:
         """What the weight ``name`` gave, adapted."""
         program = programs.get(name)
-        return output if program is None else run(self.engine, program, output, (inputs, chosen))
+        if program is None:
+            return output
+        if shape is None or output.shape[0] % shape.numel():
+            return run(self.engine, program, output, (inputs, chosen))
+        state, *read = (one.unflatten(0, (*shape, -1)) for one in (output, inputs, chosen))
+        return run(self.engine, program, state, tuple(read)).flatten(0, 2)
 
 
 class EmbeddingHook(Hook):

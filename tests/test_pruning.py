@@ -68,13 +68,15 @@ def test_the_best_are_those_with_the_largest_mean_attention(family: str) -> None
     batches = [tiny.inputs(family, batch=3, seed=1), tiny.inputs(family, batch=2, length=5, seed=2)]
     means = []
     for site in model.fusions["a,b,c"].site_names:
+        layer = next(place.layer for place in model.engine.places if place.name == site)
         rows = []
         for batch in batches:
             with torch.no_grad(), AdapterSetup(Fuse("a", "b", "c")):
-                attentions = model(**batch, output_adapter_fusion_attentions=True).adapter_fusion_attentions["a,b,c"]
+                given = model(**batch, output_adapter_fusion_attentions=True).adapter_fusion_attentions["a,b,c"]
+            attention = given[layer]["output_adapter"]
             decoder = site.startswith("decoder")
-            real = torch.ones(attentions[site].shape[:2]) if decoder else batch["attention_mask"]
-            rows += [attentions[site][row, column] for row, column in real.nonzero().tolist()]
+            real = torch.ones(attention.shape[:2]) if decoder else batch["attention_mask"]
+            rows += [attention[row, column] for row, column in real.nonzero().tolist()]
         mean = torch.stack(rows).mean(0)
         means.append(mean if len(mean) == 3 else torch.cat((mean, torch.zeros(1))))  # c leaves out the first layer
     wanted = dict(zip("abc", torch.stack(means).mean(0).tolist(), strict=True))

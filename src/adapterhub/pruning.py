@@ -10,6 +10,7 @@ from torch import Tensor
 from adapterhub.checkpoints import load_into
 from adapterhub.composition import Composition, Expression, Fuse
 from adapterhub.engine import AdapterSetup, Fusion
+from adapterhub.engine.locations import attentions_at
 from adapterhub.errors import CompositionError, DataError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def _attentions(model: "AdapterMixin", fuse: Fuse, batch: Mapping[str, Any]) -> 
     with AdapterSetup(fuse):
         output = model(**inputs, output_adapter_fusion_attentions=True)
     found = output[-1] if isinstance(output, tuple) else output["adapter_fusion_attentions"]
-    return dict(found[fuse.fusion])
+    sites = model.engine.get_fusion(fuse.fusion).site_names
+    return attentions_at(model.engine.places, sites, found[fuse.fusion])
 
 
 def _of_tokens(batch: Mapping[str, Any], site: str, attention: Tensor) -> Tensor:

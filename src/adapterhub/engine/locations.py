@@ -60,6 +60,27 @@ def attentions_of(places: Iterable[Place], found: Mapping[str, Tensor]) -> dict[
     }
 
 
+def attentions_at(
+    places: Iterable[Place], sites: Iterable[str], found: Mapping[int, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What ``attentions_of`` gave, by the ``sites`` of a fusion again: ``[batch, seq, adapters]`` of each."""
+    known = {place.name: location(place) for place in places}
+    together: dict[tuple[int, str], list[str]] = {}
+    for site in sites:
+        layer, kind = known[site]
+        if kind in found.get(layer, {}):
+            together.setdefault((layer, kind), []).append(site)
+    return {
+        site: attention
+        for (layer, kind), names in together.items()
+        for site, attention in zip(names, _apart(found[layer][kind], len(names)), strict=True)
+    }
+
+
+def _apart(attention: Tensor, count: int) -> tuple[Tensor, ...]:
+    return (attention,) if count == 1 else attention.unbind(1)
+
+
 def gates_of(places: Iterable[Place], found: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """What gates came to, ``[batch]``; ``[batch, gates]`` where several are at one location."""
     return {

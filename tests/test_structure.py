@@ -30,8 +30,10 @@ ROOMS = [
     "inspecting",
     "summary",
     "model",
+    "arguments",
     "classes",
     "auto",
+    "dropin",
     "training",
     "cli",
 ]

@@ -145,9 +145,10 @@ def model_class(name: str) -> type | None:
 def _extended(name: str) -> type[PreTrainedModel] | None:
     """The class ``XModel`` behind the name ``XAdapterModel`` or ``XModelWithHeads``."""
     for ending in ("AdapterModel", "ModelWithHeads"):
-        base = getattr(transformers, name.removesuffix(ending) + "Model", None)
-        if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
-            return base
+        for kind in ("Model", "Encoder"):  # BertGeneration's base model is an Encoder by name
+            base = getattr(transformers, name.removesuffix(ending) + kind, None)
+            if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
+                return base
     return None
 
 

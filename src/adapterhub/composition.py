@@ -73,6 +73,20 @@ class Composition:
         return 1
 
     @property
+    def parallel_channels(self) -> int:
+        """Another name of ``channels``."""
+        return self.channels
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Composition":
+        """Read back what ``to_dict`` gave: ``composition_from_dict``.
+
+        Raises:
+            CompositionError: if it is not that.
+        """
+        return composition_from_dict(values)
+
+    @property
     def rows(self) -> int | None:
         """The number of rows that a batch must have (or a multiple: beams), or None where any number will do."""
         found = {child.rows for child in self.blocks} - {None}
@@ -302,12 +316,15 @@ def channels_of(child: Expression | None) -> int:
     return child.channels if isinstance(child, Composition) else 1
 
 
-def parse_composition(expression: Any) -> Composition | None:
+def parse_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> Composition | None:
     """A composition from a name, a block, or a list of them (a Stack); None and an empty list stay None.
+
+    ``level`` and ``model_type`` have no effect: a composition may be of any depth, and on any model.
 
     Raises:
         CompositionError: for anything else.
     """
+    expression = adapter_composition
     if expression is None or isinstance(expression, Composition):
         return expression
     if isinstance(expression, str):
@@ -315,6 +332,15 @@ def parse_composition(expression: Any) -> Composition | None:
     if isinstance(expression, (list, tuple)):
         return Stack(*expression) if expression else None
     raise CompositionError(f"an adapter setup is a name, a composition or a list of them, not {expression!r}")
+
+
+def validate_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> None:
+    """Pass what ``parse_composition`` makes something of; arguments are the same.
+
+    Raises:
+        CompositionError: for anything else.
+    """
+    parse_composition(adapter_composition, level, model_type)
 
 
 def composition_from_dict(values: Mapping[str, Any]) -> Composition:

@@ -145,6 +145,14 @@ class InspectingMixin(_Base):
             return hidden_states
         return plan.embeddings(hidden_states, (), self.engine.call)
 
+    def get_labels_dict(self, head_name: str | None = None) -> dict[int, str] | None:
+        """Names of the classes by index, as the configuration of the model has them."""
+        return dict(self.config.id2label)
+
+    def get_labels(self, head_name: str | None = None) -> list[str] | None:
+        """Names of the classes, as the configuration of the model has them."""
+        return list(self.config.id2label.values())
+
     def save_all_heads(self, save_directory: str | PathLike[str]) -> None:
         """Save every head: flexible ones in a folder of its name each, the one of a transformers class in the folder.
 

@@ -56,6 +56,7 @@ def main() -> None:
     adapters.init(plain)
     content = {
         "version": adapters.__version__,
+        "configurations": sorted(adapters.ADAPTER_CONFIG_MAP),
         "module": names(adapters),
         "composition": names(adapters.composition),
         "heads": names(adapters.heads),

@@ -1,7 +1,7 @@
 """Prediction heads on a base model: add, choose, run and delete them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,7 +41,7 @@ _ADDED = (*TARGETS, "word_starts", "logits_to_keep", "head", "return_dict")
 
 @dataclass
 class MultiHeadOutput(ModelOutput):
-    """What several active heads answered (``output[0]``, ...), and the sum of their losses.
+    """What several active heads answered (``output[0]``, ..., in a loop too), and the sum of their losses.
 
     Where each head answered for some rows alone, ``rows`` are their numbers, head by head.
     """
@@ -61,6 +61,14 @@ class MultiHeadOutput(ModelOutput):
     def past_key_values(self) -> Any:
         """The cache of the base model, which all heads share."""
         return super().__getitem__("head_outputs")[0].get("past_key_values")
+
+    def __iter__(self) -> Iterator[Any]:
+        """What each head answered."""
+        return iter(super().__getitem__("head_outputs"))
+
+    def __len__(self) -> int:
+        """How many heads answered."""
+        return len(super().__getitem__("head_outputs"))
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__("head_outputs")[key] if isinstance(key, int) else super().__getitem__(key)
@@ -304,13 +312,41 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             return self._run_base(inputs | {"return_dict": as_dict})
         base_inputs = self._prepared(inputs, targets, heads)
         outputs = self._run_base(base_inputs | {"return_dict": True})
-        context = HeadContext(self, outputs, inputs, base_inputs, targets)
-        if isinstance(chosen, Composition):
-            answer = self._by_rows(chosen, context)
-        else:
-            answers = [one(context) for one in heads]
-            answer = answers[0] if isinstance(chosen, str) else _together(answers)
+        answer = self._answer(chosen, HeadContext(self, outputs, inputs, base_inputs, targets))
         return answer if as_dict else answer.to_tuple()
+
+    def forward_head(
+        self,
+        all_outputs: ModelOutput,
+        head_name: Any = None,
+        cls_output: Any = None,
+        attention_mask: Tensor | None = None,
+        return_dict: bool = False,
+        context: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What a head (by default the active one) answers to outputs of the base model that are there already.
+
+        ``kwargs`` are labels, and inputs of the base model that a head reads. ``cls_output`` and ``context`` have no
+        effect: each head takes what it needs from the outputs. Without any head, these are given back.
+
+        Raises:
+            HeadError: if there is no such head.
+        """
+        chosen = self._rowwise(head_name or self._context_head() or self._active_head)
+        heads = [self._known(name) for name in _names(chosen)]
+        if not heads:
+            return all_outputs
+        inputs, targets = self._split(kwargs | {"attention_mask": attention_mask}, heads)
+        answer = self._answer(chosen, HeadContext(self, all_outputs, inputs, inputs, targets))
+        return answer if return_dict else answer.to_tuple()
+
+    def _answer(self, chosen: Any, context: HeadContext) -> ModelOutput:
+        """That of one head, of several, or of those that have rows of their own."""
+        if isinstance(chosen, Composition):
+            return self._by_rows(chosen, context)
+        answers = [self._known(name)(context) for name in _names(chosen)]
+        return answers[0] if isinstance(chosen, str) else _together(answers)
 
     def _by_rows(self, heads: Composition, context: HeadContext) -> ModelOutput:
         """Every head's answer for the rows that are its own."""

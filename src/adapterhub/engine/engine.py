@@ -25,6 +25,8 @@ from adapterhub.engine.hooks import (
     SublayerHook,
     WeightHook,
 )
+from adapterhub.engine.moved import PositionHook
+from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
@@ -36,7 +38,7 @@ from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
 _WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT, _BATCH = "embeddings", "output embeddings", "batch"
+_EMBEDDINGS, _OUTPUT, _BATCH, _POSITIONS = "embeddings", "output embeddings", "batch", "positions"
 _NO_CALL = Call()
 
 
@@ -191,6 +193,8 @@ class Engine:
             )
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
+            if plan.moved is not None:
+                check_positions(self.model)
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
@@ -321,7 +325,8 @@ class Engine:
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
         of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
         batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        needed = outputs | prefixes | inverted | sublayers | norms | weights | layers | batch
+        moved = {_POSITIONS} if any(plan.moved is not None for plan in self._in_use) else set()
+        needed = outputs | moved | prefixes | inverted | sublayers | norms | weights | layers | batch
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -338,6 +343,8 @@ class Engine:
                 self._hooks[norm.path] = NormHook(self, norm)
         for key in sorted(weights - self._hooks.keys()):
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
+        if moved and _POSITIONS not in self._hooks:
+            self._hooks[_POSITIONS] = PositionHook(self)
         if batch and _BATCH not in self._hooks:
             self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):

@@ -57,6 +57,7 @@ class Plan:
 
     ``replacing`` are the sublayers (by name) with which the base model does not go on itself: their result stands for
     what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names).
+    ``moved`` is one of those, if they move the positions of the text.
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
     ``layers`` on what layers give (by their paths).
 
@@ -71,6 +72,7 @@ class Plan:
     sublayers: Mapping[str, Program]
     replacing: frozenset[str]
     prefixes: Mapping[str, Program]
+    moved: Program | None
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
     embeddings: Program | None
@@ -134,6 +136,7 @@ def compile_plan(
         sublayers,
         frozenset(name for name, program in sublayers.items() if not program.keeps_base_output),
         read,
+        _moved(setup, read),
         own_norms,
         weights,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
@@ -147,6 +150,21 @@ def compile_plan(
         Split in kinds,
         bool(kinds - {Stack, Average, Composition}) or bool(layers),
     )
+
+
+def _moved(setup: Composition, read: Mapping[str, Program]) -> Program | None:
+    """The prefixes of one attention, if they move positions.
+
+    Raises:
+        CompositionError: if they would do so in the channels of a Parallel, which have the same input.
+    """
+    program = next((one for one in read.values() if prefixes.moves(one)), None)
+    if program is not None and setup.channels > 1:
+        raise CompositionError(
+            f"prefixes of adapters {program.names()} with shift_positions move the positions of what the model reads, "
+            "which the channels of a Parallel share: use BatchSplit or Rows"
+        )
+    return program
 
 
 class _Compiler:

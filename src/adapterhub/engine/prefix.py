@@ -1,7 +1,7 @@
 """Prefixes at an attention: those of a composition for every row of a batch, and how the attention gets them."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -65,6 +65,29 @@ def prefix_of(program: Program | None, hidden: Tensor, call: Call) -> Prefix | N
             return None if stacked is None else stacked.rows(torch.cat(rows).argsort())
         case _:
             return None
+
+
+def moves(program: Program) -> bool:
+    """Whether some of its prefixes move the positions of the text."""
+    return any(getattr(step.part, "shift", 0) for step in program.parts())
+
+
+def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
+    """How far the prefix of every row moves the positions of its text; ``rows`` ``[batch]`` are zeros."""
+    match program:
+        case Step():
+            return rows + cast(int, program.part.shift)
+        case Chain():
+            return torch.stack([shift_of(child, rows, call) for child in program.children]).sum(0)
+        case Routed():
+            given = program.own(rows, (), call)
+            return program.restored(torch.cat([shift_of(child, own, around[1]) for child, own, around in given]))
+        case ByTask():
+            own = program.rows_by_task(rows, call)
+            found = [shift_of(child, rows[one], call) for child, one in zip(program.children, own, strict=True)]
+            return torch.cat(found)[torch.cat(own).argsort()]
+        case _:
+            return rows
 
 
 def extended(

@@ -97,7 +97,7 @@ CASES: dict[str, Callable[[Path], Made]] = {
     **{
         f"peft {path.name}": lambda folder, label=path.name: golden_of_peft(label, folder)
         for path in sorted(goldens.PEFT.iterdir())
-        if path.name not in ("all_biases", "tokens", "gpt2_prefix", "gpt2_prefix_net", "llama_prefix")
+        if path.name not in ("all_biases", "tokens")
     },
     **{
         f"peft {name}": lambda folder, base=base, config=config: new_of_peft(base, config, folder)

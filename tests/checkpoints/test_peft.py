@@ -24,7 +24,7 @@ from adapterhub.errors import (
 from goldens import classifier
 
 FOLDER = goldens.PEFT
-READ = sorted(path.name for path in FOLDER.iterdir() if not path.name.endswith(("prefix", "prefix_net")))
+READ = sorted(path.name for path in FOLDER.iterdir())
 HEADED = ("everything", "some_norms")  # those that bring a trained head
 
 

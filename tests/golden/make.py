@@ -308,6 +308,10 @@ FOLDERS = {
     "bert-loreft": ("bert", adapters.LoReftConfig(r=2, suffix_positions=2), True),
     "gpt2-loreft": ("gpt2", adapters.LoReftConfig(r=2, suffix_positions=1, tied_weights=True, layers=[1]), True),
     "bert-noreft": ("bert", adapters.NoReftConfig(r=2, non_linearity="tanh"), True),
+    "bert-dora": ("bert", adapters.DoRAConfig(r=2, alpha=6, intermediate_lora=True), True),
+    "bert-vera": ("bert", adapters.VeraConfig(r=4, alpha=6), True),
+    "bert-vera_diagonal": ("bert", adapters.VeraConfig(r=4, alpha=4), True),
+    "bert-dvora": ("bert", adapters.DvoRAConfig(r=4), True),
     "bert-ia3": ("bert", adapters.IA3Config(leave_out=[0]), True),
     "bart-ia3": ("bart", adapters.IA3Config(), True),
     "bert-compacter": ("bert", adapters.CompacterConfig(reduction_factor=2), True),
@@ -379,6 +383,10 @@ def golden_folder(label, name, config, safe):
     model.add_classification_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
     model.set_active_adapters("task")
     shaken(model)
+    if label.endswith("_diagonal"):  # as the paper has it
+        for key, value in model.named_parameters():
+            if "vera_" in key:
+                value.data = value.data.diagonal().diag()
     given = {key: value for key, value in inputs(name).items() if key != "decoder_input_ids"}
     if name in ("bart", "t5"):  # which classify by the end of the sequence
         given["input_ids"][:, -1] = model.config.eos_token_id

@@ -27,6 +27,8 @@ from adapterhub.engine.hooks import (
     SublayerHook,
     WeightHook,
 )
+from adapterhub.engine.moved import PositionHook
+from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
@@ -40,7 +42,7 @@ from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
 _WEIGHT, _EXPERTS, _REPEATED, _PREFIX, _AFTER = "weight ", "experts ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT, _BATCH, _PROMPT = "embeddings", "output embeddings", "batch", "prompt"
+_EMBEDDINGS, _OUTPUT, _BATCH, _PROMPT, _POSITIONS = "embeddings", "output embeddings", "batch", "prompt", "positions"
 _NO_CALL = Call()
 
 
@@ -208,6 +210,8 @@ class Engine:
             )
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
+            if plan.moved is not None:
+                check_positions(self.model)
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
@@ -378,9 +382,9 @@ class Engine:
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
         of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
         batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        needed = (
-            outputs | prefixes | inverted | inserted | prompts | sublayers | norms | weights | experts | layers | batch
-        )
+        moved = {_POSITIONS} if any(plan.moved is not None for plan in self._in_use) else set()
+        needed = outputs | prefixes | inverted | inserted | prompts | sublayers | norms | weights | experts | layers
+        needed |= batch | moved
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -399,6 +403,8 @@ class Engine:
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
         for key in sorted(experts - self._hooks.keys()):
             self._hooks[key] = ExpertsHook(self, key.removeprefix(_EXPERTS))
+        if moved and _POSITIONS not in self._hooks:
+            self._hooks[_POSITIONS] = PositionHook(self)
         if batch and _BATCH not in self._hooks:
             self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):

@@ -25,6 +25,7 @@ from adapterhub.engine.adapter import EMBEDDINGS, PROMPT, Adapter, held_by, laye
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
+from adapterhub.engine.prefix import moves
 from adapterhub.engine.program import (
     ByPosition,
     ByTask,
@@ -57,8 +58,9 @@ class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
     ``replacing`` are the sublayers (by name) with which the base model does not go on itself: their result stands for
-    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names). ``experts``
-    run after the weights of experts (by the paths of their modules, and the names of their parameters).
+    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names); ``moved`` is
+    one of those, if they move the positions of the text. ``experts`` run after the weights of experts (by the paths of
+    their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
     ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that the model reads, some of
     them, if ``prompts_apart``, where tokens are embedded already.
@@ -74,6 +76,7 @@ class Plan:
     sublayers: Mapping[str, Program]
     replacing: frozenset[str]
     prefixes: Mapping[str, Program]
+    moved: Program | None
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
     experts: Mapping[str, Mapping[str, Program]]
@@ -157,6 +160,7 @@ def compile_plan(
         sublayers,
         frozenset(name for name, program in sublayers.items() if not program.keeps_base_output),
         read,
+        _moved(setup, read),
         own_norms,
         weights,
         experts,
@@ -173,6 +177,21 @@ def compile_plan(
         Split in kinds,
         bool(kinds - {Stack, Average, Composition}) or bool(layers) or prompts is not None,
     )
+
+
+def _moved(setup: Composition, read: Mapping[str, Program]) -> Program | None:
+    """The prefixes of one attention, if they move positions.
+
+    Raises:
+        CompositionError: if they would do so in the channels of a Parallel, which have the same input.
+    """
+    program = next((one for one in read.values() if moves(one)), None)
+    if program is not None and setup.channels > 1:
+        raise CompositionError(
+            f"prefixes of adapters {program.names()} with shift_positions move the positions of what the model reads, "
+            "which the channels of a Parallel share: use BatchSplit or Rows"
+        )
+    return program
 
 
 class _Compiler:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapterhub.engine.extra import Extra, padded
+from adapterhub.engine.program import ByTask, Call, Chain, Program, Routed, Step
 from adapterhub.sites.attention import Given, implementation
 
 
@@ -49,6 +50,29 @@ class Prefix(Extra):
         dim = 2 if tokens else 0
         keys = torch.cat([prefix.keys for prefix in found], dim=dim)
         return cls(present, keys, torch.cat([prefix.values for prefix in found], dim=dim))
+
+
+def moves(program: Program) -> bool:
+    """Whether some of its prefixes move the positions of the text."""
+    return any(getattr(step.part, "shift", 0) for step in program.parts())
+
+
+def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
+    """How far the prefix of every row moves the positions of its text; ``rows`` ``[batch]`` are zeros."""
+    match program:
+        case Step():
+            return rows + cast(int, program.part.shift)
+        case Chain():
+            return torch.stack([shift_of(child, rows, call) for child in program.children]).sum(0)
+        case Routed():
+            given = program.own(rows, (), call)
+            return program.restored(torch.cat([shift_of(child, own, around[1]) for child, own, around in given]))
+        case ByTask():
+            own = program.rows_by_task(rows, call)
+            found = [shift_of(child, rows[one], call) for child, one in zip(program.children, own, strict=True)]
+            return torch.cat(found)[torch.cat(own).argsort()]
+        case _:
+            return rows
 
 
 def extended(

@@ -34,6 +34,10 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
     """Options and tensors."""
     _check(layout)
     given = asdict(content.config) | {"architecture": "prefix_tuning"}
+    if given.pop("shift_positions"):
+        raise CheckpointError(
+            "adapters has no prefix that moves the positions of the text (shift_positions): save in the format of PEFT"
+        )
     return given | {"leave_out": list(given["leave_out"])}, to_theirs(entries(content, layout), content.tensors)
 
 

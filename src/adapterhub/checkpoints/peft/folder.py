@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
-from adapterhub.checkpoints.peft import experts, ia3, lora, norms, vera
+from adapterhub.checkpoints.peft import experts, ia3, lora, norms, prefix, vera
 from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout
 from adapterhub.checkpoints.tensors import encode_plainly
 from adapterhub.errors import CheckpointError, ConfigError, CorruptCheckpointError
@@ -42,8 +42,14 @@ def _kind(module: ModuleType) -> Kind:
     return Kind(module.OWNER, module.owns, module.config, module.read, module.write)
 
 
-KINDS = {"LORA": _kind(lora), "IA3": _kind(ia3), "VERA": _kind(vera), "LN_TUNING": _kind(norms)}
-_METHODS = {"lora": "LORA", "ia3": "IA3", "vera": "VERA", "ln_tuning": "LN_TUNING"}
+KINDS = {
+    "LORA": _kind(lora),
+    "IA3": _kind(ia3),
+    "VERA": _kind(vera),
+    "LN_TUNING": _kind(norms),
+    "PREFIX_TUNING": _kind(prefix),
+}
+_METHODS = {"lora": "LORA", "ia3": "IA3", "vera": "VERA", "ln_tuning": "LN_TUNING", "prefix_tuning": "PREFIX_TUNING"}
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,9 @@ def peft_files(content: Content, layout: PeftLayout, others: Tensors, about: Giv
             f"PEFT has no equal of the method {content.config.method!r}: save in the format of adapterhub or adapters"
         )
     given, tensors = KINDS[kind].write(content, layout)
-    named = {_named(key): tensor for key, tensor in {**tensors, **others}.items()}
+    outer = "base_model." if kind == "PREFIX_TUNING" else _PREFIX  # where PEFT keeps the model itself
+    named = {_named(key): tensor for key, tensor in tensors.items()}
+    named |= {f"{outer}{key}": tensor for key, tensor in others.items()}
     saved = sorted({key.partition(".")[0] for key in others})
     values = dict(about) | {
         "modules_to_save": saved or None,
@@ -161,4 +169,6 @@ def peft_files(content: Content, layout: PeftLayout, others: Tensors, about: Giv
 
 
 def _named(key: str) -> str:
+    if key == "prompt_embeddings":
+        return key
     return f"base_model.{key}" if key in ("vera_A", "vera_B") else f"{_PREFIX}{key}"

@@ -55,7 +55,7 @@ class PeftLayout:
         Raises:
             TensorMismatchError: if a path is none of this model's.
         """
-        paths = {key: match["path"] for key in found if (match := owner.fullmatch(key)) is not None}
+        paths = {key: match["path"] for key in found if (match := owner.fullmatch(key)) is not None and match["path"]}
         change = alignment(paths.values(), self.by_path.keys())
         strange = sorted(path for path in paths.values() if change(path) not in self.by_path)
         if strange:

@@ -98,3 +98,6 @@ def test_other_modules_have_none() -> None:
     module = build()
     module._is_expert_parallel = True
     assert not list(experts.weights(module))
+    module = build()
+    module.down_proj = nn.Parameter(module.down_proj.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    assert [name for name, _ in experts.weights(module)] == ["gate_up_proj"]

@@ -54,11 +54,13 @@ class Routing:
 def experts_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The registered function: the experts as before, or with what the module's handler changes."""
     config: Any = module.config
-    change = config.handler()
+    installed = hasattr(config, "handler")  # else another thread removed it since the module looked for its function
+    change = config.handler() if installed else None
     if change is not None:
         return _changed(module, change, *args, **kwargs)
+    named = (config.original if installed else config)._experts_implementation
     own: Any = type(module).forward  # wrapped by what asks the interface
-    run = ALL_EXPERTS_FUNCTIONS.get_interface(config.original._experts_implementation, own.__wrapped__)
+    run = ALL_EXPERTS_FUNCTIONS.get_interface(named, own.__wrapped__)
     return run(module, *args, **kwargs)
 
 

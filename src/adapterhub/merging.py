@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.engine import Adapter
-from adapterhub.engine.quantised import is_packed
+from adapterhub.engine.stored import is_packed
 from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
@@ -87,6 +87,8 @@ def _check_weight(
     model: "AdapterMixin", adapter: Adapter, place: Place, part: nn.Module, names: Mapping[int, list[str]]
 ) -> None:
     base: Any = getattr(model.get_submodule(place.path), "weight", None)
+    if isinstance(base, Tensor) and base.is_meta:
+        raise MergeError(f"{place.path} is offloaded: load the model without offloading to merge an adapter into it")
     if not isinstance(base, Tensor) or is_packed(base):
         raise MergeError(
             f"{place.path} is quantised, and would be rounded again if adapter {adapter.name!r} were merged into it: "

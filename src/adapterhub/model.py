@@ -16,14 +16,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from adapterhub import merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
-from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.engine import Adapter, Engine, Plan, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
-from adapterhub.engine.quantised import check_gradients
 from adapterhub.engine.repeat import repeated_inputs
+from adapterhub.engine.stored import check_gradients
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
@@ -225,7 +225,8 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """Save an adapter, and the head that goes with it, as a folder that ``load_adapter`` reads.
 
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
-        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model.
+        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. Where parameters are
+        spread over processes (FSDP2, DeepSpeed ZeRO-3), each of these has to call it, and what is saved is whole.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
@@ -405,7 +406,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         if next(self._head_parameters(), None) is None:
             return None
         head = StaticHead.from_model(self._plain())
-        return name or "default", Part(head.to_dict(), head.state_dict())
+        return name or "default", Part(head.to_dict(), whole_state(head))
 
     def _plain(self) -> PreTrainedModel:
         """This model without its adapters: the same modules in an object of the transformers class."""
@@ -474,7 +475,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if name is None:
             name = self.active_head if isinstance(self.active_head, str) else None
         head = None if name is None else self.heads.get(name)
-        return None if name is None or head is None else (name, Part(head.to_dict(), head.state_dict()))
+        return None if name is None or head is None else (name, Part(head.to_dict(), whole_state(head)))
 
     def stage_head(self, name: str, part: Part, overwrite_ok: bool) -> Callable[[], None]:
         """Build a saved head, and return what adds it to the model.

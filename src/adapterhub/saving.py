@@ -26,6 +26,7 @@ from adapterhub.checkpoints import (
     compare,
     load_into,
     read,
+    whole_state,
     write,
 )
 from adapterhub.engine import Adapter
@@ -71,7 +72,7 @@ def save_adapter(
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
-    parts = {"adapter": Part(adapter.config.to_dict(), adapter.state_dict())}
+    parts = {"adapter": Part(adapter.config.to_dict(), whole_state(adapter))}
     head = model.head_part(name) if with_head else None
     if head is not None:
         parts["head"] = head[1]
@@ -189,7 +190,7 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     return {
         "name": name,
         "base_model": _fingerprint(model, tokenizer).to_dict(),
-        "model_class": type(model).__name__,
+        "model_class": type(model).__name__.removeprefix("FSDP"),  # as FSDP2 renames it
         "versions": {
             "adapterhub": adapterhub.__version__,
             "torch": torch.__version__,

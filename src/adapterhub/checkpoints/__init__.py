@@ -4,6 +4,7 @@ from adapterhub.checkpoints import adapters
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST, FUSION_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
 from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
+from adapterhub.checkpoints.sharded import whole_copies, whole_state
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "match_tensors",
     "read",
     "read_peft",
+    "whole_copies",
+    "whole_state",
     "write",
 ]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.stored import device_of
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
@@ -137,19 +138,19 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {place.name: place.path for place in weights if place.weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = sites.embeddings.table
-    for site in added.site_names:
-        nearest = _nearest_parameter(model, paths[site])
+    devices = {site: _device_at(model, paths[site]) for site in added.site_names}
+    for site, device in devices.items():
         for part in added.parts(site):
-            part.to(device=nearest.device, dtype=torch.float32)
+            part.to(device=device, dtype=torch.float32)
     for shared in added.shared_modules():
-        shared.to(device=model.device, dtype=torch.float32)
+        shared.to(device=next(iter(devices.values())), dtype=torch.float32)
 
 
-def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
-    """A parameter of the module at ``path``, or of the closest module around it that has one."""
+def _device_at(model: nn.Module, path: str) -> torch.device:
+    """Where the module at ``path`` runs, or the closest module around it that has parameters."""
     while path:
-        parameter = next(model.get_submodule(path).parameters(), None)
-        if parameter is not None:
-            return parameter
+        device = device_of(model.get_submodule(path))
+        if device is not None:
+            return device
         path = path.rpartition(".")[0]
-    return next(model.parameters())
+    return next(model.parameters()).device

@@ -237,6 +237,7 @@ class OwnNorm(nn.Module):
 def trainable_copy(module: nn.Module) -> nn.Module:
     """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
     made = copy(module)
+    made.__dict__.pop("forward", None)  # what accelerate puts over that of the class is for the original
     for name, value in nn.Module().__dict__.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             made.__dict__[name] = value

@@ -253,7 +253,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         adapter_name_or_path: str | PathLike[str],
         load_as: str | None = None,
         with_head: bool = True,
-        leave_out: Iterable[int] | None = None,
+        leave_out: Iterable[int | str] | None = None,
         id2label: Mapping[int, str] | None = None,
         set_active: bool = False,
         overwrite_ok: bool = False,
@@ -263,9 +263,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
         Returns its name. Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out``
-        drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
-        into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
-        a pickle of ``adapters`` (``pytorch_adapter.bin``) are read, and nothing else in it.
+        drops it from some layers (by number) or towers (by name), ``id2label`` says which labels the head must have,
+        and ``allow_other_base`` loads it into a base model that it was not trained for, as long as the shapes fit. With
+        ``allow_pickle`` the tensors in a pickle of ``adapters`` (``pytorch_adapter.bin``) are read, and nothing else
+        in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.

@@ -54,7 +54,7 @@ class LoadOptions:
 
     load_as: str | None = None
     with_head: bool = True
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     id2label: Mapping[int, str] | None = None
     set_active: bool = False
     overwrite_ok: bool = False
@@ -223,7 +223,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
         logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
 
 
-def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:
+def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int | str, ...]) -> Adapter:
     config = load_config(manifest.config("adapter"))
     with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
         adapter = model.engine.build(name, config)
@@ -231,7 +231,7 @@ def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_ou
     return without(model, adapter, leave_out) if leave_out else adapter
 
 
-def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
+def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int | str, ...]) -> Adapter:
     """An adapter that leaves out more layers, and is the same in the others."""
     less = adapter.config.leaving_out(layers)
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,7 @@
 """An adapter: one module that holds a configuration and all its parameters, addressed by site."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -108,6 +109,17 @@ def prefix_site(sublayer: Sublayer) -> str:
 
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
+    paths = {norm.name: norm.path for norm in sites.norms}
+    if sites.embeddings is not None:
+        paths[EMBEDDINGS] = sites.embeddings.table
+    towers = {f"{sites.tower_path(tower)}.": tower for tower in sites.towers if tower}
+    for place in _all_places(model, sites):
+        path = f"{place.path or paths.get(place.name, '')}."
+        outside = next((tower for start, tower in towers.items() if path.startswith(start)), "")
+        yield replace(place, tower=outside if place.layer is None else sites.layers[place.layer].tower)
+
+
+def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for sublayer in sites.sublayers:
         yield Place("sublayer", sublayer.name, sublayer.kind, sublayer.layer, sublayer.width)
         if (at := sublayer.attention) is not None:

@@ -97,7 +97,7 @@ class Place:
     ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the
     ``path`` of its module are there; ``whole`` is False where it is only a part of what that module holds. At one of
     kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the widths
-    of a key and of a value.
+    of a key and of a value. ``tower`` is the name of the tower that it is in, of a model that has several.
     """
 
     kind: PlaceKind
@@ -110,6 +110,11 @@ class Place:
     weight: Weight | None = None
     whole: bool = True
     heads: tuple[int, int, int] | None = None
+    tower: str = ""
+
+    def is_in(self, left_out: Sequence[int | str]) -> bool:
+        """Whether its layer (by number) or its tower (by name) is among those."""
+        return self.layer in left_out or (self.tower != "" and self.tower in left_out)
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,13 @@ class AdapterConfig:
         """Look at all that a model offers before anything is built, for names that fit nothing, say.
 
         Raises:
-            ConfigError: if the configuration does not fit.
+            ConfigError: if the configuration does not fit: ``leave_out`` names a tower that is not there, say.
         """
+        towers = sorted({place.tower for place in places} - {""})
+        for name in getattr(self, "leave_out", ()):
+            if isinstance(name, str) and name not in towers:
+                there = f"the model has the towers {', '.join(towers)}" if towers else "the model has one tower alone"
+                raise ConfigError(f"{type(self).__name__}: leave_out names the tower {name!r}, and {there}")
 
     def modules(self, places: Sequence[Place]) -> Modules:
         """New modules for all places where this method acts.
@@ -188,13 +198,14 @@ class AdapterConfig:
         self._check_names(changes)
         return replace(self, **changes)
 
-    def leaving_out(self, layers: Iterable[int]) -> Self:
-        """A copy that does not act in some more layers.
+    def leaving_out(self, layers: Iterable[int | str]) -> Self:
+        """A copy that does not act in some more layers (by number) or towers (by name).
 
         Raises:
             ConfigError: if this method cannot leave out layers.
         """
-        return self.replace(leave_out=tuple(sorted({*getattr(self, "leave_out", ()), *layers})))
+        left_out = {*getattr(self, "leave_out", ()), *layers}
+        return self.replace(leave_out=tuple(sorted(left_out, key=lambda one: (isinstance(one, str), f"{one:>9}"))))
 
     def _require(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:

@@ -28,7 +28,7 @@ class IA3Config(AdapterConfig):
 
     method: ClassVar[str] = "ia3"
 
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     feed_forward: Literal["input", "output"] = "input"
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class IA3Config(AdapterConfig):
             raise ConfigError(f"IA3Config: feed_forward is 'input' or 'output', not {self.feed_forward!r}")
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None or place.layer in self.leave_out:
+        if place.weight is None or place.is_in(self.leave_out):
             return None
         before = ("up", "gate", "gate_up") if self.feed_forward == "output" else ()
         if place.role in ("k", "v", *before):

@@ -15,13 +15,13 @@ class LayerNormConfig(AdapterConfig):
 
     method: ClassVar[str] = "ln_tuning"
 
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.norm is None or place.layer in self.leave_out:
+        if place.norm is None or place.is_in(self.leave_out):
             return None
         return OwnNorm(place.norm) if any(True for _ in place.norm.parameters()) else None
 

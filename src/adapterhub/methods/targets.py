@@ -31,7 +31,7 @@ class TargetsConfig(AdapterConfig):
     output_lora: bool = False
     attn_matrices: tuple[str, ...] = ("q", "v")
     target_modules: str | tuple[str, ...] | None = None
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("leave_out", "attn_matrices"):
@@ -48,6 +48,7 @@ class TargetsConfig(AdapterConfig):
         Raises:
             ConfigError: naming those that fit nothing, and what is near.
         """
+        super().check(places)
         weights = [place for place in places if place.weight is not None]
         for target in _listed(self.target_modules):
             if any(self._fits(place, target) for place in weights):
@@ -61,7 +62,7 @@ class TargetsConfig(AdapterConfig):
 
     def acts_at(self, place: Place) -> bool:
         """Whether there is a part at a place."""
-        if place.weight is None or place.layer in self.leave_out:
+        if place.weight is None or place.is_in(self.leave_out):
             return False
         if self.target_modules is not None:
             return any(self._fits(place, target) for target in _listed(self.target_modules))

@@ -1,5 +1,6 @@
 """Saving and loading the adapters and heads of a model; nothing of a model changes unless all of a checkpoint fits."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ from adapterhub.checkpoints import (
     whole_state,
     write,
 )
-from adapterhub.engine import Adapter
+from adapterhub.checkpoints.files import replace
+from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
     CheckpointNotFoundError,
@@ -39,12 +41,14 @@ from adapterhub.errors import (
 )
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
+from adapterhub.sites.interface import INTERFACE_FILE
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
 logger = logging.getLogger(__name__)
 
+RESTORED = ("adapters", "fusions", "vocabularies")  # read from the files of a model; heads are built with it
 VERSION = f"adapterhub.{adapterhub.__version__}"
 
 
@@ -92,7 +96,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     adapter = _read_adapter(model, manifest, name, options.leave_out)
     puts: list[Callable[[], None]] = [lambda: model.engine.hold(adapter)]
     if options.with_head and manifest.has("head"):
-        puts.append(staged_head(model, manifest, name, options.id2label, options.overwrite_ok))
+        puts.append(staged_head(model, folder, name, head_of(manifest), options.id2label, options.overwrite_ok))
     for put in puts:
         put()
     if options.set_active:
@@ -123,15 +127,16 @@ def load_head(
     if not manifest.has("head"):
         raise CheckpointNotFoundError(f"{folder} holds an adapter and no head")
     name = load_as or str(manifest.content.get("name") or folder.name)
-    staged_head(model, manifest, name, id2label, overwrite_ok)()
+    staged_head(model, folder, name, head_of(manifest), id2label, overwrite_ok)()
     return name
 
 
 def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, options: Mapping[str, Any]) -> None:
-    """Build the adapters that ``save_pretrained`` wrote with a model again, from the files of that model."""
+    """Build what ``save_pretrained`` wrote with a model, adapters, fusions and embeddings, from the model's files."""
     saved = getattr(model.config, "adapterhub", None) or {}
     fusions = getattr(model.config, "adapterhub_fusions", None) or {}
-    if not saved or name_or_path is None:
+    embeddings = getattr(model.config, "adapterhub_embeddings", None)
+    if not (saved or embeddings) or name_or_path is None:
         return
     folder = Path(name_or_path)
     if not folder.is_dir():
@@ -142,17 +147,29 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            added = [key for key in opened.keys() if key.startswith(("adapters.", "fusions."))]  # noqa: SIM118
+            added = [key for key in opened.keys() if key.partition(".")[0] in RESTORED]  # noqa: SIM118
             tensors |= {key: opened.get_tensor(key) for key in added}
     for name, values in saved.items():
         adapter = model.engine.build(name, load_config(values))
         load_into(adapter, _under(f"adapters.{name}.", tensors), f"adapter {name!r} of {name_or_path}")
         model.engine.hold(adapter)
+    for group, names in (getattr(model.config, "adapterhub_shared", None) or {}).items():
+        sharing.share([model.adapters[name] for name in names], group, model.adapters[names[0]])
     for name, values in fusions.items():
         config = AdapterFusionConfig.from_dict(values["config"])
         fusion = model.engine.build_fusion(name, config, values["adapter_names"])
         load_into(fusion, _under(f"fusions.{name}.", tensors), f"fusion {name!r} of {name_or_path}")
         model.engine.hold_fusion(fusion)
+    if embeddings:
+        stored = {name: _under(f"vocabularies.{name}.", tensors) for name in embeddings["others"]}
+        model.restore_embeddings(embeddings, stored)
+
+
+def save_interface(model: "AdapterMixin", folder: str | PathLike[str]) -> None:
+    """Write the description of a model's sites beside the model, if they were described by an interface."""
+    if model.adapter_interface is not None:
+        content = model.adapter_interface.content(model.config.model_type, VERSION)
+        replace(Path(folder) / INTERFACE_FILE, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -243,8 +260,9 @@ def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int | str, ..
 
 def staged_head(
     model: "AdapterMixin",
-    manifest: Manifest,
+    folder: Path,
     name: str,
+    part: Part,
     id2label: Mapping[int, str] | None,
     overwrite_ok: bool,
 ) -> Callable[[], None]:
@@ -253,13 +271,16 @@ def staged_head(
     Raises:
         LabelMismatchError: if it has other labels than ``id2label``.
     """
-    config = manifest.config("head")
-    labels = config.get("id2label") or (config.get("settings") or {}).get("id2label") or {}
+    labels = part.config.get("id2label") or (part.config.get("settings") or {}).get("id2label") or {}
     found = {int(index): str(label) for index, label in labels.items()}
     if id2label is not None and found != {int(index): str(label) for index, label in id2label.items()}:
         raise LabelMismatchError(
-            f"{manifest.folder}: the head has the labels {found}, not {dict(id2label)}. Load it without id2label, or "
+            f"{folder}: the head has the labels {found}, not {dict(id2label)}. Load it without id2label, or "
             "without the head (with_head=False) and add a new one."
         )
-    tensors: dict[str, Tensor] = manifest.tensors("head")
-    return model.stage_head(name, Part(config, tensors), overwrite_ok)
+    return model.stage_head(name, part, overwrite_ok)
+
+
+def head_of(manifest: Manifest) -> Part:
+    """The head that a manifest describes, its tensors checked."""
+    return Part(manifest.config("head"), manifest.tensors("head"))

@@ -1,6 +1,7 @@
 """Saving and loading fusions, and whole setups: a folder with everything that a composition needs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,19 +9,24 @@ import torch
 
 from adapterhub import saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
+from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
+from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.methods.fusion import AdapterFusionConfig
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
-SETUP = "adapter_setup.json"
 
-
-def save_fusion(model: "AdapterMixin", folder: Path, name: str, meta: Any = None, head: str | None = None) -> None:
+def save_fusion(
+    model: "AdapterMixin", folder: Path, name: str, meta: Any = None, head: str | None = None, form: str = "adapterhub"
+) -> None:
     """Write a fusion, and a head beside it; see ``ComposingMixin.save_adapter_fusion``."""
+    if saving_foreign.is_foreign(form):
+        saving_foreign.save_fusion(model, folder, name, meta, head, form)
+        return
     fusion = model.engine.get_fusion(name)
     parts = {"fusion": Part(fusion.config.to_dict(), whole_state(fusion))}
     if head is not None and (found := model.head_part(head)) is not None:
@@ -46,24 +52,30 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions
     load_into(fusion, manifest.tensors("fusion"), f"fusion {name!r}")
     put_head = None
     if options.with_head and manifest.has("head"):
-        put_head = saving.staged_head(model, manifest, name, options.id2label, options.overwrite_ok)
+        head = saving.head_of(manifest)
+        put_head = saving.staged_head(model, folder, name, head, options.id2label, options.overwrite_ok)
     model.engine.hold_fusion(fusion)
     if put_head is not None:
         put_head()
     return name
 
 
-def save_setup(model: "AdapterMixin", folder: Path, setup: Composition, heads: Any, meta: Any = None) -> None:
+def save_setup(
+    model: "AdapterMixin", folder: Path, setup: Composition, heads: Any, meta: Any = None, form: str = "adapterhub"
+) -> None:
     """Write every adapter, fusion and head of a setup, and the setup; see ``ComposingMixin.save_adapter_setup``."""
+    version = saving_foreign.setup_version(setup, form) if saving_foreign.is_foreign(form) else saving.VERSION
     for name in setup.names():
-        model.save_adapter(folder / name, name, meta_dict=meta)
+        model.save_adapter(folder / name, name, meta_dict=meta, format=form)
     for block in setup.walk():
         if isinstance(block, Fuse):
-            save_fusion(model, folder / block.fusion, block.fusion, meta)
+            save_fusion(model, folder / block.fusion, block.fusion, meta, None, form)
     for name in _names(heads):
         if name not in setup.names():
-            model.save_head(folder / name, name)
-    content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": saving.VERSION}
+            model.save_head(folder / name, name, form)
+    content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": version}
+    if shared := sharing.names_by_group(model.adapters[name] for name in setup.names()):
+        content["shared_parameters"] = shared
     make_folder(folder)
     replace(folder / SETUP, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -73,9 +85,12 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
     try:
         content = json.loads((folder / SETUP).read_text(encoding="utf-8"))
         setup, heads = composition_from_dict(content["adapter_setup"]), _read_heads(content.get("head_setup"))
+        shared = {
+            str(group): [str(name) for name in names] for group, names in content.get("shared_parameters", {}).items()
+        }
     except FileNotFoundError:
         raise CheckpointNotFoundError(f"{folder} holds no setup ({SETUP})") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpointError(f"{folder / SETUP} is not the setup of adapters: {error}") from error
     added: list[tuple[Any, str]] = []
     before = set(getattr(model, "heads", ()))
@@ -88,6 +103,8 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 allow_pickle=options.allow_pickle,
             )
             added.append((model.delete_adapter, name))
+        for group, names in shared.items():
+            _share(model, folder, group, names)
         for fuse in {block.fusion for block in setup.walk() if isinstance(block, Fuse)}:
             load_fusion(model, _inside(folder, fuse), options)
             added.append((model.engine.delete_fusion, fuse))
@@ -107,6 +124,22 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 model.delete_head(name)
         raise
     return setup, heads
+
+
+def _share(model: "AdapterMixin", folder: Path, group: str, names: Sequence[str]) -> None:
+    """Make adapters that were saved as ones that share their parameters do so again.
+
+    Raises:
+        CorruptCheckpointError: if their parameters are not the same.
+    """
+    first, *others = (model.engine.get(name) for name in names)
+    for other in others:
+        if (path := sharing.unequal(other, first)) is not None:
+            raise CorruptCheckpointError(
+                f"{folder / SETUP} says that {first.name!r} and {other.name!r} share their parameters, and {path} is "
+                "not the same in both: one of them was replaced. Save the setup again."
+            )
+    model.share_parameters(names, name=group)
 
 
 def _inside(folder: Path, name: str) -> Path:

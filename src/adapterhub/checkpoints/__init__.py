@@ -1,27 +1,36 @@
 """Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
 
 from adapterhub.checkpoints import adapters
+from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
-from adapterhub.checkpoints.native import ADAPTER_MANIFEST, FUSION_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
-from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
+from adapterhub.checkpoints.native import (
+    ADAPTER_MANIFEST,
+    EMBEDDINGS_MANIFEST,
+    FUSION_MANIFEST,
+    HEAD_MANIFEST,
+    Manifest,
+    Part,
+    read,
+    write,
+)
 from adapterhub.checkpoints.sharded import whole_copies, whole_state
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
     "ADAPTER_MANIFEST",
+    "EMBEDDINGS_MANIFEST",
     "FUSION_MANIFEST",
     "HEAD_MANIFEST",
+    "Content",
     "Fingerprint",
     "Manifest",
     "Match",
     "Part",
-    "PeftCheckpoint",
     "adapters",
     "compare",
     "load_into",
     "match_tensors",
     "read",
-    "read_peft",
     "whole_copies",
     "whole_state",
     "write",

@@ -1,4 +1,4 @@
-"""The native format of adapters, heads and fusions: a folder with a JSON manifest and safetensors files.
+"""The native format of adapters, heads, fusions and embeddings: a folder with a JSON manifest and safetensors files.
 
 The name of a weights file holds the start of its own SHA-256, so a new version never overwrites the file of an old
 one, and replacing the manifest is the single step that makes the new version the current one. A crash at any moment
@@ -17,27 +17,30 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.files import locked, make_folder, replace
+from adapterhub.checkpoints.files import leads_out, locked, make_folder, replace
+from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 
 ADAPTER_MANIFEST = "adapter_config.json"
 HEAD_MANIFEST = "head_config.json"
 FUSION_MANIFEST = "fusion_config.json"
+EMBEDDINGS_MANIFEST = "embeddings_config.json"
 FORMAT = "adapterhub"
 FORMAT_VERSION = 1
-_MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST)
-_PARTS = ("adapter", "head", "fusion")
+_MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST, EMBEDDINGS_MANIFEST)
+_PARTS = ("adapter", "head", "fusion", "embeddings")
+_PART = f"({'|'.join(_PARTS)})"
 _OURS = re.compile(  # weights files, and what a crash leaves of any file
-    r"(adapter|head|fusion)\.[0-9a-f]{8}\.safetensors"
-    r"|\.((adapter|head|fusion)\.[0-9a-f]{8}\.safetensors|(adapter|head|fusion)_config\.json)\.[0-9a-f]{8}\.tmp"
+    rf"{_PART}\.[0-9a-f]{{8}}\.safetensors"
+    rf"|\.({_PART}\.[0-9a-f]{{8}}\.safetensors|{_PART}_config\.json)\.[0-9a-f]{{8}}\.tmp"
 )
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing with weights: an adapter, a head or a fusion. ``config`` is JSON-ready."""
+    """One thing with weights: an adapter, a head, a fusion, embeddings. ``config`` is JSON-ready."""
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
@@ -97,7 +100,7 @@ def write(folder: str | os.PathLike[str], manifest: str, info: Mapping[str, Any]
         sizes = [tensor.numel() for tensor in part.tensors.values()]
         weights = {"file": name, "sha256": digest, "tensors": len(sizes), "parameters": sum(sizes)}
         content[kind] = {"config": dict(part.config), "weights": weights}
-    files[manifest] = _to_json(content)  # the last one: replacing it is the commit
+    files[manifest] = json_bytes(content, "the manifest")  # the last one: replacing it is the commit
     try:
         make_folder(folder)
         with locked(folder):
@@ -149,7 +152,7 @@ def _read_weights(folder: Path, name: str) -> bytes | CheckpointError:
     """The content of a file that a manifest names, or why there is none; it must lie in the folder, links resolved."""
     try:
         path = folder / name
-        if Path(name).name != name or path.resolve().parent != folder.resolve():
+        if leads_out(folder, name):
             return CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
         if path.exists() and not path.is_file():
             return CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
@@ -177,13 +180,6 @@ def _remove_stale(folder: Path) -> None:
         if _OURS.fullmatch(path.name) and path.name not in named:
             with suppress(OSError):  # one that stays does no harm, and the new version is saved
                 path.unlink()
-
-
-def _to_json(content: Mapping[str, Any]) -> bytes:
-    try:
-        return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"the manifest holds something that JSON cannot: {error}") from error
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
@@ -224,7 +220,7 @@ def _check_content(path: Path, content: Any) -> None:
                 f"{path}: the entry {kind!r} lacks its config, or its weights' file and sha256"
             )
     if not parts:
-        raise CorruptCheckpointError(f"{path} describes neither an adapter nor a head")
+        raise CorruptCheckpointError(f"{path} describes no adapter, head, fusion or embeddings")
 
 
 def _is_whole(entry: Any) -> bool:

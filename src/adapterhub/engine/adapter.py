@@ -7,14 +7,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.experts import expert_places
 from adapterhub.engine.stored import device_of
+from adapterhub.engine.tokens import ModelVocabulary
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
 from adapterhub.sites import Layer, Sites, Sublayer
 
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, PROMPT = "embeddings", "prompt"
 
 
 class SiteModules(nn.Module):
@@ -63,7 +65,7 @@ class SiteModules(nn.Module):
 
 
 class Adapter(SiteModules):
-    """The modules of one adapter."""
+    """The modules of one adapter; ``group`` is the name of those that it shares parameters with, if it does."""
 
     def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
         """Build a module for every place where ``config`` acts.
@@ -73,10 +75,12 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
+        config = config.resolved(offered)
         super().__init__(name, config.modules(offered))
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         self.config = config
+        self.group = ""
 
 
 @torch.no_grad()
@@ -107,6 +111,11 @@ def prefix_site(sublayer: Sublayer) -> str:
     return f"{sublayer.name}.prefix"
 
 
+def held_by(place: Place) -> str:
+    """The path of the module that holds the weight of a place."""
+    return place.path if place.expert_weight is None else place.path.rpartition(".")[0]
+
+
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
     paths = {norm.name: norm.path for norm in sites.norms}
@@ -129,13 +138,17 @@ def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for norm in sites.norms:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
-        yield Place("norm", norm.name, "norm", norm.layer, width, module)
+        yield Place("norm", norm.name, "norm", norm.layer, width, module, norm.path)
     for layer in sites.layers:
         if layer.sublayers:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
+        if sites.embeddings.reader is not None:
+            vocabulary = ModelVocabulary(model, model.get_submodule(sites.embeddings.reader))
+            yield Place("prompt", PROMPT, PROMPT, None, sites.embeddings.width, vocabulary=vocabulary)
     yield from weight_places(model, sites)
+    yield from expert_places(model, sites)
 
 
 def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
@@ -147,9 +160,9 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {layer_site(layer): layer.path for layer in sites.layers}
     paths |= {norm.name: norm.path for norm in sites.norms}
-    paths |= {place.name: place.path for place in weights if place.weight is not None}
+    paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
-        paths[EMBEDDINGS] = sites.embeddings.table
+        paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
     devices = {site: _device_at(model, paths[site]) for site in added.site_names}
     for site, device in devices.items():
         for part in added.parts(site):

@@ -73,7 +73,8 @@ class AdapterSetup:
     It takes effect with a call of the model, or of its ``generate``: a module inside called by itself, before any such
     call in the block, runs without hooks. What is active by ``set_active_adapters`` acts there too.
     ``adapter_setup`` None runs the bare model. Without ``head_setup`` the heads named like the last adapters are
-    used, where the model has such heads. ``skip_layers`` as in ``set_active_adapters``.
+    used, where the model has such heads. With ``ignore_empty`` and neither adapters nor heads, the block changes
+    nothing. ``skip_layers`` as in ``set_active_adapters``.
 
     Raises:
         AdapterNotFoundError: by a model that runs inside the block and lacks one of the adapters.
@@ -81,13 +82,38 @@ class AdapterSetup:
     """
 
     def __init__(
-        self, adapter_setup: Any, head_setup: Any = None, skip_layers: "tuple[int, ...] | list[int]" = ()
+        self,
+        adapter_setup: Any,
+        head_setup: Any = None,
+        ignore_empty: bool = False,
+        skip_layers: "tuple[int, ...] | list[int]" = (),
     ) -> None:
         self.adapter_setup: Composition | None = parse_composition(adapter_setup)
         self.head_setup = head_setup
         self.skip_layers = tuple(skip_layers)
+        self._idle = ignore_empty and self.adapter_setup is None and head_setup is None
+
+    @staticmethod
+    def get_context() -> "AdapterSetup | None":
+        """The innermost block that this thread or task is in, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup
+
+    @staticmethod
+    def get_context_adapter_setup() -> Composition | None:
+        """The adapters of the innermost block, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup.adapter_setup
+
+    @staticmethod
+    def get_context_head_setup() -> Any:
+        """The heads that the innermost block names, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup.head_setup
 
     def __enter__(self) -> Self:
+        if self._idle:
+            return self
         _count(1)
         _frame.set(Frame(self, _frame.get()))
         return self
@@ -95,6 +121,8 @@ class AdapterSetup:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._idle:
+            return
         frame = _frame.get()
         assert frame is not None
         _frame.set(frame.previous)

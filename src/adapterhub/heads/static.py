@@ -10,7 +10,7 @@ import inspect
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ from transformers.utils import ModelOutput
 
 from adapterhub.checkpoints import whole_copies
 from adapterhub.engine.named import ADDED
+from adapterhub.engine.reader import FIRST, pools_first
+from adapterhub.engine.vocabulary import has_entries, note_size, with_entries
 from adapterhub.errors import HeadError
 from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, register_head, text_config
 from adapterhub.heads.multiple_choice import flatten_choices
@@ -158,7 +160,7 @@ class StaticHead(Head):
         if not self.takes_more:
             given = {name: value for name, value in given.items() if name in self.arguments}
         outer = getattr(_call, "context", None)
-        _call.context = context
+        _call.context = _with_first(context) if pools_first(self.shell) else context
         try:
             return self.shell(**{**given, "return_dict": True})
         finally:
@@ -174,31 +176,42 @@ class StaticHead(Head):
         """As in the configuration of the class."""
         return self.shell.config.problem_type
 
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether the class is no classifier."""
+        return self.labels is None
+
     def resize_vocabulary(self, size: int) -> None:
         """New tokens get the mean of what the head has for those there are, or a bias of 0."""
         config = text_config(self.shell.config)
-        if self.labels is None and size != config.vocab_size:
+        if self.scores_tokens and size != config.vocab_size:
             for module in self.shell.modules():
                 _resize(module, config.vocab_size, size)
         config.vocab_size = size
+
+
+def _with_first(context: HeadContext) -> HeadContext:
+    """The first position that the base model read in the place of the text's first token, where they differ."""
+    if FIRST not in context.outputs:
+        return context
+    outputs = copy.copy(context.outputs)
+    outputs["last_hidden_state"] = torch.cat((context.first.unsqueeze(1), context.hidden[:, 1:]), dim=1)
+    return replace(context, outputs=outputs)
 
 
 def _resize(module: nn.Module, old_size: int, size: int) -> None:
     """Resize what ``module`` holds for a vocabulary V: tensors of shape ``[V]``, ``[V, *]``, ``[1, V]``."""
     for store in (module._parameters, module._buffers):
         for name, old in store.items():
-            if old is None or old_size not in (old.shape[0], *(old.shape[1:] if old.shape[0] == 1 else ())):
+            if old is None or not has_entries(old, old_size):
                 continue
             rows = old.data.reshape(old_size, -1)
             filling = rows.mean(0, keepdim=True) if old.shape[0] == old_size and old.dim() == 2 else rows[:1] * 0
             rows = torch.cat((rows[:size], filling.expand(max(size - old_size, 0), -1)))
-            shape = [size if length == old_size else length for length in old.shape]
-            new = rows.reshape(shape)
+            new = rows.reshape(with_entries(old, old_size, size))
             made: Any = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
             store[name] = made
-    for name in ("vocab_size", "out_features"):
-        if getattr(module, name, None) == old_size:
-            setattr(module, name, size)
+    note_size(module, old_size, size)
 
 
 def base_of(model: PreTrainedModel) -> PreTrainedModel:

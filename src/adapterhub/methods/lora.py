@@ -4,20 +4,21 @@ Hu et al. 2021 (lora):        W + s B A,  with A [r, in] and B [out, r]; s = alp
 Kalajdzievski 2023 (rsLoRA):  s = alpha / sqrt(r)
 Liu et al. 2024 (dora):       m (W + s B A) / ||W + s B A||, with a trained length m for each output
 Meng et al. 2024 (PiSSA):     W + s (B A - B0 A0), where B0 A0 are the first r components of W, and B A begins there
+Büyükakyüz 2024 (OLoRA):      the same, where B0 and A0 are the first r columns and rows of Q and R of W
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import Place, Weight, seeded
-from adapterhub.methods.low_rank import LowRankChange, lengths
+from adapterhub.methods.low_rank import LowRankChange, lengths, nearest_factors
 from adapterhub.methods.registry import register
 from adapterhub.methods.targets import TargetsConfig, check_expressions
 
@@ -26,7 +27,8 @@ from adapterhub.methods.targets import TargetsConfig, check_expressions
 class LoRAConfig(TargetsConfig):
     """Every option of the LoRA family.
 
-    Where it acts: as ``TargetsConfig`` says.
+    Where it acts: as ``TargetsConfig`` says; roles and names are those of experts too, which get factors of their own
+    each. ``"all-linear"`` leaves them out.
 
     Its size: ``r``, and ``alpha`` that scales by alpha / r (alpha / sqrt(r) with ``use_rslora``); ``rank_pattern`` and
     ``alpha_pattern`` give other values to some, by role or by a regular expression for the end of the path.
@@ -35,7 +37,8 @@ class LoRAConfig(TargetsConfig):
     a sigmoid gate, one a row; ``use_dora`` trains lengths and directions apart.
 
     ``init_weights``: ``"lora"`` uniform A, zero B; ``"gaussian"`` A normal(0, 1/r), zero B; ``"bert"`` A
-    normal(0, 0.02), zero B; ``"pissa"`` the main components of the weight. All of them begin as the identity.
+    normal(0, 0.02), zero B; ``"pissa"`` the main components of the weight; ``"olora"`` the first part of its QR
+    factors. All of them begin as the identity.
 
     Raises:
         ConfigError: for a value out of range.
@@ -52,7 +55,7 @@ class LoRAConfig(TargetsConfig):
     bias: bool = False
     use_gating: bool = False
     use_dora: bool = False
-    init_weights: Literal["lora", "gaussian", "bert", "pissa"] = "lora"
+    init_weights: Literal["lora", "gaussian", "bert", "pissa", "olora"] = "lora"
     init_weights_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -66,9 +69,11 @@ class LoRAConfig(TargetsConfig):
         check_expressions((*self.rank_pattern, *self.alpha_pattern), type(self).__name__)
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None:
-            return None
-        return LowRank(self, place, place.weight) if self.acts_at(place) else None
+        weight = self.weight_at(place)
+        return LowRank(self, place, weight) if weight is not None and self.acts_at(place) else None
+
+    def weight_at(self, place: Place) -> Weight | None:
+        return place.any_weight
 
     def rank(self, place: Place) -> int:
         """r at a place."""
@@ -100,9 +105,11 @@ class LowRank(LowRankChange):
                 f"{place.name}: r is {rank}, above the {min(out, math.prod(inner))} of the weight {tuple(weight.shape)}"
             )
         self.scaling, self.dropout = config.scaling(place), config.dropout
-        self.lora_A = nn.Parameter(torch.empty(rank, *inner))
-        self.lora_B = nn.Parameter(torch.zeros(out, rank))
-        self.bias = nn.Parameter(torch.zeros(out)) if config.bias else None
+        several = () if weight.experts is None else (weight.experts,)
+        if several and config.use_gating:
+            raise ConfigError(f"{place.name}: use_gating has no meaning for experts, which read tokens of many rows")
+        self._make_factors(config, place, (*several, rank, *inner), (*several, out, rank))
+        self.bias = nn.Parameter(torch.zeros(*several, out)) if config.bias else None
         self.gate = nn.Linear(inner[0], 1) if config.use_gating else None
         self.lora_A0: Tensor | None
         self.lora_B0: Tensor | None
@@ -114,20 +121,27 @@ class LowRank(LowRankChange):
             if self.gate is not None:
                 nn.init.normal_(self.gate.weight, std=0.02, generator=generator)
                 nn.init.zeros_(self.gate.bias)
-            self.magnitude = nn.Parameter(lengths(self._matrix(weight))) if config.use_dora else None
+            self.magnitude = nn.Parameter(lengths(weight.by_output(self._matrix(weight)))) if config.use_dora else None
+
+    def _make_factors(self, config: Any, place: Place, down: Sequence[int], up: Sequence[int]) -> None:
+        """The parameters that ``factors`` is made of, of the shapes ``down`` and ``up``, with a B of zeros."""
+        self.lora_A = nn.Parameter(torch.empty(*down))
+        self.lora_B = nn.Parameter(torch.zeros(*up))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:
             return self.lora_A, self.lora_B
-        return torch.cat((self.lora_A, self.lora_A0)), torch.cat((self.lora_B, -self.lora_B0), dim=1)
+        down = torch.cat((self.lora_A, self.lora_A0), dim=self.lora_B.dim() - 2)
+        return down, torch.cat((self.lora_B, -self.lora_B0), dim=-1)
 
 
 def _lora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
-    nn.init.kaiming_uniform_(part.lora_A.flatten(1), a=math.sqrt(5), generator=generator)
+    inputs = math.prod(weight.shape[1:])
+    nn.init.kaiming_uniform_(part.lora_A.view(-1, inputs), a=math.sqrt(5), generator=generator)
 
 
 def _gaussian(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
-    nn.init.normal_(part.lora_A, std=1 / part.lora_A.shape[0], generator=generator)
+    nn.init.normal_(part.lora_A, std=1 / part.lora_B.shape[-1], generator=generator)
 
 
 def _bert(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
@@ -136,15 +150,24 @@ def _bert(part: LowRank, weight: Weight, generator: torch.Generator | None) -> N
 
 def _pissa(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
     """B A is where it began taken off again, so that the base model does not change (it does in the paper)."""
-    rank = part.lora_A.shape[0]
-    left, values, right = torch.linalg.svd(weight.matrix.detach().flatten(1).float(), full_matrices=False)
-    root = (values[:rank] / part.scaling).sqrt()
-    part.lora_A.copy_((root[:, None] * right[:rank]).view_as(part.lora_A))
-    part.lora_B.copy_(left[:, :rank] * root)
+    down, up = nearest_factors(weight.by_output(weight.matrix.detach()) / part.scaling, part.lora_B.shape[-1])
+    _begin(part, down, up)
+
+
+def _olora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
+    """As PiSSA, by another factorisation (Büyükakyüz 2024)."""
+    rank = part.lora_B.shape[-1]
+    basis, triangle = torch.linalg.qr(weight.by_output(weight.matrix.detach()).float())
+    _begin(part, triangle[..., :rank, :], basis[..., :rank])
+
+
+def _begin(part: LowRank, down: Tensor, up: Tensor) -> None:
+    part.lora_A.copy_(down.view_as(part.lora_A))
+    part.lora_B.copy_(up)
     part.lora_A0, part.lora_B0 = part.lora_A.detach().clone(), part.lora_B.detach().clone()
 
 
-_INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa": _pissa}
+_INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa": _pissa, "olora": _olora}
 
 
 def _matches(pattern: str, place: Place) -> bool:

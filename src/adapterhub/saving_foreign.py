@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors
+from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors, whole_state
 from adapterhub.checkpoints.files import write_folder
 from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, read_peft
 from adapterhub.composition import Composition, Rows
@@ -88,7 +88,7 @@ def save_adapter(
     """Write an adapter, and the head that goes with it, as another library does."""
     check_unmerged(model)
     adapter = model.engine.get(name)
-    content = Content(adapter.config, adapter.state_dict())
+    content = Content(adapter.config, whole_state(adapter))
     if form == "peft":
         _save_peft(model, folder, content, name if with_head else None, meta)
         return
@@ -138,7 +138,7 @@ def save_fusion(
     fusion = model.engine.get_fusion(name)
     about = _about(model) | dict(meta or {})
     files = {} if head is None else _head_files(model, head)
-    config, tensors = fusion.config.to_dict(), fusion.state_dict()
+    config, tensors = fusion.config.to_dict(), whole_state(fusion)
     files |= adapters.fusion_files(name, config, fusion.adapter_names, tensors, layout(model), about)
     write_folder(folder, files)
 

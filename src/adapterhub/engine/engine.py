@@ -23,6 +23,7 @@ from adapterhub.engine.program import Call
 from adapterhub.engine.prompt import Layout, max_length
 from adapterhub.engine.prompt_hook import PromptHook
 from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
+from adapterhub.engine.stored import loaded
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
@@ -63,7 +64,8 @@ class Engine:
             ConfigError: if the configuration does not fit the model, or the name cannot be one.
         """
         check_name(name)
-        adapter = Adapter(name, config, self.places)
+        with loaded(place.norm for place in self.places if place.norm is not None):  # of which it may hold copies
+            adapter = Adapter(name, config, self.places)
         match_device(adapter, self.model, self.sites, self.places)
         return adapter.train(self.model.training)
 

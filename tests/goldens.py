@@ -8,10 +8,16 @@ from typing import Any
 import torch
 import transformers
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import adapterhub
+
 FOLDER = Path(__file__).parent / "golden"
+ADAPTERS = FOLDER / "adapters"
+PEFT, ON_GPT2 = FOLDER / "peft", ("some_norms",)
+LABELS = sorted(path.name for path in ADAPTERS.iterdir() if path.name != "bert-setup")
 
 PLACES = (  # where the peer keeps an adapter -> the site
     (r"encoder\.layer\.(\d)\.attention\.output", r"layers.\1.attention"),
@@ -53,6 +59,39 @@ def base(name: str) -> tuple[PreTrainedModel, dict[str, Tensor], Tensor]:
         for key, parameter in own.items():
             parameter.copy_(groups["base"][key])
     return model, groups["input"], groups[""]["output"]
+
+
+def flexible(name: str) -> Any:
+    """A golden base model with flexible heads."""
+    bare, _, _ = base(name)
+    if bare.config.is_encoder_decoder:
+        bare.config.decoder_start_token_id = 2 if name == "bart" else 0
+    model: Any = adapterhub.AutoAdapterModel.from_config(bare.config)
+    model.load_state_dict(bare.state_dict(), strict=False)
+    return model.eval()
+
+
+def expected(folder: Path) -> tuple[dict[str, Tensor], Tensor]:
+    """The inputs of a checkpoint, and what its library gave."""
+    saved = load_file(folder / "expected.safetensors")
+    inputs = {key.removeprefix("input/"): value for key, value in saved.items() if key.startswith("input/")}
+    return inputs, saved["output"]
+
+
+def classifier(label: str) -> tuple[Any, dict[str, Tensor], Tensor]:
+    """The transformers class with a head that a checkpoint of PEFT was made from, inputs, and what PEFT gave."""
+    name = next((one for one in ("gpt2", "llama") if one in label or label in ON_GPT2), "bert")
+    bare, inputs, _ = base(name)
+    settings = bare.config.to_diff_dict() | ({} if name == "bert" else {"pad_token_id": 0})
+    model_class = getattr(transformers, type(bare).__name__.replace("Model", "ForSequenceClassification"))
+    model = model_class(type(bare.config)(**settings)).eval()
+    getattr(model, model.base_model_prefix).load_state_dict(bare.state_dict())
+    saved = load_file(PEFT / label / "expected.safetensors")
+    with torch.no_grad():
+        for key in saved:
+            if key.startswith("base/"):
+                model.get_parameter(key.removeprefix("base/")).copy_(saved[key])
+    return adapterhub.init(model), inputs, saved["output"]
 
 
 def ours(path: str) -> tuple[str, str]:

@@ -23,6 +23,7 @@ ROOMS = [
     "saving",
     "saving_foreign",
     "saving_compositions",
+    "pruning",
     "composing",
     "vocabularies",
     "embeddings",
@@ -35,6 +36,8 @@ ROOMS = [
     "auto",
     "dropin",
     "training",
+    "loading",
+    "converting",
     "cli",
 ]
 # ``adapterhub/__init__.py`` hands out names lazily; reading its version is no import of what it hands out.

@@ -68,6 +68,7 @@ _HOMES = {
     "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
+    "load_adapter": "loading",
     "load_config": "methods",
     "load_model": "auto",
     "LoRAConfig": "methods.lora",
@@ -92,6 +93,7 @@ _HOMES = {
     "PfeifferInvConfig": "methods.bottleneck",
     "PredictionHead": "heads",
     "PrefixTuningConfig": "methods.prefix",
+    "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
     "ReftConfig": "methods.reft",
     "Rows": "composition",
@@ -159,6 +161,7 @@ if TYPE_CHECKING:
         Seq2SeqLMHead,
         TaggingHead,
     )
+    from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (
@@ -186,6 +189,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
     from adapterhub.methods.mtl_lora import MTLLoRAConfig
     from adapterhub.methods.prefix import PrefixTuningConfig
+    from adapterhub.methods.prompt import PromptTuningConfig
     from adapterhub.methods.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig

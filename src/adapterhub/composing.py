@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adapterhub import saving, saving_compositions
-from adapterhub.composition import Composition, Fuse, parse_composition
+from adapterhub import pruning, saving, saving_compositions
+from adapterhub.composition import Composition, Expression, Fuse, parse_composition
 from adapterhub.engine import Engine, Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError, CompositionError
@@ -81,6 +81,59 @@ class ComposingMixin(_Base):
         for name, fusion in self.fusions.items():
             fusion.requires_grad_(name in fusions)
 
+    def rank_adapter_fusion(
+        self, adapter_names: "Fuse | Iterable[Any] | str", data: Iterable[Mapping[str, Any]]
+    ) -> dict[Expression, float]:
+        """How much of the attention of a fusion each of its adapters gets on average, the first one the most.
+
+        The mean is over all tokens of ``data`` that are no padding, then over sites; all of them add up to 1.
+
+        Args:
+            adapter_names: as in ``add_adapter_fusion``, or the name of the fusion; a ``Fuse`` where it is over blocks.
+            data: batches, each the arguments of a call of the model.
+
+        Raises:
+            AdapterNotFoundError: if there is no such fusion.
+            DataError: if there is no data.
+        """
+        return pruning.shares(self, self._whole_fuse(adapter_names), data)
+
+    def prune_adapter_fusion(
+        self,
+        adapter_names: "Fuse | Iterable[Any] | str",
+        keep: "int | Iterable[Any]",
+        data: Iterable[Mapping[str, Any]] = (),
+        name: str | None = None,
+        overwrite_ok: bool = False,
+        set_active: bool = False,
+    ) -> Fuse:
+        """Add a smaller fusion over some adapters of a trained one, with its weights; returns it as a composition.
+
+        The trained one stays. The smaller one gives what it would give if no one attended to the other adapters.
+
+        Args:
+            adapter_names: the trained one, as in ``rank_adapter_fusion``.
+            keep: the adapters that stay, or how many: those which get the most attention in ``data``.
+            data: as in ``rank_adapter_fusion``.
+            name: of the smaller fusion; by default the names of its adapters with a comma between.
+            overwrite_ok: replace a fusion of that name.
+            set_active: make the smaller one the active setup.
+
+        Raises:
+            AdapterNotFoundError: if there is no such fusion.
+            AdapterExistsError: if the name is taken.
+            CompositionError: for adapters that the fusion is not over, or more than there are.
+            DataError: if the best are to be found and there is no data.
+        """
+        whole = self._whole_fuse(adapter_names)
+        kept = pruning.best(pruning.shares(self, whole, data), keep) if isinstance(keep, int) else list(keep)
+        less = pruning.smaller(whole, kept, name)
+        self.engine.check_fusion_free(less.fusion, overwrite_ok)
+        self.engine.hold_fusion(pruning.pruned(self, whole, less))
+        if set_active:
+            self.set_active_adapters(less)
+        return less
+
     def adapter_fusion_to(
         self,
         adapter_names: "Fuse | Iterable[Any] | str",
@@ -100,25 +153,31 @@ class ComposingMixin(_Base):
         adapter_names: "Fuse | Iterable[Any] | str",
         meta_dict: Mapping[str, Any] | None = None,
         with_head: bool | str = False,
+        format: str = "adapterhub",
     ) -> None:
         """Save a fusion (not its adapters) as a folder that ``load_adapter_fusion`` reads.
 
-        ``with_head`` saves the head named like the fusion beside it, or the one that it names.
+        ``with_head`` saves the head named like the fusion beside it, or the one that it names. ``format`` is
+        ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             AdapterNotFoundError: if there is none.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the format has no fusions.
+            ConfigError: for an unknown format.
         """
         name = self._fusion_name(adapter_names)
         head = with_head if isinstance(with_head, str) else name if with_head else None
-        saving_compositions.save_fusion(self, Path(save_directory), name, meta_dict, head)
+        saving_compositions.save_fusion(self, Path(save_directory), name, meta_dict, head, format)
 
     def save_all_adapter_fusions(
-        self, save_directory: str | PathLike[str], meta_dict: Mapping[str, Any] | None = None
+        self,
+        save_directory: str | PathLike[str],
+        meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
-        """Save every fusion in a folder of its name under ``save_directory``."""
+        """Save every fusion in a folder of its name under ``save_directory``, as ``save_adapter_fusion`` does."""
         for name in self.fusions:
-            saving_compositions.save_fusion(self, Path(save_directory) / name, name, meta_dict)
+            saving_compositions.save_fusion(self, Path(save_directory) / name, name, meta_dict, None, format)
 
     def load_adapter_fusion(
         self,
@@ -155,19 +214,22 @@ class ComposingMixin(_Base):
         adapter_setup: Any,
         head_setup: Any = None,
         meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
         """Save a composition as one folder: every adapter and fusion of it in a folder of its own, and how they go
-        together. ``head_setup`` is a head, several, or a composition of heads; True the active one.
+        together. ``head_setup`` is a head, several, or a composition of heads; True the active one. ``format`` is
+        ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             AdapterNotFoundError: if an adapter or fusion is not there.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the other library has no equal of a part.
+            ConfigError: for an unknown format.
         """
         setup = parse_composition(adapter_setup)
         if setup is None:
             raise AdapterNotFoundError("save_adapter_setup needs the name of an adapter, or a composition of names")
         heads = getattr(self, "active_head", None) if head_setup is True else head_setup
-        saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict)
+        saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict, format)
 
     def load_adapter_setup(
         self,
@@ -204,6 +266,19 @@ class ComposingMixin(_Base):
 
     def _fusion_name(self, given: "Fuse | Iterable[Any] | str") -> str:
         return given if isinstance(given, str) and given in self.fusions else _fuse(given, None).fusion
+
+    def _whole_fuse(self, given: "Fuse | Iterable[Any] | str") -> Fuse:
+        """A fusion that is there, as a composition.
+
+        Raises:
+            AdapterNotFoundError: if it is not there, or over other adapters.
+        """
+        name = self._fusion_name(given)
+        names = self.engine.get_fusion(name).adapter_names
+        fuse = Fuse(*names, name=name) if isinstance(given, str) else _fuse(given, name)
+        if fuse.names() != names:
+            raise AdapterNotFoundError(f"the fusion {name!r} is over {', '.join(names)}, not over {fuse!r}")
+        return fuse
 
     def _with_regularisation(self, output: Any, labelled: bool) -> Any:
         """The output of a call in training, its loss with what active fusions add to it."""

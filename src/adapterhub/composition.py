@@ -131,10 +131,13 @@ class Composition:
             yield from child.walk()
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: ``{"type": ..., "children": [...], "kwargs": {...}}``, a name as type ``"single"``."""
+        """JSON-ready: ``{"type": ..., "children": [...], "kwargs": {...}}``, a name as type ``"single"``.
+
+        There are no ``"kwargs"`` where a block has no options.
+        """
         children = [child.to_dict() if isinstance(child, Composition) else _single(child) for child in self.children]
         options = {name: _plain(getattr(self, name)) for name in self.options if getattr(self, name) is not None}
-        return {"type": type(self).__name__, "children": children, "kwargs": options}
+        return {"type": type(self).__name__, "children": children} | ({"kwargs": options} if options else {})
 
     def __repr__(self) -> str:
         parts = [repr(child) for child in self.children]

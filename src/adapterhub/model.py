@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.masking_utils import create_masks_for_generate
 
 from adapterhub import merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints.described import adapter_folder
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
 from adapterhub.embeddings import EmbeddingsMixin
@@ -242,31 +244,38 @@ class AdapterMixin(
         with_head: bool = True,
         meta_dict: Mapping[str, Any] | None = None,
         tokenizer: "PreTrainedTokenizerBase | None" = None,
+        format: str = "adapterhub",
     ) -> None:
         """Save an adapter, and the head that goes with it, as a folder that ``load_adapter`` reads.
 
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
-        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model.
+        ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. With ``format``
+        ``"peft"`` or ``"adapters"`` the folder is one that the library of that name loads, with equal outputs.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or the other library has no equal of the adapter.
+            ConfigError: for an unknown format.
         """
-        saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
+        if saving_foreign.is_foreign(format):
+            saving_foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
+        else:
+            saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
 
     def save_all_adapters(
         self,
         save_directory: str | PathLike[str],
         with_head: bool = True,
         meta_dict: Mapping[str, Any] | None = None,
+        format: str = "adapterhub",
     ) -> None:
-        """Save every adapter in a folder of its name under ``save_directory``.
+        """Save every adapter in a folder of its name under ``save_directory``; arguments as of ``save_adapter``.
 
         Raises:
             CheckpointError: if a folder cannot be written to.
         """
         for name in self.adapters:
-            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict)
+            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict, format=format)
 
     def load_adapter(
         self,
@@ -282,10 +291,11 @@ class AdapterMixin(
     ) -> str:
         """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
-        Returns its name. Nothing is changed unless all of it fits. ``load_as`` gives it another name, ``leave_out``
+        Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
+        unless all of it fits. ``load_as`` gives it another name, ``leave_out``
         drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
         into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
-        a pickle of ``adapters`` (``pytorch_adapter.bin``) are read, and nothing else in it.
+        a pickle (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
@@ -306,18 +316,26 @@ class AdapterMixin(
             allow_other_base,
             allow_pickle,
         )
-        folder = Path(adapter_name_or_path)
+        folder = adapter_folder(Path(adapter_name_or_path))
         foreign = saving_foreign.load_adapter(self, folder, options)
         return saving.load_adapter(self, folder, options) if foreign is None else foreign
 
-    def save_head(self, save_directory: str | PathLike[str], head_name: str | None = None) -> None:
+    def save_head(
+        self, save_directory: str | PathLike[str], head_name: str | None = None, format: str = "adapterhub"
+    ) -> None:
         """Save a head alone; without a name the active one, or the one that the transformers class has.
+
+        ``format`` is ``"adapterhub"``, or ``"adapters"`` for a folder that the library of that name loads.
 
         Raises:
             HeadError: if there is no such head.
-            CheckpointError: if the folder cannot be written to.
+            CheckpointError: if the folder cannot be written to, or ``adapters`` has no such head.
+            ConfigError: for an unknown format.
         """
-        saving.save_head(self, Path(save_directory), head_name)
+        if saving_foreign.is_foreign(format):
+            saving_foreign.save_head(self, Path(save_directory), head_name, format)
+        else:
+            saving.save_head(self, Path(save_directory), head_name)
 
     def load_head(
         self,
@@ -402,6 +420,20 @@ class AdapterMixin(
         """Generation as in transformers, under the active setup; ``task_ids`` as for a call."""
         with self.engine.under(self.engine.enter()):  # generation calls the encoder by itself
             return calls.generate(self.engine, super().generate, args, kwargs)
+
+    def create_masks_for_generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; under a prompt the mask of padding, out of which the model makes its own when it grew."""
+        if self.engine.cache_room:
+            return kwargs["attention_mask"]
+        make = getattr(super(), "create_masks_for_generate", create_masks_for_generate)
+        return make(*args, **kwargs)
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: Any, generation_mode: Any, batch_size: int, max_cache_length: int
+    ) -> None:
+        # A cache of a fixed size holds the prompts too.
+        room = max_cache_length + self.engine.cache_room
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, batch_size, room)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
@@ -554,7 +586,9 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
             inputs = repeated_inputs(inputs, rows, plan.channels)
-        return super()._run_base(inputs)
+        if plan is None or plan.prompts is None:
+            return super()._run_base(inputs)
+        return self.engine.run_base(super()._run_base, inputs)
 
     def _activate_heads(self, setup: Composition) -> None:
         head = heads_of(setup, self.heads)

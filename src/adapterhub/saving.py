@@ -95,7 +95,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     adapter = _read_adapter(model, manifest, name, options.leave_out)
     puts: list[Callable[[], None]] = [lambda: model.engine.hold(adapter)]
     if options.with_head and manifest.has("head"):
-        puts.append(staged_head(model, manifest, name, options.id2label, options.overwrite_ok))
+        puts.append(staged_head(model, folder, name, head_of(manifest), options.id2label, options.overwrite_ok))
     for put in puts:
         put()
     if options.set_active:
@@ -126,7 +126,7 @@ def load_head(
     if not manifest.has("head"):
         raise CheckpointNotFoundError(f"{folder} holds an adapter and no head")
     name = load_as or str(manifest.content.get("name") or folder.name)
-    staged_head(model, manifest, name, id2label, overwrite_ok)()
+    staged_head(model, folder, name, head_of(manifest), id2label, overwrite_ok)()
     return name
 
 
@@ -259,8 +259,9 @@ def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) ->
 
 def staged_head(
     model: "AdapterMixin",
-    manifest: Manifest,
+    folder: Path,
     name: str,
+    part: Part,
     id2label: Mapping[int, str] | None,
     overwrite_ok: bool,
 ) -> Callable[[], None]:
@@ -269,13 +270,16 @@ def staged_head(
     Raises:
         LabelMismatchError: if it has other labels than ``id2label``.
     """
-    config = manifest.config("head")
-    labels = config.get("id2label") or (config.get("settings") or {}).get("id2label") or {}
+    labels = part.config.get("id2label") or (part.config.get("settings") or {}).get("id2label") or {}
     found = {int(index): str(label) for index, label in labels.items()}
     if id2label is not None and found != {int(index): str(label) for index, label in id2label.items()}:
         raise LabelMismatchError(
-            f"{manifest.folder}: the head has the labels {found}, not {dict(id2label)}. Load it without id2label, or "
+            f"{folder}: the head has the labels {found}, not {dict(id2label)}. Load it without id2label, or "
             "without the head (with_head=False) and add a new one."
         )
-    tensors: dict[str, Tensor] = manifest.tensors("head")
-    return model.stage_head(name, Part(config, tensors), overwrite_ok)
+    return model.stage_head(name, part, overwrite_ok)
+
+
+def head_of(manifest: Manifest) -> Part:
+    """The head that a manifest describes, its tensors checked."""
+    return Part(manifest.config("head"), manifest.tensors("head"))

@@ -9,6 +9,7 @@ import torch
 
 from adapterhub import saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
+from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
 from adapterhub.engine import sharing
@@ -18,11 +19,14 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
-SETUP = "adapter_setup.json"
 
-
-def save_fusion(model: "AdapterMixin", folder: Path, name: str, meta: Any = None, head: str | None = None) -> None:
+def save_fusion(
+    model: "AdapterMixin", folder: Path, name: str, meta: Any = None, head: str | None = None, form: str = "adapterhub"
+) -> None:
     """Write a fusion, and a head beside it; see ``ComposingMixin.save_adapter_fusion``."""
+    if saving_foreign.is_foreign(form):
+        saving_foreign.save_fusion(model, folder, name, meta, head, form)
+        return
     fusion = model.engine.get_fusion(name)
     parts = {"fusion": Part(fusion.config.to_dict(), fusion.state_dict())}
     if head is not None and (found := model.head_part(head)) is not None:
@@ -48,24 +52,28 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions
     load_into(fusion, manifest.tensors("fusion"), f"fusion {name!r}")
     put_head = None
     if options.with_head and manifest.has("head"):
-        put_head = saving.staged_head(model, manifest, name, options.id2label, options.overwrite_ok)
+        head = saving.head_of(manifest)
+        put_head = saving.staged_head(model, folder, name, head, options.id2label, options.overwrite_ok)
     model.engine.hold_fusion(fusion)
     if put_head is not None:
         put_head()
     return name
 
 
-def save_setup(model: "AdapterMixin", folder: Path, setup: Composition, heads: Any, meta: Any = None) -> None:
+def save_setup(
+    model: "AdapterMixin", folder: Path, setup: Composition, heads: Any, meta: Any = None, form: str = "adapterhub"
+) -> None:
     """Write every adapter, fusion and head of a setup, and the setup; see ``ComposingMixin.save_adapter_setup``."""
+    version = saving_foreign.setup_version(setup, form) if saving_foreign.is_foreign(form) else saving.VERSION
     for name in setup.names():
-        model.save_adapter(folder / name, name, meta_dict=meta)
+        model.save_adapter(folder / name, name, meta_dict=meta, format=form)
     for block in setup.walk():
         if isinstance(block, Fuse):
-            save_fusion(model, folder / block.fusion, block.fusion, meta)
+            save_fusion(model, folder / block.fusion, block.fusion, meta, None, form)
     for name in _names(heads):
         if name not in setup.names():
-            model.save_head(folder / name, name)
-    content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": saving.VERSION}
+            model.save_head(folder / name, name, form)
+    content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": version}
     if shared := sharing.names_by_group(model.adapters[name] for name in setup.names()):
         content["shared_parameters"] = shared
     make_folder(folder)

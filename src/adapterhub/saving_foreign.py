@@ -1,32 +1,52 @@
-"""Loading what other libraries wrote: PEFT's checkpoints, and those of ``adapters``."""
+"""Loading what other libraries wrote, and writing what they load: checkpoints of PEFT, and of ``adapters``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from adapterhub.checkpoints import Part, PeftCheckpoint, adapters, load_into, match_tensors, read_peft
-from adapterhub.engine import Fusion
-from adapterhub.errors import (
-    BaseModelMismatchError,
-    HeadError,
-    LabelMismatchError,
-    TensorMismatchError,
-)
-from adapterhub.heads.base import text_config
+from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors
+from adapterhub.checkpoints.files import write_folder
+from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, read_peft
+from adapterhub.composition import Composition, Rows
+from adapterhub.engine.named import ADDED
+from adapterhub.errors import BaseModelMismatchError, CheckpointError, ConfigError, HeadError, TensorMismatchError
+from adapterhub.heads import FlexibleHeadsMixin
+from adapterhub.heads.base import text_config, word_embeddings
 from adapterhub.methods import AdapterConfig
 from adapterhub.methods.fusion import AdapterFusionConfig
-from adapterhub.saving import LoadOptions, check_unmerged, without
+from adapterhub.saving import LoadOptions, check_unmerged, staged_head, without
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
+_TASKS = {  # what PEFT calls the transformers classes that it knows by their task
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+FORMATS = ("adapterhub", "adapters", "peft")
+Puts = list[Callable[[], None]]
+
+
+def is_foreign(form: str) -> bool:
+    """Whether a format of ``save_adapter`` is that of another library.
+
+    Raises:
+        ConfigError: for an unknown one.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"format is one of {', '.join(FORMATS)}, not {form!r}")
+    return form != FORMATS[0]
+
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
     """Load an adapter that another library wrote; None if the folder holds none."""
-    if (of_peft := read_peft(folder)) is not None:
+    if (of_peft := read_peft(folder, options.allow_pickle)) is not None:
         return _load_peft(model, of_peft, options)
     if (found := adapters.read_adapters(folder, adapters.ADAPTER, options.allow_pickle)) is not None:
         return _load_adapters(model, found, options)
@@ -41,14 +61,13 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: LoadOptions) -> st
     _check_base(model, found, options)
     name = options.load_as or found.name
     model.engine.check_fusion_free(name, options.overwrite_ok)
-    values, adapter_names, tensors = found.fusion(model.sites, model.engine.places)
+    config = AdapterFusionConfig.from_dict(found.fusion_config)
     with torch.random.fork_rng(devices=[]):
-        fusion: Fusion = model.engine.build_fusion(name, AdapterFusionConfig.from_dict(values), adapter_names)
-    load_into(fusion, tensors, f"fusion {name!r} of {folder}")
-    put_head = _staged_head(model, folder, name, options) if options.with_head else None
-    model.engine.hold_fusion(fusion)
-    if put_head is not None:
-        put_head()
+        fusion = model.engine.build_fusion(name, config, found.adapter_names)
+    load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
+    puts: Puts = [lambda: model.engine.hold_fusion(fusion), *_staged_head(model, folder, name, options)]
+    for put in puts:
+        put()
     return name
 
 
@@ -58,42 +77,175 @@ def load_head(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str 
     if found is None:
         return None
     name = options.load_as or found.name
-    put = _staged_head(model, folder, name, options)
-    assert put is not None
-    put()
+    for put in _staged_head(model, folder, name, options):
+        put()
     return name
+
+
+def save_adapter(
+    model: "AdapterMixin", folder: Path, name: str, with_head: bool, meta: Mapping[str, Any] | None, form: str
+) -> None:
+    """Write an adapter, and the head that goes with it, as another library does."""
+    check_unmerged(model)
+    adapter = model.engine.get(name)
+    content = Content(adapter.config, adapter.state_dict())
+    if form == "peft":
+        _save_peft(model, folder, content, name if with_head else None, meta)
+        return
+    files = _head_files(model, name) if with_head else {}
+    files |= adapters.adapter_files(name, content, layout(model), _about(model) | dict(meta or {}))
+    write_folder(folder, files)
+
+
+def _save_peft(
+    model: "AdapterMixin", folder: Path, content: Content, head: str | None, meta: Mapping[str, Any] | None
+) -> None:
+    """Write an adapter as PEFT does, and the head of the transformers class as modules that were trained beside it."""
+    if meta:
+        raise CheckpointError("a checkpoint of PEFT has no place for meta_dict")
+    found = None if head is None else model.head_part(head)
+    if found is not None and found[1].config["head_type"] != "static":
+        raise CheckpointError(
+            "PEFT has no flexible heads: save the adapter alone (with_head=False), or load it into the transformers "
+            "class with that head"
+        )
+    others = {} if found is None else {key.removeprefix("shell."): tensor for key, tensor in found[1].tensors.items()}
+    plain = next(kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
+    tasks = (task for ending, task in _TASKS.items() if plain.__name__.endswith(ending))
+    about = {
+        "base_model_name_or_path": model.config.name_or_path or None,
+        "task_type": next(tasks, None),
+        "auto_mapping": {"base_model_class": plain.__name__, "parent_library": plain.__module__},
+    }
+    write_folder(folder, peft_files(content, peft_layout(model), others, about))
+
+
+def save_head(model: "AdapterMixin", folder: Path, name: str | None, form: str) -> None:
+    """Write a head as ``adapters`` does."""
+    _check_has_heads(form)
+    files = _head_files(model, name)
+    if not files:
+        raise HeadError(f"{type(model).__name__} has no head {name or ''} to save")
+    write_folder(folder, files)
+
+
+def save_fusion(
+    model: "AdapterMixin", folder: Path, name: str, meta: Mapping[str, Any] | None, head: str | None, form: str
+) -> None:
+    """Write a fusion, and a head beside it, as ``adapters`` does."""
+    _check_has_heads(form)
+    check_unmerged(model)
+    fusion = model.engine.get_fusion(name)
+    about = _about(model) | dict(meta or {})
+    files = {} if head is None else _head_files(model, head)
+    config, tensors = fusion.config.to_dict(), fusion.state_dict()
+    files |= adapters.fusion_files(name, config, fusion.adapter_names, tensors, layout(model), about)
+    write_folder(folder, files)
+
+
+def setup_version(setup: Composition, form: str) -> str:
+    """What the file of a whole setup says of the library that reads it.
+
+    Raises:
+        CheckpointError: for a composition that it has not.
+    """
+    _check_has_heads(form)
+    if any(isinstance(block, Rows) for block in setup.walk()):
+        raise CheckpointError("adapters has no Rows: save in the format of adapterhub, or use BatchSplit")
+    return adapters.VERSION
+
+
+def _check_has_heads(form: str) -> None:
+    if form == "peft":
+        raise CheckpointError(
+            "PEFT has no flexible heads, fusions or setups: save in the format of adapterhub or adapters"
+        )
+
+
+def _head_files(model: "AdapterMixin", name: str | None) -> dict[str, bytes]:
+    """The files of a head; none where there is no such head."""
+    found = model.head_part(name)
+    if found is None:
+        return {}
+    name, part = found
+    table = word_embeddings(model)
+    labels = model.get_labels_dict(name) if isinstance(model, FlexibleHeadsMixin) else None
+    weight = None if table is None else table.weight
+    return adapters.head_files(name, part.config, part.tensors, labels, weight, _about(model))
+
+
+def _about(model: "AdapterMixin") -> dict[str, Any]:
+    """What ``adapters`` says of a model."""
+    return {
+        "hidden_size": getattr(text_config(model.config), "hidden_size", None),
+        "model_class": type(model).__name__,
+        "model_name": model.config.name_or_path,
+        "model_type": model.config.model_type,
+    }
+
+
+def layout(model: "AdapterMixin") -> adapters.Layout:
+    """Where ``adapters`` keeps what in this model."""
+    inside = hasattr(model, "heads")  # it has its heads around the base model, where ours are in it
+    prefix = f"{model.base_model_prefix}." if inside and model.base_model is model else ""
+    return adapters.Layout(model.config.model_type, model.sites, model.engine.places, prefix)
+
+
+def peft_layout(model: "AdapterMixin") -> PeftLayout:
+    """What the names of PEFT stand for in this model."""
+    modules = tuple(path for path, _ in model.named_modules() if path.partition(".")[0] not in ADDED)
+    return PeftLayout(model.engine.places, modules, model.config.model_type)
 
 
 def _load_adapters(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, options: LoadOptions) -> str:
     """Load an adapter of ``adapters``, and the head beside it."""
     _check_base(model, found, options)
-    name = options.load_as or found.name
+    name = _free_name(model, found.name, options)
+    where = layout(model)
+    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    return _finish(model, name, [put, *_staged_head(model, found.folder, name, options)], options)
+
+
+def _load_peft(model: "AdapterMixin", found: PeftCheckpoint, options: LoadOptions) -> str:
+    """Load an adapter of PEFT, and what was trained beside it, as long as this model has a place for it."""
+    name = _free_name(model, found.name, options)
+    where = peft_layout(model)
+    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    return _finish(model, name, [put, *([_staged_others(model, found)] if options.with_head else [])], options)
+
+
+def _free_name(model: "AdapterMixin", name: str, options: LoadOptions) -> str:
+    name = options.load_as or name
     model.engine.check_free(name, options.overwrite_ok)
     check_unmerged(model)
-    config, tensors = found.adapter(model.sites, model.engine.places)
-    put_head = _staged_head(model, found.folder, name, options) if options.with_head else None
-    _hold(model, name, config, tensors, found.folder, options)
-    if put_head is not None:
-        put_head()
+    return name
+
+
+def _finish(model: "AdapterMixin", name: str, puts: Puts, options: LoadOptions) -> str:
+    """Change the model, now that all of a checkpoint is known to fit."""
+    for put in puts:
+        put()
     if options.set_active:
         model.set_active_adapters(name)
     return name
 
 
-def _hold(
+def _staged(
     model: "AdapterMixin",
     name: str,
     config: AdapterConfig,
-    tensors: dict[str, Tensor],
+    read: Callable[[Content], dict[str, Tensor]],
     folder: Path,
     options: LoadOptions,
-) -> None:
+) -> Callable[[], None]:
+    """What adds an adapter to a model, once its tensors, which ``read`` finds, are known to fit."""
     with torch.random.fork_rng(devices=[]):
         adapter = model.engine.build(name, config)
     own = adapter.state_dict()
     began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
-    load_into(adapter, began | tensors, f"adapter {name!r} of {folder}")
-    model.engine.hold(without(model, adapter, options.leave_out) if options.leave_out else adapter)
+    load_into(adapter, began | read(Content(config, own)), f"adapter {name!r} of {folder}")
+    made = without(model, adapter, options.leave_out) if options.leave_out else adapter
+    return lambda: model.engine.hold(made)
 
 
 def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, options: LoadOptions) -> None:
@@ -110,37 +262,22 @@ def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, optio
         )
 
 
-def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOptions) -> Callable[[], None] | None:
-    found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle)
+def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOptions) -> Puts:
+    """What adds the head of ``adapters`` in a folder to a model; nothing where there is none, or none is wanted."""
+    found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
     if found is None:
-        return None
-    config, tensors = found.head()
-    labels = config.get("id2label") or {}
-    if options.id2label is not None and labels != {int(key): str(label) for key, label in options.id2label.items()}:
-        raise LabelMismatchError(
-            f"{folder}: the head has the labels {labels}, not {dict(options.id2label)}. Load it without id2label, or "
-            "without the head (with_head=False) and add a new one."
-        )
-    return model.stage_head(name, Part(config, tensors), options.overwrite_ok)
-
-
-def _load_peft(model: "AdapterMixin", checkpoint: PeftCheckpoint, options: LoadOptions) -> str:
-    """Read a checkpoint of PEFT, and what it trained beside its adapter, as long as this model has a place for it."""
-    name = options.load_as or checkpoint.folder.resolve().name.replace(".", "-")
-    model.engine.check_free(name, options.overwrite_ok)
-    check_unmerged(model)
-    config, tensors = checkpoint.converted(model.engine.places)
-    put_others = _staged_others(model, checkpoint) if options.with_head else None
-    _hold(model, name, config, tensors, checkpoint.folder, options)
-    if put_others is not None:
-        put_others()
-    if options.set_active:
-        model.set_active_adapters(name)
-    return name
+        return []
+    part = Part(*found.head(layout(model)))
+    return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
 
 
 def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callable[[], None]:
-    """Copies what PEFT saved of whole modules, once all of it is known to fit."""
+    """Copies what PEFT saved of whole modules into the head, once all of it is known to fit.
+
+    Raises:
+        HeadError: if this model has no such modules.
+        CheckpointError: if they are of the base model, with other values than that has.
+    """
     own = dict(model.named_parameters())
     try:
         match_tensors({key: own[key] for key in checkpoint.others if key in own}, checkpoint.others, "what was trained")
@@ -149,10 +286,21 @@ def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callabl
             f"{checkpoint.folder} brings trained modules that {type(model).__name__} has not as they were: {error} "
             "Load it into the transformers class that it was made from, or without them (with_head=False)."
         ) from error
+    inner = {id(parameter) for parameter in model.base_model.parameters()}
+    base = [key for key in checkpoint.others if id(own[key]) in inner]
+    changed = [
+        key for key in base if not torch.equal(own[key].detach().cpu(), checkpoint.others[key].to(own[key].dtype))
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{checkpoint.folder} brings other values of the base model itself ({', '.join(changed[:5])}), which never "
+            "changes here. Write them into the base model and save that, or load without them (with_head=False)."
+        )
 
     @torch.no_grad()
     def put() -> None:
         for key, tensor in checkpoint.others.items():
-            own[key].copy_(tensor)
+            if key not in base:
+                own[key].copy_(tensor)
 
     return put

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import adapterhub
 import goldens
@@ -25,25 +24,9 @@ from adapterhub.errors import (
     LabelMismatchError,
     TensorMismatchError,
 )
+from goldens import expected, flexible
 
-FOLDER = goldens.FOLDER / "adapters"
-LABELS = sorted(path.name for path in FOLDER.iterdir() if path.name != "bert-setup")
-
-
-def flexible(name: str) -> Any:
-    """The golden base model with flexible heads."""
-    bare, _, _ = goldens.base(name)
-    if bare.config.is_encoder_decoder:
-        bare.config.decoder_start_token_id = 2 if name == "bart" else 0
-    model: Any = adapterhub.AutoAdapterModel.from_config(bare.config)
-    model.load_state_dict(bare.state_dict(), strict=False)
-    return model.eval()
-
-
-def expected(folder: Path) -> tuple[dict[str, Tensor], Tensor]:
-    saved = load_file(folder / "expected.safetensors")
-    inputs = {key.removeprefix("input/"): value for key, value in saved.items() if key.startswith("input/")}
-    return inputs, saved["output"]
+FOLDER, LABELS = goldens.ADAPTERS, goldens.LABELS
 
 
 @pytest.mark.parametrize("label", LABELS)
@@ -201,7 +184,7 @@ def damaged(kind: str, folder: Path) -> Path:
         case "an unknown option":
             return changed("bert-double", folder, config={"magic": True})
         case "another method":
-            return changed("bert-double", folder, config={"architecture": "prompt_tuning"})
+            return changed("bert-double", folder, config={"architecture": "magic"})
         case "a DoRA":
             return changed("bert-lora", folder, config={"use_dora": True})
         case "a prefix of T5":
@@ -223,10 +206,10 @@ def damaged(kind: str, folder: Path) -> Path:
         ("a tensor too much", TensorMismatchError, r"layer\.9"),
         ("a tensor too few", TensorMismatchError, "missing"),
         ("an unknown option", CheckpointError, "magic"),
-        ("another method", CheckpointError, "prompt_tuning"),
+        ("another method", CheckpointError, "magic"),
         ("other labels", LabelMismatchError, "maybe"),
         ("a prefix of T5", CheckpointError, "distances"),
-        ("a DoRA", CheckpointError, "bias"),
+        ("a DoRA", CheckpointError, "gates"),
     ],
 )
 def test_what_does_not_fit_changes_nothing(tmp_path: Path, kind: str, error: type, named: str) -> None:

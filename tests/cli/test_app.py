@@ -22,7 +22,7 @@ from adapterhub.cli import app, main
 from adapterhub.training.classifier import load_classifier, predict
 from adapterhub.training.evaluation import describe_adapter, evaluate_classifier, sites_of
 
-COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary")
+COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch.func import functional_call
 import adapterhub
 import tiny
 from adapterhub import AdapterSetup, Average, BatchSplit, Fuse, MultiTask, Parallel, Rows, Split, Stack
-from adapterhub.errors import CompositionError, ConfigError, MergeError
+from adapterhub.errors import ConfigError, MergeError
 
 FAMILIES = tuple(tiny.MIXTURES)
 BOTH = "target_modules=[gate_up_proj, 'experts.down_proj']"
@@ -162,10 +162,17 @@ def test_changes_at_one_weight_add_up() -> None:
     torch.testing.assert_close(output(model, Stack("a", "b")), wanted, rtol=1e-4, atol=2e-5)
 
 
-def test_positions_cannot_be_told_apart() -> None:
-    model = build("mixtral", a=VARIANTS["lora"], b=VARIANTS["aligned"])
-    with pytest.raises(CompositionError, match="does not keep the positions of a sequence apart"):
-        output(model, Split("a", "b", splits=2))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_positions_have_experts_of_their_own(family: str) -> None:
+    """The last layer's feed-forward sees one position at a time, so each is as under its own adapter alone."""
+    last = f"leave_out=[0], {BOTH}]"
+    model = build(family, a=f"lora[r=3, {last}", b=f"lora[r=4, alpha=6, {last}")
+    one, other = output(model, "a"), output(model, "b")
+    found = output(model, Rows([Split("a", "b", splits=2), "a", "b", Split(Stack("a", "b"), "a", splits=5)]))
+    torch.testing.assert_close(found[0], torch.cat((one[0, :2], other[0, 2:])), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(found[1:3], torch.stack((one[1], other[2])), rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(found[3, 5:], one[3, 5:], rtol=1e-4, atol=2e-5)
+    assert (one - other).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -291,3 +298,11 @@ def test_half_precision_and_autocast() -> None:
     assert found.dtype == torch.bfloat16
     assert (found.float() - wanted).abs().median() < 0.02
     assert (found.float() - output(model, None).float()).abs().median() > 0.1
+
+
+def test_double_precision() -> None:
+    model = build("mixtral", "eager", a=VARIANTS["aligned"])
+    wanted = output(model, "a")
+    found = output(model.double(), "a")
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-4, atol=1e-5)

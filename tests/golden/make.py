@@ -40,6 +40,8 @@ ARCHITECTURES = {
         },
     ),
 }
+# Of which there is the bare model alone.
+BARE = {"llama": ("Llama", HIDDEN | {"vocab_size": 60, "num_key_value_heads": 1, "max_position_embeddings": 20})}
 CONFIGS = {
     "seq_bn": {"original_ln_before": True},
     "double_seq_bn": {"mh_adapter": True, "non_linearity": "swish"},
@@ -111,7 +113,7 @@ def inputs(name):
 
 
 def build(name):
-    prefix, settings = ARCHITECTURES[name]
+    prefix, settings = (ARCHITECTURES | BARE)[name]
     torch.manual_seed(0)
     model = getattr(tf, f"{prefix}Model")(getattr(tf, f"{prefix}Config")(**settings))
     for parameter in model.parameters():
@@ -267,6 +269,26 @@ CHECKPOINTS = {
     "pissa": {"target_modules": ["query", "value"], "r": 3, "lora_alpha": 6, "init_lora_weights": "pissa"},
     "changed_base": {"target_modules": ["query"], "r": 2, "init_lora_weights": "olora"},
     "biases": {"target_modules": ["query"], "r": 2, "bias": "lora_only"},
+    "all_biases": {"target_modules": ["query"], "r": 2, "lora_alpha": 4, "bias": "all", "lora_bias": True},
+    "some_layers": {"target_modules": ["query", "key"], "r": 2, "layers_to_transform": [1], "layers_pattern": "layer"},
+    "tokens": {"target_modules": ["query"], "r": 2, "trainable_token_indices": {"word_embeddings": [3, 5, 40]}},
+}
+# And of its other methods, on BERT or GPT-2 with a classifier.
+METHODS = {
+    "ia3": ("bert", peft.IA3Config, {"target_modules": ["key", "value", "output.dense"]}),
+    "gpt2_ia3": ("gpt2", peft.IA3Config, {}),
+    "gpt2_lora": ("gpt2", peft.LoraConfig, {"target_modules": ["c_attn", "c_fc"], "r": 2, "fan_in_fan_out": True}),
+    "vera": ("bert", peft.VeraConfig, {"target_modules": ["query", "intermediate.dense"], "r": 4}),
+    "vera_drawn": ("bert", peft.VeraConfig, {"target_modules": ["value"], "r": 4, "save_projection": False}),
+    "norms": ("bert", peft.LNTuningConfig, {"target_modules": ["LayerNorm"]}),
+    "some_norms": ("gpt2", peft.LNTuningConfig, {"target_modules": ["ln_1", "ln_f"], "modules_to_save": ["score"]}),
+    "gpt2_prefix": ("gpt2", peft.PrefixTuningConfig, {"num_virtual_tokens": 3}),
+    "gpt2_prefix_net": (
+        "gpt2",
+        peft.PrefixTuningConfig,
+        {"num_virtual_tokens": 3, "prefix_projection": True, "encoder_hidden_size": 5},
+    ),
+    "llama_prefix": ("llama", peft.PrefixTuningConfig, {"num_virtual_tokens": 3}),
 }
 
 
@@ -286,6 +308,10 @@ FOLDERS = {
     "bert-loreft": ("bert", adapters.LoReftConfig(r=2, suffix_positions=2), True),
     "gpt2-loreft": ("gpt2", adapters.LoReftConfig(r=2, suffix_positions=1, tied_weights=True, layers=[1]), True),
     "bert-noreft": ("bert", adapters.NoReftConfig(r=2, non_linearity="tanh"), True),
+    "bert-dora": ("bert", adapters.DoRAConfig(r=2, alpha=6, intermediate_lora=True), True),
+    "bert-vera": ("bert", adapters.VeraConfig(r=4, alpha=6), True),
+    "bert-vera_diagonal": ("bert", adapters.VeraConfig(r=4, alpha=4), True),
+    "bert-dvora": ("bert", adapters.DvoRAConfig(r=4), True),
     "bert-ia3": ("bert", adapters.IA3Config(leave_out=[0]), True),
     "bart-ia3": ("bart", adapters.IA3Config(), True),
     "bert-compacter": ("bert", adapters.CompacterConfig(reduction_factor=2), True),
@@ -320,6 +346,15 @@ FOLDERS = {
         False,
     ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+    "bert-prompt": ("bert", adapters.PromptTuningConfig(prompt_length=3), True),
+    "bert-prompt_bos": ("bert", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), False),
+    "roberta-prompt": ("roberta", adapters.PromptTuningConfig(prompt_length=3), True),
+    "roberta-prompt_bos": ("roberta", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), True),
+    "bert-prompt_union": (
+        "bert",
+        adapters.ConfigUnion(adapters.PromptTuningConfig(prompt_length=2), adapters.SeqBnConfig(reduction_factor=4)),
+        True,
+    ),
 }
 
 
@@ -348,6 +383,10 @@ def golden_folder(label, name, config, safe):
     model.add_classification_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
     model.set_active_adapters("task")
     shaken(model)
+    if label.endswith("_diagonal"):  # as the paper has it
+        for key, value in model.named_parameters():
+            if "vera_" in key:
+                value.data = value.data.diagonal().diag()
     given = {key: value for key, value in inputs(name).items() if key != "decoder_input_ids"}
     if name in ("bart", "t5"):  # which classify by the end of the sequence
         given["input_ids"][:, -1] = model.config.eos_token_id
@@ -402,6 +441,23 @@ def golden_experts():
     save("experts/gpt-oss-peft/expected", {"output": output}, {})
 
 
+def golden_tokens(label, combine):
+    """Scores of every token over a prompt; the peer has some for the prompt too."""
+    model = flexible("bert")
+    model.add_adapter("task", config=adapters.PromptTuningConfig(prompt_length=3, combine=combine))
+    model.add_tagging_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
+    model.set_active_adapters("task")
+    shaken(model)
+    with torch.no_grad():
+        logits = model(**inputs("bert")).logits
+    at = 0 if combine == "prefix" else 1
+    folder = HERE / "adapters" / label
+    model.save_adapter(folder, "task", use_safetensors=True)
+    given = {"input/" + key: value for key, value in inputs("bert").items()}
+    logits = torch.cat((logits[:, :at], logits[:, at + 3 :]), dim=1)
+    save(f"adapters/{label}/expected", given | {"output": logits}, {})
+
+
 def golden_setup():
     """A whole setup: a fusion in a stack, with a head of its own."""
     model = flexible("bert")
@@ -419,29 +475,42 @@ def golden_setup():
     save("adapters/bert-setup/expected", given | {"output": logits}, {})
 
 
-def golden_checkpoint(label, options):
-    settings = ARCHITECTURES["bert"][1]
-    model = tf.BertForSequenceClassification(tf.BertConfig(**settings)).eval()
-    model.bert.load_state_dict(build("bert").state_dict())
+def golden_checkpoint(label, name, config, **saving):
+    prefix, settings = (ARCHITECTURES | BARE)[name]
+    made = getattr(tf, f"{prefix}Config")(**settings | {"pad_token_id": 0} if name != "bert" else settings)
+    model = getattr(tf, f"{prefix}ForSequenceClassification")(made).eval()
+    getattr(model, model.base_model_prefix).load_state_dict(build(name).state_dict())
     torch.manual_seed(1)
-    randomise(model.classifier.parameters(), 0.5)
-    head = {f"base/{key}": value.clone() for key, value in model.named_parameters() if key.startswith("classifier.")}
-    model = peft.get_peft_model(model, peft.LoraConfig(**options))
+    base = getattr(model, model.base_model_prefix)
+    own = {key for key, _ in base.named_parameters(prefix=model.base_model_prefix)}
+    head = {key: value for key, value in model.named_parameters() if key not in own}
+    randomise(head.values(), 0.5)
+    head = {f"base/{key}": value.clone() for key, value in head.items()}
+    model = peft.get_peft_model(model, config)
     torch.manual_seed(7)
-    for value in model.parameters():
-        if value.requires_grad:
+    for key, value in model.named_parameters():
+        if value.requires_grad or (key.endswith(".bias") and getattr(config, "bias", "none") == "all"):
             with torch.no_grad():
                 value.add_(0.3 * torch.randn_like(value))
     with torch.no_grad():
-        logits = model.eval()(**inputs("bert")).logits
+        logits = model.eval()(**inputs(name)).logits
     folder = HERE / "peft" / label
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, **saving)
     (folder / "README.md").unlink()
     config = json.loads((folder / "adapter_config.json").read_text())
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()  # PEFT writes a set, in an order that changes from run to run
+    for names in ("target_modules", "feedforward_modules"):
+        if isinstance(config.get(names), list):
+            config[names].sort()  # PEFT writes a set, in an order that changes from run to run
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
     save(f"peft/{label}/expected", head | {"output": logits}, {})
+
+
+def golden_checkpoints():
+    for label, options in CHECKPOINTS.items():
+        golden_checkpoint(label, "bert", peft.LoraConfig(**options))
+    for label, (name, config, options) in METHODS.items():
+        golden_checkpoint(label, name, config(**options, task_type="SEQ_CLS" if "prefix" in label else None))
+    golden_checkpoint("pickled", "bert", peft.LoraConfig(**CHECKPOINTS["plain"]), safe_serialization=False)
 
 
 def save(stem, tensors, about):
@@ -450,18 +519,24 @@ def save(stem, tensors, about):
     save_file(tensors, HERE / f"{stem}.safetensors", {"about": json.dumps(about | {"adapters": adapters.__version__})})
 
 
+def golden_base(name, prefix, settings):
+    """Weights of a bare model, its inputs, and what it gives."""
+    model, given = build(name), inputs(name)
+    with torch.no_grad():
+        bare = run(model, given)
+    tensors = {f"base/{key}": value for key, value in model.named_parameters()}
+    tensors |= {f"input/{key}": value for key, value in given.items()} | {"output": bare}
+    save(name, tensors, {"class": prefix, "config": settings})
+
+
 def main():
     torch.set_num_threads(1)  # sums in one order
     known = {name: adapters.AdapterConfig.load(name).to_dict() for name in NAMED}
     known["adapter_plus"] = adapters.AdapterPlusConfig().to_dict()  # has no name there
     (HERE / "configs.json").write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    for name, (prefix, settings) in ARCHITECTURES.items():
-        model, given = build(name), inputs(name)
-        with torch.no_grad():
-            bare = run(model, given)
-        tensors = {f"base/{key}": value for key, value in model.named_parameters()}
-        tensors |= {f"input/{key}": value for key, value in given.items()} | {"output": bare}
-        save(name, tensors, {"class": prefix, "config": settings})
+    for name, (prefix, settings) in (ARCHITECTURES | BARE).items():
+        golden_base(name, prefix, settings)
+    for name in ARCHITECTURES:
         for label, options in CONFIGS.items():
             golden(name, label, options)
         for label, options in VARIANTS_ON.get(name, {}).items():
@@ -479,11 +554,12 @@ def main():
             golden_fusion(name, label, options)
     for label, (name, config, safe) in FOLDERS.items():
         golden_folder(label, name, config, safe)
+    golden_tokens("bert-prompt_tokens", "prefix")
+    golden_tokens("bert-prompt_bos_tokens", "prefix_after_bos")
     golden_setup()
     golden_experts()
     golden_inverse()
-    for label, options in CHECKPOINTS.items():
-        golden_checkpoint(label, options)
+    golden_checkpoints()
 
 
 if __name__ == "__main__":

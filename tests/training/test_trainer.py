@@ -356,3 +356,39 @@ def test_state_is_json(folder: Path, tmp_path: Path) -> None:
     trainer(folder, tmp_path, max_steps=4).train()
     state = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())
     assert state["global_step"] == 4
+
+
+def test_tasks_of_a_multi_task_setup_train_what_they_share(folder: Path, tmp_path: Path) -> None:
+    """Each row says of which task it is; a checkpoint is taken up again by both, which still share."""
+    from adapterhub import MultiTask
+
+    def multi_task() -> Any:
+        torch.manual_seed(0)
+        model: Any = AutoAdapterModel.from_pretrained(folder)
+        for name in "ab":
+            model.add_adapter(name, config="mtl_lora[r=2, n_up_projection=2]")
+            model.add_classification_head(name, num_labels=2)
+        model.share_parameters(["a", "b"])
+        model.train_adapter(MultiTask("a", "b"))
+        return model
+
+    def run(model: Any, output: Path, **changes: Any) -> AdapterTrainer:
+        data = [{**row, "task_ids": index % 2} for index, row in enumerate(rows(folder))]
+        collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(folder))
+        return AdapterTrainer(model, arguments(output, **changes), train_dataset=data, data_collator=collator)
+
+    whole = multi_task()
+    before = weights(whole)
+    run(whole, tmp_path / "whole", max_steps=8).train()
+    after = weights(whole)
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if "adapters" in name)
+    parts = [whole.adapters[name].at("layers.0.attention.q") for name in "ab"]
+    assert parts[0].lora_A is parts[1].lora_A and not torch.equal(parts[0].task_matrix, parts[1].task_matrix)
+    resumed = multi_task()
+    run(resumed, tmp_path / "whole", max_steps=8).train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-4"))
+    for name, value in weights(resumed).items():
+        torch.testing.assert_close(value, after[name], rtol=0, atol=0)
+    assert (
+        resumed.adapters["a"].at("layers.0.attention.q").lora_A
+        is resumed.adapters["b"].at("layers.0.attention.q").lora_A
+    )

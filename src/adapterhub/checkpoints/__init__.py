@@ -1,6 +1,7 @@
 """Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
 
 from adapterhub.checkpoints import adapters
+from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
 from adapterhub.checkpoints.native import (
     ADAPTER_MANIFEST,
@@ -12,7 +13,6 @@ from adapterhub.checkpoints.native import (
     read,
     write,
 )
-from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
@@ -20,16 +20,15 @@ __all__ = [
     "EMBEDDINGS_MANIFEST",
     "FUSION_MANIFEST",
     "HEAD_MANIFEST",
+    "Content",
     "Fingerprint",
     "Manifest",
     "Match",
     "Part",
-    "PeftCheckpoint",
     "adapters",
     "compare",
     "load_into",
     "match_tensors",
     "read",
-    "read_peft",
     "write",
 ]

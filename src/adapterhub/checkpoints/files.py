@@ -3,7 +3,8 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,6 +36,41 @@ def replace(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files of fixed names, the last of which says what the others are.
+
+    A folder that is new appears in one step. In one that is there already the last file goes first and comes last, so
+    that nobody finds it beside files of another version.
+    """
+    last = list(files)[-1]
+    if folder.exists():
+        with locked(folder):
+            (folder / last).unlink(missing_ok=True)
+            for name, data in files.items():
+                replace(folder / name, data)
+        return
+    make_folder(folder.parent)
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            replace(temporary / name, data)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(folder.parent)
+
+
+def leads_out(folder: Path, name: str) -> bool:
+    """Whether a file lies outside of the folder in truth, as a link does; the cache of the Hub is made of links."""
+    path = folder / name
+    if Path(name).name == name and path.resolve().parent == folder.resolve():
+        return False
+    snapshot = next((one for one in path.absolute().parents if one.parent.name == "snapshots"), None)
+    return snapshot is None or path.resolve().parent != (snapshot.parent.parent / "blobs").resolve()
 
 
 @contextmanager

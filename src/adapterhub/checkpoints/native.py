@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.files import locked, make_folder, replace
+from adapterhub.checkpoints.files import leads_out, locked, make_folder, replace
+from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 
@@ -99,7 +100,7 @@ def write(folder: str | os.PathLike[str], manifest: str, info: Mapping[str, Any]
         sizes = [tensor.numel() for tensor in part.tensors.values()]
         weights = {"file": name, "sha256": digest, "tensors": len(sizes), "parameters": sum(sizes)}
         content[kind] = {"config": dict(part.config), "weights": weights}
-    files[manifest] = _to_json(content)  # the last one: replacing it is the commit
+    files[manifest] = json_bytes(content, "the manifest")  # the last one: replacing it is the commit
     try:
         make_folder(folder)
         with locked(folder):
@@ -151,7 +152,7 @@ def _read_weights(folder: Path, name: str) -> bytes | CheckpointError:
     """The content of a file that a manifest names, or why there is none; it must lie in the folder, links resolved."""
     try:
         path = folder / name
-        if Path(name).name != name or path.resolve().parent != folder.resolve():
+        if leads_out(folder, name):
             return CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
         if path.exists() and not path.is_file():
             return CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
@@ -179,13 +180,6 @@ def _remove_stale(folder: Path) -> None:
         if _OURS.fullmatch(path.name) and path.name not in named:
             with suppress(OSError):  # one that stays does no harm, and the new version is saved
                 path.unlink()
-
-
-def _to_json(content: Mapping[str, Any]) -> bytes:
-    try:
-        return (json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"the manifest holds something that JSON cannot: {error}") from error
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -31,11 +31,30 @@ def encode(tensors: Mapping[str, Tensor], what: str) -> bytes:
         CheckpointError: if tensors share memory, hold no values or values that are not finite, or are of a type or
             name that the file format does not know.
     """
+    return _to_bytes(tensors, what, _stack, None)
+
+
+def encode_plainly(tensors: Mapping[str, Tensor], what: str) -> bytes:
+    """The bytes of a safetensors file that holds ``tensors`` one by one, as other libraries read it.
+
+    Raises:
+        CheckpointError: as ``encode``.
+    """
+    apart = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return _to_bytes(apart, what, dict, {"format": "pt"})
+
+
+def _to_bytes(
+    tensors: Mapping[str, Tensor],
+    what: str,
+    arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+    metadata: dict[str, str] | None,
+) -> bytes:
     for name, tensor in tensors.items():
         _check_fit_to_save(name, tensor, what)
     _check_apart(tensors, what)
     try:
-        return save_safetensors(_stack({name: tensor.detach().cpu() for name, tensor in tensors.items()}))
+        return save_safetensors(arrange({name: tensor.detach().cpu() for name, tensor in tensors.items()}), metadata)
     except Exception as error:  # safetensors raises all kinds
         raise CheckpointError(f"{what} cannot be saved as safetensors: {error}") from error
 
@@ -57,10 +76,19 @@ def decode(data: bytes, what: str) -> dict[str, Tensor]:
                 raise CorruptCheckpointError(f"{what} holds tensor {own} twice")
             if one.dtype not in _TYPES:
                 raise CorruptCheckpointError(f"{what}: tensor {own} is of the type {one.dtype}, which is not read")
-            if not torch.isfinite(one).all():
-                raise CorruptCheckpointError(f"{what}: tensor {own} holds values that are not finite")
+            check_finite(own, one, what)
             tensors[own] = one
     return tensors
+
+
+def check_finite(name: str, tensor: Tensor, what: str) -> None:
+    """Pass a tensor of a file whose values are finite.
+
+    Raises:
+        CorruptCheckpointError: for any other.
+    """
+    if not torch.isfinite(tensor).all():
+        raise CorruptCheckpointError(f"{what}: tensor {name} holds values that are not finite")
 
 
 def match_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:

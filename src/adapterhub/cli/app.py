@@ -410,6 +410,41 @@ def summary(
         screen.show(values, *tables.model(values))
 
 
+@app.command()
+@command
+def convert(
+    screen: Screen,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The folder of a saved adapter or setup of any format; or a repository on the Hugging Face Hub.",
+            metavar="IN",
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(help="The folder to write, which must not be there yet.", metavar="OUT")],
+    form: Annotated[
+        str,
+        typer.Option("--format", "-f", help="adapterhub, adapters or peft.", metavar="FORMAT", show_default=False),
+    ],
+    model: OtherModel = None,
+    head: Annotated[bool, typer.Option(help="Convert the head that goes with it, too.")] = True,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read the tensors in pickles, and nothing else in them.")
+    ] = False,
+) -> None:
+    """Write a saved adapter in the format of another library.
+
+    [bold]adapterhub convert runs/quickstart/adapter for-peft --format peft --no-head[/bold]
+
+    [bold]adapterhub convert AdapterHub/bert-base-uncased-pf-sst2 sst2 --format adapterhub --allow-pickle[/bold]
+    """
+    from adapterhub.converting import convert as do
+
+    path = Path(source).expanduser()
+    values = do(path if path.exists() else source, target, form, model, with_head=head, allow_pickle=allow_pickle)
+    screen.show(values, tables.pairs(values | {"adapters": ", ".join(values["adapters"])}))
+
+
 def _announce(screen: Screen, data: Any) -> None:
     rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     for line in (f"{data.name}: {rows} rows; labels {', '.join(data.labels)}", *data.notes):

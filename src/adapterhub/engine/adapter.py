@@ -7,13 +7,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.engine.experts import expert_places
+from adapterhub.engine.tokens import ModelVocabulary
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
 from adapterhub.sites import Layer, Sites, Sublayer
 
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, PROMPT = "embeddings", "prompt"
 
 
 class SiteModules(nn.Module):
@@ -72,6 +73,7 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
+        config = config.resolved(offered)
         super().__init__(name, config.modules(offered))
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
@@ -123,12 +125,15 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for norm in sites.norms:
         module = model.get_submodule(norm.path)
         width = next((parameter.numel() for parameter in module.parameters()), 0)
-        yield Place("norm", norm.name, "norm", norm.layer, width, module)
+        yield Place("norm", norm.name, "norm", norm.layer, width, module, norm.path)
     for layer in sites.layers:
         if layer.sublayers:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
+        if sites.embeddings.reader is not None:
+            vocabulary = ModelVocabulary(model, model.get_submodule(sites.embeddings.reader))
+            yield Place("prompt", PROMPT, PROMPT, None, sites.embeddings.width, vocabulary=vocabulary)
     yield from weight_places(model, sites)
     yield from expert_places(model, sites)
 
@@ -144,7 +149,7 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
-        paths[EMBEDDINGS] = sites.embeddings.table
+        paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
     for site in added.site_names:
         nearest = _nearest_parameter(model, paths[site])
         for part in added.parts(site):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from adapterhub.composition import MultiTask
 from adapterhub.engine.locations import attentions_of, gates_of
 from adapterhub.engine.program import Call
+from adapterhub.engine.reader import cut_encoder
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import CompositionError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 TASKS, ATTENTIONS, GATES = "task_ids", "output_adapter_fusion_attentions", "output_adapter_gating_scores"
 OPTIONS = (TASKS, ATTENTIONS, GATES)
+_AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values", "decoder_input_ids")
 
 
@@ -61,6 +63,8 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
+        if engine.layout is not None:
+            output = cut_encoder(engine.layout, output)
     places, found = engine.places, {}
     if call.attentions is not None:
         found["adapter_fusion_attentions"] = {
@@ -75,12 +79,18 @@ def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, .
     """Generate under the setup that is active; of a ``Parallel``, every channel's results one after another.
 
     Raises:
-        CompositionError: if the batch or ``task_ids`` do not fit the setup.
+        CompositionError: if the batch or ``task_ids`` do not fit the setup, or tokens are guessed ahead under a prompt.
     """
     given = kwargs.pop(TASKS, None)
     plan = engine.plan()
     if plan is None or not plan.reads_call:
         return generate_(*args, **kwargs)
+    ahead = [name for name in _AHEAD if kwargs.get(name) is not None]
+    if plan.prompts is not None and ahead:
+        raise CompositionError(
+            f"{', '.join(ahead)}: guesses are taken back from a cache by their number in the text, which a prompt in "
+            "the cache moves. Generate without"
+        )
     rows = batch_rows(engine.model, args, {"input_ids": kwargs.get("inputs")} | kwargs)
     check_rows(plan, rows)
     tasks = None if given is None else _task_ids(given, rows, plan)

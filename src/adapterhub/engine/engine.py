@@ -27,9 +27,13 @@ from adapterhub.engine.hooks import (
     SublayerHook,
     WeightHook,
 )
+from adapterhub.engine.moved import PositionHook
+from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
+from adapterhub.engine.prompt import Layout, max_length
+from adapterhub.engine.prompt_hook import PromptHook
 from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
@@ -38,7 +42,7 @@ from adapterhub.sites import Sites
 
 # A norm may be a weight's module too: their hooks are kept under keys of their own.
 _WEIGHT, _EXPERTS, _REPEATED, _PREFIX, _AFTER = "weight ", "experts ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT, _BATCH = "embeddings", "output embeddings", "batch"
+_EMBEDDINGS, _OUTPUT, _BATCH, _PROMPT, _POSITIONS = "embeddings", "output embeddings", "batch", "prompt", "positions"
 _NO_CALL = Call()
 
 
@@ -206,6 +210,8 @@ class Engine:
             )
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
+            if plan.moved is not None:
+                check_positions(self.model)
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
@@ -263,6 +269,19 @@ class Engine:
         """What programs have to know about the call of the model that is under way."""
         return getattr(self._pass, "call", _NO_CALL)
 
+    @call.setter
+    def call(self, call: Call) -> None:
+        self._pass.call = call
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where prompts and text stand in what is under way, while they are together."""
+        return getattr(self._pass, "layout", None)
+
+    @layout.setter
+    def layout(self, layout: Layout | None) -> None:
+        self._pass.layout = layout
+
     @property
     def rows_repeated(self) -> bool:
         """Whether the inputs of the call under way hold the rows of every channel of a ``Parallel`` already."""
@@ -292,6 +311,19 @@ class Engine:
         if plan is None or plan.channels == 1 or self.rows_repeated:
             return False
         return plan.first_repeated is None or self.model.base_model is not self.model
+
+    @property
+    def cache_room(self) -> int:
+        """How many tokens more than those of the text a cache has to hold for every row."""
+        plan = self.plan()
+        hook = self._hooks.get(_PROMPT)
+        of_decoder = isinstance(hook, PromptHook) and hook.cuts
+        return max_length(plan.prompts) if plan is not None and plan.prompts is not None and of_decoder else 0
+
+    def run_base(self, forward: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> Any:
+        """Run the base model of a model that has its heads beside it, with the prompts of the plan."""
+        hook = self._hooks.get(_PROMPT)
+        return hook.run(forward, inputs) if isinstance(hook, PromptHook) else forward(inputs)
 
     @contextmanager
     def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
@@ -341,14 +373,18 @@ class Engine:
         norms = {path for plan in self._in_use for path in plan.norms}
         weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
         experts = {f"{_EXPERTS}{path}" for plan in self._in_use for path in plan.experts}
-        repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
+        repeated = {path: layer for plan in self._in_use for path, layer in plan.repeated(self.sites)}
         layers = {f"{_REPEATED}{path}" for path in repeated}
         prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
         inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
+        inserted = {_EMBEDDINGS} if any(plan.prompts_apart for plan in self._in_use) else set()
+        prompts = {_PROMPT} if any(plan.prompts is not None for plan in self._in_use) else set()
         outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
         of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
         batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        needed = outputs | prefixes | inverted | sublayers | norms | weights | experts | layers | batch
+        moved = {_POSITIONS} if any(plan.moved is not None for plan in self._in_use) else set()
+        needed = outputs | prefixes | inverted | inserted | prompts | sublayers | norms | weights | experts | layers
+        needed |= batch | moved
         for key in [key for key in self._hooks if key not in needed]:
             self._hooks.pop(key).detach()
         for layer in self.sites.layers:
@@ -367,29 +403,25 @@ class Engine:
             self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
         for key in sorted(experts - self._hooks.keys()):
             self._hooks[key] = ExpertsHook(self, key.removeprefix(_EXPERTS))
+        if moved and _POSITIONS not in self._hooks:
+            self._hooks[_POSITIONS] = PositionHook(self)
         if batch and _BATCH not in self._hooks:
             self._hooks[_BATCH] = BatchHook(self)
         for key in sorted(layers - self._hooks.keys()):
             path = key.removeprefix(_REPEATED)
             self._hooks[key] = RepeatHook(self, path, repeated[path])
-        if inverted and _EMBEDDINGS not in self._hooks and self.sites.embeddings is not None:
-            self._hooks[_EMBEDDINGS] = EmbeddingHook(self, self.sites.embeddings)
-            if (output := self._tied_output()) is not None:
+        if (embeddings := self.sites.embeddings) is not None:
+            if prompts and _PROMPT not in self._hooks:
+                self._hooks[_PROMPT] = PromptHook(self, embeddings)
+            if inverted | inserted and _EMBEDDINGS not in self._hooks:
+                self._hooks[_EMBEDDINGS] = EmbeddingHook(self, embeddings)
+            if inverted and _OUTPUT not in self._hooks and (output := self._tied_output()) is not None:
                 self._hooks[_OUTPUT] = InverseHook(self, output)
         for plan in self._in_use:
             for name in plan.replacing:
                 hook = self._hooks[name]
                 if isinstance(hook, SublayerHook):
                     hook.attach_norm()
-
-    def _repeated_by(self, plan: Plan) -> Iterator[tuple[str, int | None]]:
-        """Where a plan has rows repeated: paths of layers with their numbers, and of towers that run later."""
-        if plan.first_repeated is None:
-            return
-        layers = self.sites.layers[plan.first_repeated :]
-        yield from ((layer.path, layer.index) for layer in layers)
-        for tower in {layer.tower for layer in layers} - {layers[0].tower}:
-            yield self.sites.tower_path(tower), None
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}

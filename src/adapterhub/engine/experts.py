@@ -1,6 +1,6 @@
 """The weights of experts, of which one parameter holds those of a whole layer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class ExpertsWeight(Weight):
         return self._routed.linear(inputs, matrix)
 
     def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
-        return self._routed.linear(self._routed.linear(inputs, down), up)
+        return self._routed.linear(inputs, down, up)
 
     def spread(self, vector: Tensor) -> Tensor:
         return vector[self._routed.experts]
@@ -63,21 +63,20 @@ class ExpertsWeight(Weight):
 
 @dataclass(frozen=True, eq=False)
 class ExpertStep(Step):
-    """A part at a weight of experts; it reads tokens ``[tokens, in]``, and the expert of each ``[tokens]``."""
+    """A part at a weight of experts; it reads tokens ``[..., in]``, and the expert of each ``[...]``."""
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        changed: Tensor = self.part(state, *self._routed(read))
-        return changed
+        return self._of_tokens(self.part, state, read)
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         update: Any = self.part.update
-        changed: Tensor = update(state, *self._routed(read))
-        return changed
+        return self._of_tokens(update, state, read)
 
-    def _routed(self, read: Read) -> tuple[Tensor, Weight]:
+    def _of_tokens(self, function: Callable[..., Tensor], state: Tensor, read: Read) -> Tensor:
         inputs, chosen = read
         (weight,) = self.fixed
-        return inputs, replace(weight, routing=Routing.of(chosen, weight.experts))
+        routed = replace(weight, routing=Routing.of(chosen.flatten(), weight.experts))
+        return function(state.flatten(0, -2), inputs.flatten(0, -2), routed).view_as(state)
 
 
 def expert_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:

@@ -16,7 +16,7 @@ _WEIGHTS = {
     **dict.fromkeys(("up", "gate", "gate_up"), "intermediate_lora"),
     "down": "output_lora",
 }
-_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm"}
+_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm", "prompt": "prompt"}
 
 
 def location(place: Place) -> tuple[int, str]:
@@ -24,7 +24,7 @@ def location(place: Place) -> tuple[int, str]:
     layer = GLOBAL if place.layer is None else place.layer
     if place.kind == "sublayer":
         return layer, _SUBLAYERS[place.role]
-    if place.kind == "weight":
+    if place.kind in ("weight", "experts"):
         return layer, _WEIGHTS.get(place.role, f"{place.role}_lora")
     if place.kind == "attention":
         return layer, prefix_kind(place)
@@ -58,6 +58,27 @@ def attentions_of(places: Iterable[Place], found: Mapping[str, Tensor]) -> dict[
         layer: {kind: many[0] if len(many) == 1 else torch.stack(many, dim=1) for kind, many in kinds.items()}
         for layer, kinds in located(places, found).items()
     }
+
+
+def attentions_at(
+    places: Iterable[Place], sites: Iterable[str], found: Mapping[int, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What ``attentions_of`` gave, by the ``sites`` of a fusion again: ``[batch, seq, adapters]`` of each."""
+    known = {place.name: location(place) for place in places}
+    together: dict[tuple[int, str], list[str]] = {}
+    for site in sites:
+        layer, kind = known[site]
+        if kind in found.get(layer, {}):
+            together.setdefault((layer, kind), []).append(site)
+    return {
+        site: attention
+        for (layer, kind), names in together.items()
+        for site, attention in zip(names, _apart(found[layer][kind], len(names)), strict=True)
+    }
+
+
+def _apart(attention: Tensor, count: int) -> tuple[Tensor, ...]:
+    return (attention,) if count == 1 else attention.unbind(1)
 
 
 def gates_of(places: Iterable[Place], found: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:

@@ -24,10 +24,10 @@ Run = Callable[["Program", Tensor, Read, "Call"], Tensor]
 class Call(NamedTuple):
     """What a program has to know about the call of the model that is under way.
 
-    ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, which is not
-    0 where earlier ones are in a cache, and ``prompt`` the number of tokens that ``generate`` began with. ``mask`` and
-    ``decoder_mask`` ``[batch, seq]`` are 0 for padding. ``attentions`` collects those of fusions, if they are wanted:
-    for each fusion and site ``[batch, seq, adapters]``.
+    ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, above 0 where
+    earlier ones are in a cache, and below 0 where a trained prompt is before the text, and ``prompt`` the number of
+    tokens that ``generate`` began with. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no text.
+    ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq, adapters]``.
     """
 
     task_ids: Tensor | None = None
@@ -348,10 +348,12 @@ class ByPosition(Program):
         starts = [0, *accumulate(self.splits[:-1])]
         results = []
         for child, start, end in zip(self.children, starts, [*starts[1:], None], strict=True):
-            here = slice(max(0, start - call.offset), length if end is None else max(0, end - call.offset))
+            first = max(0, start - call.offset) if start else 0
+            here = slice(first, length if end is None else max(0, end - call.offset))
             own = state[:, here]
             if child is not None and own.shape[1]:
                 own_read = tuple(one[:, here] if one.shape[1] == length else one for one in read)
-                own = run(child, own, own_read, call._replace(offset=max(0, call.offset - start)))
+                offset = max(0, call.offset - start) if start else call.offset
+                own = run(child, own, own_read, call._replace(offset=offset))
             results.append(own)
         return torch.cat([result.to(state.dtype) for result in results], dim=1)

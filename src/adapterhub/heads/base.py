@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from adapterhub.engine.reader import FIRST
 from adapterhub.errors import HeadError
 from adapterhub.methods.activations import activation
+from adapterhub.sites import is_decoder
 
 Pooling = Literal["first", "last", "eos", "mean", "pair"]
 Out = TypeVar("Out", bound=ModelOutput)
@@ -129,8 +131,7 @@ def _pooling(model: PreTrainedModel) -> Pooling:
     text = text_config(config)
     if getattr(text, "use_bidirectional_attention", None) in (True, "all"):
         return "mean"
-    generates = type(text) in MODEL_FOR_CAUSAL_LM_MAPPING and type(text) not in MODEL_FOR_MASKED_LM_MAPPING
-    return "last" if generates or getattr(text, "is_decoder", False) else "first"
+    return "last" if is_decoder(text) else "first"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,12 @@ class HeadContext:
         if hidden is None:
             raise HeadError(f"{type(self.base).__name__} has no output for every position, which this head needs")
         return hidden
+
+    @property
+    def first(self) -> Tensor:
+        """The base model's output for the first position that it read, be it a prompt's: ``[batch, hidden]``."""
+        found = self.outputs.get(FIRST)
+        return self.hidden[:, 0] if found is None else found
 
     @property
     def labels(self) -> Tensor | None:

@@ -10,7 +10,7 @@ import inspect
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPa
 from transformers.utils import ModelOutput
 
 from adapterhub.engine.named import ADDED
+from adapterhub.engine.reader import FIRST, pools_first
 from adapterhub.engine.vocabulary import has_entries, note_size, with_entries
 from adapterhub.errors import HeadError
 from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, register_head, text_config
@@ -158,7 +159,7 @@ class StaticHead(Head):
         if not self.takes_more:
             given = {name: value for name, value in given.items() if name in self.arguments}
         outer = getattr(_call, "context", None)
-        _call.context = context
+        _call.context = _with_first(context) if pools_first(self.shell) else context
         try:
             return self.shell(**{**given, "return_dict": True})
         finally:
@@ -186,6 +187,15 @@ class StaticHead(Head):
             for module in self.shell.modules():
                 _resize(module, config.vocab_size, size)
         config.vocab_size = size
+
+
+def _with_first(context: HeadContext) -> HeadContext:
+    """The first position that the base model read in the place of the text's first token, where they differ."""
+    if FIRST not in context.outputs:
+        return context
+    outputs = copy.copy(context.outputs)
+    outputs["last_hidden_state"] = torch.cat((context.first.unsqueeze(1), context.hidden[:, 1:]), dim=1)
+    return replace(context, outputs=outputs)
 
 
 def _resize(module: nn.Module, old_size: int, size: int) -> None:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from adapterhub.methods.base import AdapterConfig, Mergeable, MergeableNorm, Modules, Place, Weight
+from adapterhub.methods.base import AdapterConfig, Mergeable, MergeableNorm, Modules, Place, Vocabulary, Weight
 from adapterhub.methods.registry import (
     DEFAULT_CONFIG,
     get_adapter_config_hash,
@@ -22,6 +22,7 @@ __all__ = [
     "MergeableNorm",
     "Modules",
     "Place",
+    "Vocabulary",
     "Weight",
     "get_adapter_config_hash",
     "load_config",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer"]
+PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "prompt"]
 
 
 class Weight(ABC):
@@ -74,6 +74,27 @@ class Weight(ABC):
         """Write values into the base module, in place."""
 
 
+class Vocabulary(ABC):
+    """The tokens that a base model knows."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def vectors(self, ids: Sequence[int]) -> Tensor:
+        """What the base model's own table maps tokens to, ``[tokens, width]``."""
+
+    @abstractmethod
+    def tokens(self, text: str, tokenizer: str | None) -> list[int]:
+        """The tokens of a text, without special ones, by the ``tokenizer`` of that name, or the model's own.
+
+        Raises:
+            ConfigError: if there is no such tokenizer.
+        """
+
+
 @runtime_checkable
 class Mergeable(Protocol):
     """A part of an adapter that comes to another weight and bias of the base module."""
@@ -100,13 +121,14 @@ class Place:
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
     weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
-    reads, ``keys_values`` or ``cross_keys_values``, or ``layer``, the residual stream after one. ``layer`` counts over
-    the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight.
-    ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the
-    ``path`` of its module are there; ``whole`` is False where it is only a part of what that module holds. At one of
-    kind ``experts``, ``expert_weight`` is the weight of all experts of a layer, and ``path`` that of the parameter. At
-    one of kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the
-    widths of a key and of a value.
+    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, or ``prompt``, where
+    vectors can be put among tokens. ``layer`` counts over the whole model and is None outside its layers; ``width`` is
+    the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own module at a place of kind
+    ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there; ``whole`` is False where
+    it is only a part of what that module holds. At one of kind ``experts``, ``expert_weight`` is the weight of all
+    experts of a layer, and ``path`` that of the parameter. At one of kind ``attention``, where keys and values are
+    read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value. At one of kind
+    ``prompt`` there is the model's ``vocabulary``.
     """
 
     kind: PlaceKind
@@ -120,6 +142,7 @@ class Place:
     whole: bool = True
     heads: tuple[int, int, int] | None = None
     expert_weight: Weight | None = None
+    vocabulary: Vocabulary | None = None
 
     @property
     def any_weight(self) -> Weight | None:
@@ -170,6 +193,14 @@ class AdapterConfig(Mapping[str, Any]):
         Raises:
             ConfigError: if the configuration does not fit.
         """
+
+    def resolved(self, places: Sequence[Place]) -> Self:
+        """A copy that names what has to be looked up (the tokens of a text, say), so that it need not be again.
+
+        Raises:
+            ConfigError: if it cannot be found.
+        """
+        return self
 
     def modules(self, places: Sequence[Place]) -> Modules:
         """New modules for all places where this method acts.

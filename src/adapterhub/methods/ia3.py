@@ -4,6 +4,7 @@ Liu et al. 2022, section 3.3: softmax(Q (l_k K)^T / sqrt(d)) (l_v V), and (l_ff 
 on what the last projection of the feed-forward reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import AdapterConfig, Place, Weight
 from adapterhub.methods.registry import register
+from adapterhub.methods.targets import check_targets, fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,9 @@ class IA3Config(AdapterConfig):
     ``feed_forward`` ``"input"`` is the paper's position, what the last projection of the feed-forward reads;
     ``"output"`` that of ``adapters``, what the projections into the feed-forward give, before the non-linearity.
 
+    ``target_modules`` takes the place of these: weights by role or name (the end of a path), whose outputs are scaled,
+    or whose inputs, if ``feedforward_modules`` names them too.
+
     Raises:
         ConfigError: for another position.
     """
@@ -30,19 +35,38 @@ class IA3Config(AdapterConfig):
 
     leave_out: tuple[int, ...] = ()
     feed_forward: Literal["input", "output"] = "input"
+    target_modules: tuple[str, ...] | None = None
+    feedforward_modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "leave_out", tuple(self.leave_out))
+        for name in ("leave_out", "target_modules", "feedforward_modules"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.feed_forward not in ("input", "output"):
             raise ConfigError(f"IA3Config: feed_forward is 'input' or 'output', not {self.feed_forward!r}")
 
-    def build(self, place: Place) -> nn.Module | None:
+    def check(self, places: Sequence[Place]) -> None:
+        weights = [place for place in places if place.weight is not None]
+        check_targets(self.target_modules, weights)
+        check_targets(self.feedforward_modules, weights)
+
+    def acts_at(self, place: Place) -> Literal["input", "output"] | None:
+        """Which side of a weight is scaled, if one is."""
         if place.weight is None or place.layer in self.leave_out:
             return None
+        if self.target_modules is not None:
+            if not fits(place, self.target_modules):
+                return None
+            return "input" if fits(place, self.feedforward_modules) else "output"
         before = ("up", "gate", "gate_up") if self.feed_forward == "output" else ()
         if place.role in ("k", "v", *before):
-            return ScaledOutput(place.weight.shape[0])
-        return ScaledInput(place.weight.shape[1]) if place.role == "down" and not before else None
+            return "output"
+        return "input" if place.role == "down" and not before else None
+
+    def build(self, place: Place) -> nn.Module | None:
+        if place.weight is None or (side := self.acts_at(place)) is None:
+            return None
+        return ScaledInput(place.weight.shape[1]) if side == "input" else ScaledOutput(place.weight.shape[0])
 
 
 class ScaledOutput(nn.Module):

@@ -4,6 +4,7 @@ Hu et al. 2021 (lora):        W + s B A,  with A [r, in] and B [out, r]; s = alp
 Kalajdzievski 2023 (rsLoRA):  s = alpha / sqrt(r)
 Liu et al. 2024 (dora):       m (W + s B A) / ||W + s B A||, with a trained length m for each output
 Meng et al. 2024 (PiSSA):     W + s (B A - B0 A0), where B0 A0 are the first r components of W, and B A begins there
+Büyükakyüz 2024 (OLoRA):      the same, where B0 and A0 are the first r columns and rows of Q and R of W
 """
 
 import math
@@ -36,7 +37,8 @@ class LoRAConfig(TargetsConfig):
     a sigmoid gate, one a row; ``use_dora`` trains lengths and directions apart.
 
     ``init_weights``: ``"lora"`` uniform A, zero B; ``"gaussian"`` A normal(0, 1/r), zero B; ``"bert"`` A
-    normal(0, 0.02), zero B; ``"pissa"`` the main components of the weight. All of them begin as the identity.
+    normal(0, 0.02), zero B; ``"pissa"`` the main components of the weight; ``"olora"`` the first part of its QR
+    factors. All of them begin as the identity.
 
     Raises:
         ConfigError: for a value out of range.
@@ -53,7 +55,7 @@ class LoRAConfig(TargetsConfig):
     bias: bool = False
     use_gating: bool = False
     use_dora: bool = False
-    init_weights: Literal["lora", "gaussian", "bert", "pissa"] = "lora"
+    init_weights: Literal["lora", "gaussian", "bert", "pissa", "olora"] = "lora"
     init_weights_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -149,12 +151,23 @@ def _bert(part: LowRank, weight: Weight, generator: torch.Generator | None) -> N
 def _pissa(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
     """B A is where it began taken off again, so that the base model does not change (it does in the paper)."""
     down, up = nearest_factors(weight.by_output(weight.matrix.detach()) / part.scaling, part.lora_B.shape[-1])
+    _begin(part, down, up)
+
+
+def _olora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
+    """As PiSSA, by another factorisation (Büyükakyüz 2024)."""
+    rank = part.lora_B.shape[-1]
+    basis, triangle = torch.linalg.qr(weight.by_output(weight.matrix.detach()).float())
+    _begin(part, triangle[..., :rank, :], basis[..., :rank])
+
+
+def _begin(part: LowRank, down: Tensor, up: Tensor) -> None:
     part.lora_A.copy_(down.view_as(part.lora_A))
     part.lora_B.copy_(up)
     part.lora_A0, part.lora_B0 = part.lora_A.detach().clone(), part.lora_B.detach().clone()
 
 
-_INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa": _pissa}
+_INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa": _pissa, "olora": _olora}
 
 
 def _matches(pattern: str, place: Place) -> bool:

@@ -18,6 +18,7 @@ from adapterhub.methods.lora import LoRAConfig, LowRank, is_rank
 from adapterhub.methods.registry import register
 
 _MATRICES = ("singular_values", "linear")
+_STARTS = ("lora", "gaussian", "bert")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class MTLLoRAConfig(LoRAConfig):
     task choose among the B_i, a large one mix them. The w begin at random, or all B_i would stay alike.
 
     Raises:
-        ConfigError: for a value out of range, or ``init_weights="pissa"``.
+        ConfigError: for a value out of range, or an ``init_weights`` that takes its start off again.
     """
 
     method: ClassVar[str] = "mtl_lora"
@@ -43,7 +44,7 @@ class MTLLoRAConfig(LoRAConfig):
         self._require(is_rank(self.n_up_projection), "n_up_projection", "whole and above 0")
         self._require(self.task_specific_matrix_type in _MATRICES, "task_specific_matrix_type", " or ".join(_MATRICES))
         self._require(self.weights_sharpness > 0, "weights_sharpness", "above 0")
-        self._require(self.init_weights != "pissa", "init_weights", "lora, gaussian or bert")
+        self._require(self.init_weights in _STARTS, "init_weights", "lora, gaussian or bert")
 
     def build(self, place: Place) -> nn.Module | None:
         weight = self.weight_at(place)

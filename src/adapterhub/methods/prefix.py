@@ -25,7 +25,8 @@ class PrefixTuningConfig(AdapterConfig):
     ``non_linearity`` is tanh. ``encoder_prefix`` and ``cross_prefix`` say whether the encoder's own and the decoder's
     cross-attention of an encoder-decoder have prefixes; ``leave_out`` names layers to skip. ``dropout`` acts on keys
     and values in training. ``use_gating`` multiplies them by sigmoid gates of the attention's input, one for keys and
-    values together or, with ``shared_gating`` False, one for each.
+    values together or, with ``shared_gating`` False, one for each. With ``shift_positions`` the text's positions are
+    counted from the end of the prefix, as where a prefix is taken for tokens that were read before (PEFT does).
 
     Raises:
         ConfigError: for a value out of range.
@@ -43,6 +44,7 @@ class PrefixTuningConfig(AdapterConfig):
     dropout: float = 0.0
     use_gating: bool = False
     shared_gating: bool = True
+    shift_positions: bool = False
     init_weights_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class Prefix(nn.Module):
             raise ConfigError(f"{place.name} is no attention")
         heads, key, value = place.heads
         self.heads, self.widths, self.dropout = heads, (key, value), config.dropout
+        self.shift = config.prefix_length if config.shift_positions else 0
         self._net: tuple[Any, ...] = () if net is None else (net,)  # in a tuple, it is no part of this module
         generator = seeded(config.init_weights_seed, place.name)
         size = heads * (key + value)

@@ -40,7 +40,7 @@ class TargetsConfig(AdapterConfig):
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
         unknown = set(self.attn_matrices) - {"q", "k", "v", "o"}
         self._require(not unknown, "attn_matrices", "some of q, k, v and o")
-        check_expressions(self._expressions(), type(self).__name__)
+        check_expressions(expressions(self.target_modules), type(self).__name__)
 
     def check(self, places: Sequence[Place]) -> None:
         """Every target has to be there.
@@ -48,16 +48,7 @@ class TargetsConfig(AdapterConfig):
         Raises:
             ConfigError: naming those that fit nothing, and what is near.
         """
-        weights = [place for place in places if self.weight_at(place) is not None]
-        for target in _listed(self.target_modules):
-            if any(self._fits(place, target) for place in weights):
-                continue
-            names = {place.role for place in weights} | {place.path.rpartition(".")[2] for place in weights}
-            near = get_close_matches(target, names, n=5, cutoff=0.4)
-            raise ConfigError(
-                f"target_modules: no weight of this model is {target!r}. "
-                + (f"Near: {', '.join(near)}." if near else f"There are: {', '.join(sorted(names))}.")
-            )
+        check_targets(self.target_modules, [place for place in places if self.weight_at(place) is not None])
 
     def weight_at(self, place: Place) -> Weight | None:
         """The weight of a place that this method could act on."""
@@ -68,25 +59,38 @@ class TargetsConfig(AdapterConfig):
         if self.weight_at(place) is None or place.layer in self.leave_out:
             return False
         if self.target_modules is not None:
-            return any(self._fits(place, target) for target in _listed(self.target_modules))
+            return fits(place, self.target_modules)
         roles = set(self.attn_matrices) if self.selfattn_lora else set()
         roles |= {"up", "gate", "gate_up"} if self.intermediate_lora else set()
         roles |= {"down"} if self.output_lora else set()
         return place.role in roles
 
-    def _fits(self, place: Place, target: str) -> bool:
-        if target == ALL_LINEAR:
-            linear = place.weight is not None and place.role != "embedding"
-            return place.whole and place.layer is not None and linear
-        if target in self._expressions():
-            return place.whole and re.fullmatch(target, place.path) is not None
-        if place.role == target and place.role in ROLES:
-            return True
-        return place.whole and f".{place.path}".endswith(f".{target}")
 
-    def _expressions(self) -> tuple[str, ...]:
-        targets = self.target_modules
-        return (targets,) if isinstance(targets, str) and targets not in (ALL_LINEAR, *ROLES) else ()
+def fits(place: Place, targets: str | Iterable[str]) -> bool:
+    """Whether a place is one of ``targets``, as ``TargetsConfig`` says what they are."""
+    return any(_fits(place, target, targets) for target in _listed(targets))
+
+
+def check_targets(targets: str | Iterable[str] | None, places: Sequence[Place]) -> None:
+    """Pass targets of which each is one of the places.
+
+    Raises:
+        ConfigError: naming those that fit nothing, and what is near.
+    """
+    for target in _listed(targets):
+        if any(_fits(place, target, targets) for place in places):
+            continue
+        names = {place.role for place in places} | {place.path.rpartition(".")[2] for place in places}
+        near = get_close_matches(target, names, n=5, cutoff=0.4)
+        raise ConfigError(
+            f"target_modules: no {places[0].kind if places else 'weight'} of this model is {target!r}. "
+            + (f"Near: {', '.join(near)}." if near else f"There are: {', '.join(sorted(names))}.")
+        )
+
+
+def expressions(targets: "str | Iterable[str] | None") -> tuple[str, ...]:
+    """The regular expressions among ``targets``: a text alone that is no role."""
+    return (targets,) if isinstance(targets, str) and targets not in (ALL_LINEAR, *ROLES) else ()
 
 
 def check_expressions(patterns: Iterable[str], owner: str) -> None:
@@ -104,3 +108,13 @@ def check_expressions(patterns: Iterable[str], owner: str) -> None:
 
 def _listed(targets: str | Iterable[str] | None) -> tuple[str, ...]:
     return () if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
+
+
+def _fits(place: Place, target: str, targets: "str | Iterable[str] | None") -> bool:
+    if target == ALL_LINEAR:
+        return place.whole and place.layer is not None and place.weight is not None and place.role != "embedding"
+    if target in expressions(targets):
+        return place.whole and re.fullmatch(target, place.path) is not None
+    if place.role == target and place.role in ROLES:
+        return True
+    return place.whole and f".{place.path}".endswith(f".{target}")

@@ -39,6 +39,9 @@ class ConfigUnion(AdapterConfig):
         for config in self.configs:
             config.check(places)
 
+    def resolved(self, places: Sequence[Place]) -> Self:
+        return self.from_dict({"configs": [config.resolved(places) for config in self.configs]})
+
     def modules(self, places: Sequence[Place]) -> Modules:
         members = tuple(config.modules(places) for config in self.configs)
         if not all(member.parts for member in members):

@@ -41,12 +41,13 @@ class Routing:
         chosen = experts[:, None] == torch.arange(count, device=order.device)
         return cls(experts, order, back, chosen.sum(0).cumsum(0).to(torch.int32))
 
-    def linear(self, inputs: Tensor, matrices: Tensor, transposed: bool = False) -> Tensor:
-        """``inputs`` ``[tokens, in]``, each times its expert's of ``matrices`` ``[experts, out, in]``."""
-        stored = matrices if transposed else matrices.mT
-        multiply = _grouped_mm if _is_aligned(matrices) else torch.ops.transformers.grouped_mm_fallback
-        result: Tensor = multiply(inputs[self.order].to(matrices.dtype), stored, self.ends)
-        return result[self.back]
+    def linear(self, inputs: Tensor, *matrices: Tensor) -> Tensor:
+        """``inputs`` ``[tokens, in]``, each through its expert's of ``matrices`` ``[experts, out, in]``, in turn."""
+        state = inputs[self.order]
+        for one in matrices:
+            multiply = _grouped_mm if _can_be_grouped(one) else torch.ops.transformers.grouped_mm_fallback
+            state = multiply(state.to(one.dtype), one.mT, self.ends)
+        return state[self.back]
 
 
 def experts_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -88,9 +89,10 @@ def remove(module: nn.Module) -> None:
     module.config = own.original
 
 
-def _is_aligned(matrices: Tensor) -> bool:
+def _can_be_grouped(matrices: Tensor) -> bool:
     """Whether torch's grouped product takes matrices ``[count, a, b]``: rows of whole 16 bytes either way."""
-    return all(size * matrices.element_size() % 16 == 0 for size in matrices.shape[1:])
+    aligned = all(size * matrices.element_size() % 16 == 0 for size in matrices.shape[1:])
+    return aligned and matrices.dtype in (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _changed(module: Any, change: Change, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
@@ -108,7 +110,8 @@ def _changed(module: Any, change: Change, hidden_states: Tensor, top_k_index: Te
     routing = Routing.of(experts, module.num_experts)
 
     def project(name: str, inputs: Tensor) -> Tensor:
-        output = routing.linear(inputs, getattr(module, name), module.is_transposed)
+        stored = getattr(module, name)
+        output = routing.linear(inputs, stored.mT if module.is_transposed else stored)
         if module.has_bias:
             output = output + getattr(module, f"{name}_bias")[experts]
         return change(name, output, inputs, experts)

@@ -14,26 +14,27 @@ from torch import Tensor
 from adapterhub.errors import CheckpointError, TensorMismatchError
 from adapterhub.methods import Place
 
-_INNER = re.compile(r"(\.base_layer)*$")
-Parts = Mapping[str, Mapping[str, Tensor]]
+_KEY = re.compile(r"(?P<path>(?P<owner>.+?)(?:\.base_layer)*)\.(?P<leaf>lora_.+)")
 
 
-def by_parameter(parts: Parts, targets: Collection[str], places: Sequence[Place], folder: Path) -> Parts:
-    """``parts`` with those of wrappers under the paths of their parameters, in the shapes that they have here.
+def by_parameter(
+    tensors: Mapping[str, Tensor], targets: Collection[str], places: Sequence[Place], folder: Path
+) -> dict[str, Tensor]:
+    """``tensors`` with those of wrappers under the paths of their parameters, in the shapes that they have here.
 
     Raises:
         CheckpointError: if it cannot be told which way matrices were stored.
         TensorMismatchError: if they do not fit the experts of this model.
     """
     owners: dict[str, list[str]] = {}
-    for path in sorted(parts, key=len, reverse=True):
-        owners.setdefault(_INNER.sub("", path), []).append(path)
-    made: dict[str, Mapping[str, Tensor]] = {}
-    wrapped: dict[str, tuple[Place, Mapping[str, Tensor]]] = {}
+    for match in sorted(filter(None, map(_KEY.fullmatch, tensors)), key=lambda match: -len(match["path"])):
+        if match["path"] not in (paths := owners.setdefault(match["owner"], [])):
+            paths.append(match["path"])
+    made = dict(tensors)
+    wrapped: dict[str, tuple[Place, Tensor, Tensor]] = {}
     for owner, paths in owners.items():
         here = [place for place in places if place.expert_weight is not None and _same_end(_split(place)[0], owner)]
         if not here:  # a module with one weight, which is adapted as ever
-            made |= {path: parts[path] for path in paths}
             continue
         names = [f"{owner}.{_split(place)[1]}" for place in here]
         chosen = [(n, p) for n, p in zip(names, here, strict=True) if any(f".{n}".endswith(f".{t}") for t in targets)]
@@ -42,18 +43,22 @@ def by_parameter(parts: Parts, targets: Collection[str], places: Sequence[Place]
                 f"{folder} adapts {len(paths)} parameters of {owner}, and can be read where they are "
                 f"{', '.join(name for name, _ in chosen) or 'weights of experts'}"
             )
-        wrapped |= {name: (place, parts[path]) for (name, place), path in zip(chosen, paths, strict=True)}
+        for (name, place), path in zip(chosen, paths, strict=True):
+            wrapped[name] = place, made.pop(f"{path}.lora_A.weight"), made.pop(f"{path}.lora_B.weight")
     turned = _is_turned(wrapped, folder)
-    return made | {name: _factors(place, tensors, turned) for name, (place, tensors) in wrapped.items()}
+    for name, (place, down, up) in wrapped.items():
+        factors = _factors(place, down, up, turned)
+        made |= zip((f"{name}.lora_A.weight", f"{name}.lora_B.weight"), factors, strict=True)
+    return made
 
 
-def _is_turned(wrapped: Mapping[str, tuple[Place, Mapping[str, Tensor]]], folder: Path) -> bool:
+def _is_turned(wrapped: Mapping[str, tuple[Place, Tensor, Tensor]], folder: Path) -> bool:
     """Whether PEFT took what experts read for what they give: with transformers 4, where it is stored first."""
     found = set()
-    for name, (place, tensors) in wrapped.items():
+    for name, (place, down, up) in wrapped.items():
         weight = place.expert_weight
         assert weight is not None
-        shape = (tensors["lora_B"].shape[0], tensors["lora_A"].shape[1])
+        shape = (up.shape[0], down.shape[1])
         if shape not in (weight.shape, weight.shape[::-1]):
             raise TensorMismatchError(f"{folder}: {name} is for a weight {shape}, and it is {weight.shape} here")
         if shape != shape[::-1]:
@@ -65,12 +70,12 @@ def _is_turned(wrapped: Mapping[str, tuple[Place, Mapping[str, Tensor]]], folder
     return True in found
 
 
-def _factors(place: Place, tensors: Mapping[str, Tensor], turned: bool) -> dict[str, Tensor]:
+def _factors(place: Place, down: Tensor, up: Tensor, turned: bool) -> tuple[Tensor, Tensor]:
     """A ``[experts, r, in]`` and B ``[experts, out, r]``."""
     assert place.expert_weight is not None
-    down, up, count = tensors["lora_A"], tensors["lora_B"], place.expert_weight.experts or 1
+    count = place.expert_weight.experts or 1
     down, up = down.view(count, -1, down.shape[1]), up.view(up.shape[0], -1, count).permute(2, 0, 1)
-    return {"lora_A": up.mT.contiguous(), "lora_B": down.mT.contiguous()} if turned else {"lora_A": down, "lora_B": up}
+    return (up.mT.contiguous(), down.mT.contiguous()) if turned else (down, up)
 
 
 def _split(place: Place) -> tuple[str, str]:

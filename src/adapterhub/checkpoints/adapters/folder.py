@@ -1,0 +1,260 @@
+"""Folders of ``adapters``: an adapter, a head, a fusion, each a JSON file with a file of tensors."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, prompt, reft
+from adapterhub.checkpoints.adapters.layout import (
+    ADAPTER,
+    ANY,
+    BUILT_IN,
+    BY_INTERFACE,
+    FUSION,
+    HEAD,
+    WEIGHTS,
+    Layout,
+)
+from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
+from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
+from adapterhub.checkpoints.tensors import encode_plainly
+from adapterhub.errors import CheckpointError, ConfigError, CorruptCheckpointError
+from adapterhub.methods import AdapterConfig
+from adapterhub.methods.union import ConfigUnion
+
+VERSION = "adapters.1.3.0"  # of the format that is written
+
+Given = Mapping[str, Any]
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What ``adapters`` calls an architecture, in both directions.
+
+    ``config`` makes a configuration of options, tensors, the layout and the whole JSON file; ``read`` the tensors of an
+    adapter of that configuration; ``write`` options and tensors.
+    """
+
+    config: Callable[[Given, Tensors, Layout, Given], AdapterConfig]
+    read: Callable[[Content, Tensors, Layout, str], dict[str, Tensor]]
+    write: Callable[[Content, Layout], tuple[dict[str, Any], dict[str, Tensor]]]
+    owns: Callable[[str], bool]
+
+
+_LORA = Kind(lora.config, lora.read, lora.write, lambda key: ".loras." in key)
+KINDS: dict[str | None, Kind] = {
+    None: Kind(
+        bottleneck.config,
+        bottleneck.read,
+        bottleneck.write,
+        lambda key: f".adapters.{ANY}" in key or key.startswith(("invertible_adapters.", "shared_parameters.")),
+    ),
+    "lora": _LORA,
+    "mtl_lora": _LORA,
+    "prefix_tuning": Kind(prefix.config, prefix.read, prefix.write, lambda key: "prefix_tuning." in key),
+    "prompt_tuning": Kind(prompt.config, prompt.read, prompt.write, lambda key: "prompt_tuning." in key),
+    "reft": Kind(reft.config, reft.read, reft.write, lambda key: ".refts." in key),
+}
+_METHODS = {
+    "bottleneck": KINDS[None],
+    "lora": _LORA,
+    "mtl_lora": _LORA,
+    "vera": _LORA,
+    "ia3": _LORA,
+    "prefix_tuning": KINDS["prefix_tuning"],
+    "prompt_tuning": KINDS["prompt_tuning"],
+    "reft": KINDS["reft"],
+}
+
+
+@dataclass(frozen=True)
+class AdaptersCheckpoint:
+    """One file of weights, and what is said of it, from a folder of ``adapters``.
+
+    Attributes:
+        folder: where it is.
+        content: its JSON file.
+        tensors: by their names there.
+    """
+
+    folder: Path
+    content: Given
+    tensors: Tensors
+
+    @property
+    def name(self) -> str:
+        """Of the adapter, head or fusion."""
+        return str(self.content.get("name") or self.folder.resolve().name.replace(".", "-"))
+
+    def config(self, layout: Layout) -> AdapterConfig:
+        """The configuration that acts as this adapter does.
+
+        Raises:
+            CheckpointError: for a method, or an option, of which this library has no equal.
+            TensorMismatchError: for a tensor that belongs to no place in this model.
+        """
+        found = layout.aligned(self.tensors, self.folder)
+        try:
+            made = [self._kind(given).config(given, own, layout, self.content) for given, own in self._parts(found)]
+        except (CheckpointError, ConfigError) as error:
+            raise type(error)(f"{self.folder}: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise CorruptCheckpointError(f"{self.folder / ADAPTER} is not whole: {error!r}") from error
+        return ConfigUnion(*made) if self._is_union else made[0]
+
+    def read(self, content: Content, layout: Layout) -> dict[str, Tensor]:
+        """The tensors of this adapter by their names here; ``content`` is that of a new one of its configuration.
+
+        Raises:
+            TensorMismatchError: if some are missing or left over.
+        """
+        found = layout.aligned(self.tensors, self.folder)
+        parts = self._parts(found)
+        members = list(content.members()) if self._is_union else [("", content)]
+        made: dict[str, Tensor] = {}
+        taken: set[str] = set()
+        for (given, own), (before, member) in zip(parts, members, strict=True):
+            tensors = self._kind(given).read(member, own, layout, str(self.folder))
+            made |= {f"{before}{name}": tensor for name, tensor in tensors.items()}
+            taken |= own.keys()
+        if left_over := {key: tensor for key, tensor in found.items() if key not in taken}:
+            from_theirs((), left_over, str(self.folder))
+        return made
+
+    @property
+    def fusion_config(self) -> dict[str, Any]:
+        """The fields of a fusion's configuration."""
+        return {**self._given, "value_initialized": bool(self._given.get("value_initialized"))}
+
+    @property
+    def adapter_names(self) -> list[str]:
+        """Those that a fusion is over."""
+        return list(self.content.get("adapter_names") or self.name.split(","))
+
+    def fusion(self, names: Iterable[str], layout: Layout) -> dict[str, Tensor]:
+        """The tensors of a fusion by their names here, which are ``names``.
+
+        Raises:
+            TensorMismatchError: if some are missing or left over.
+        """
+        found = layout.aligned(self.tensors, self.folder)
+        lists = [list(_fused(names, one)) for one in layout.variants()]
+        best = max(lists, key=lambda listed: sum(entry.key in found for entry in listed))
+        return from_theirs(best, found, str(self.folder))
+
+    def head(self, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The configuration of a flexible head, and its tensors by their names here.
+
+        Raises:
+            CheckpointError: for a head of another kind.
+        """
+        return heads.read(self.content, layout.aligned(self.tensors, self.folder), str(self.folder))
+
+    @property
+    def _is_union(self) -> bool:
+        return self._given.get("architecture") == "union"
+
+    @property
+    def _given(self) -> Given:
+        given = self.content.get("config") or {}
+        if not isinstance(given, dict):
+            raise CorruptCheckpointError(f"{self.folder / ADAPTER}: the entry 'config' is no object")
+        return given
+
+    def _kind(self, given: Given) -> Kind:
+        kind = given.get("architecture")
+        if kind not in KINDS:
+            raise CheckpointError(f"it is of the method {kind!r}, which cannot be read")
+        return KINDS[kind]
+
+    def _parts(self, found: Tensors) -> list[tuple[Given, dict[str, Tensor]]]:
+        """Options and tensors, of each member of a union."""
+        given = self._given
+        if not self._is_union:
+            return [(given, dict(found))]
+        return [
+            (one, {key: tensor for key, tensor in found.items() if self._kind(one).owns(key)})
+            for one in given.get("configs", ())
+        ]
+
+
+def read_adapters(folder: Path, manifest: str, allow_pickle: bool) -> AdaptersCheckpoint | None:
+    """Read what ``adapters`` wrote; None if the folder holds nothing of the kind ``manifest`` names.
+
+    Raises:
+        CheckpointNotFoundError: if there are no weights, or only pickled ones and ``allow_pickle`` is False.
+        CorruptCheckpointError: if a file is truncated, altered, or outside of the folder.
+    """
+    content = read_json(folder, manifest)
+    if content is None or "format" in content or "peft_type" in content or "model_type" not in content:
+        return None
+    return AdaptersCheckpoint(folder, content, read_tensors(folder, *WEIGHTS[manifest], allow_pickle))
+
+
+def adapter_files(name: str, content: Content, layout: Layout, about: Given) -> dict[str, bytes]:
+    """The files of an adapter; ``about`` is what they say of the model.
+
+    Raises:
+        CheckpointError: for a method, an option or an architecture of which ``adapters`` has no equal.
+    """
+    if layout.model_type not in (*BUILT_IN, *BY_INTERFACE):
+        raise CheckpointError(
+            f"adapters knows no models of the type {layout.model_type!r}. Save in the format of adapterhub or of PEFT."
+        )
+    if not isinstance(content.config, ConfigUnion):
+        given, tensors = _written(content, layout)
+    else:
+        parts = [_written(member, layout) for _, member in content.members()]
+        given = {"architecture": "union", "configs": [options for options, _ in parts]}
+        tensors = {key: tensor for _, own in parts for key, tensor in own.items()}
+    return _files(ADAPTER, {"config": given, "name": name} | dict(about), layout.named(tensors, name))
+
+
+def head_files(
+    name: str, head: Given, tensors: Tensors, labels: Mapping[int, str] | None, embeddings: Tensor | None, about: Given
+) -> dict[str, bytes]:
+    """The files of a head, of ``Head.to_dict``.
+
+    Raises:
+        CheckpointError: for a head that ``adapters`` has not.
+    """
+    given, made = heads.write(head, tensors, labels, embeddings)
+    named = {key.replace(f".{ANY}.", f".{name}."): tensor for key, tensor in made.items()}
+    return _files(HEAD, {"config": given, "name": name} | dict(about), named)
+
+
+def fusion_files(
+    name: str, config: Given, adapter_names: Sequence[str], tensors: Tensors, layout: Layout, about: Given
+) -> dict[str, bytes]:
+    """The files of a fusion."""
+    made = layout.named(to_theirs(_fused(tensors, layout), tensors), name)
+    return _files(
+        FUSION, {"config": dict(config), "name": name, "adapter_names": list(adapter_names)} | dict(about), made
+    )
+
+
+def _written(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    kind = _METHODS.get(content.config.method)
+    if kind is None:
+        raise CheckpointError(
+            f"adapters has no equal of the method {content.config.method!r}: save in the format of adapterhub"
+        )
+    return kind.write(content, layout)
+
+
+def _files(manifest: str, content: Given, tensors: Tensors) -> dict[str, bytes]:
+    values = dict(content) | {"version": VERSION}
+    safe, _ = WEIGHTS[manifest]
+    return {safe: encode_plainly(tensors, safe), manifest: json_bytes(values, manifest)}
+
+
+def _fused(tensors: Iterable[str], layout: Layout) -> Iterator[Entry]:
+    """Every tensor of a fusion, by both names."""
+    for name in tensors:
+        sublayer, leaf = layout.of_sublayer(name)
+        assert sublayer is not None
+        yield same(f"{layout.bottleneck(sublayer)}.adapter_fusion_layer.{ANY}.{leaf}", name)

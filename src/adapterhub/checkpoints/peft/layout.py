@@ -1,0 +1,82 @@
+"""Where PEFT keeps what: its files, and the modules that its names stand for.
+
+A tensor's name holds the path of a module of the base model: ``base_model.model.bert.encoder.layer.0...lora_A.weight``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from adapterhub.checkpoints.entries import alignment
+from adapterhub.errors import TensorMismatchError
+from adapterhub.methods import Place
+
+CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+
+
+@dataclass(frozen=True)
+class PeftLayout:
+    """What the names of PEFT stand for in one model.
+
+    Attributes:
+        places: of the model.
+        modules: the paths of all its modules.
+        model_type: of the base model.
+    """
+
+    places: Sequence[Place]
+    modules: Sequence[str] = ()
+    model_type: str = ""
+
+    @cached_property
+    def by_path(self) -> dict[str, Place]:
+        """The places of whole weights and of norms by the paths of their modules, of experts by those of parameters."""
+        found = {place.path: place for place in self.places if place.norm is not None and place.path}
+        return found | {place.path: place for place in self.places if place.any_weight is not None and place.whole}
+
+    @cached_property
+    def by_name(self) -> dict[str, Place]:
+        """All places by name."""
+        return {place.name: place for place in self.places}
+
+    def whole(self, place: Place) -> Place:
+        """The place of the whole weight that a part stands in."""
+        return next(one for one in self.places if one.path == place.path and one.whole and one.weight is not None)
+
+    def aligned(
+        self, found: Mapping[str, Tensor], owner: re.Pattern[str], where: object, base: Any
+    ) -> dict[str, Tensor]:
+        """Tensors under keys with paths of this model.
+
+        Raises:
+            TensorMismatchError: if a path is none of this model's.
+        """
+        paths = {key: match["path"] for key in found if (match := owner.fullmatch(key)) is not None and match["path"]}
+        change = alignment(paths.values(), self.by_path.keys())
+        strange = sorted(path for path in paths.values() if change(path) not in self.by_path)
+        if strange:
+            raise TensorMismatchError(
+                f"{where} adapts modules that this model has not: {', '.join(strange[:5])}. Load the base model that "
+                f"it was made for ({base or 'not named'})."
+            )
+        return {
+            change(paths[key]) + key.removeprefix(paths[key]) if key in paths else key: tensor
+            for key, tensor in found.items()
+        }
+
+    def targets(self, paths: Iterable[str]) -> list[str]:
+        """Names of modules by which PEFT finds these and no others: the last part of their paths, or the whole."""
+        chosen = set(paths)
+        short = sorted({path.rpartition(".")[2] for path in chosen})
+        if {path for path in self.modules if path.rpartition(".")[2] in short} == chosen:
+            return short
+        return sorted(chosen)
+
+
+def shortest(names: Any, paths: Iterable[str]) -> tuple[str, ...]:
+    """The names of a checkpoint where they are a list, else paths."""
+    return tuple(sorted(names)) if isinstance(names, list) else tuple(sorted(paths))

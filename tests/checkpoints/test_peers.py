@@ -1,0 +1,145 @@
+"""What is written as ``adapters`` or PEFT write it, loaded by these packages themselves: they give the same.
+
+They need an environment of their own, which ``scripts/peer-env`` makes; without it these tests are skipped.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import adapterhub
+import goldens
+from adapterhub.composition import Fuse, Stack
+
+ROOT = Path(__file__).parents[2]
+PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-peers: scripts/peer-env makes it")
+
+PROMPTS = {"bert-prompt_tokens": (0, 3), "bert-prompt_bos_tokens": (1, 4)}  # where it has scores for a prompt's tokens
+Made = tuple[dict[str, Any], Any, dict[str, Tensor]]  # a case, the model that wrote it, inputs
+
+
+def shaken(model: Any) -> None:
+    torch.manual_seed(0)
+    for module in (*model.adapters.values(), *getattr(model, "heads", {}).values()):
+        for parameter in module.parameters():
+            parameter.data.add_(0.3 * torch.randn_like(parameter))
+
+
+def golden_of_adapters(label: str, folder: Path) -> Made:
+    model = goldens.flexible(base := label.partition("-")[0])
+    model.load_adapter(goldens.ADAPTERS / label, allow_pickle=True, set_active=True)
+    model.save_adapter(folder, "task", format="adapters")
+    case = {"peer": "adapters", "base": base, "prompt": PROMPTS.get(label, (0, 0))}
+    return case, model, goldens.expected(goldens.ADAPTERS / label)[0]
+
+
+def golden_setup(folder: Path) -> Made:
+    model = goldens.flexible("bert")
+    model.load_adapter_setup(goldens.ADAPTERS / "bert-setup", set_active=True)
+    model.save_adapter_setup(folder, Stack("a", Fuse("b", "c")), "target", format="adapters")
+    inputs, _ = goldens.expected(goldens.ADAPTERS / "bert-setup")
+    return {"peer": "adapters", "base": "bert", "setup": True}, model, inputs
+
+
+def new_of_adapters(base: str, config: Any, folder: Path) -> Made:
+    model = goldens.flexible(base)
+    model.add_adapter("task", config=config)
+    model.add_classification_head("task", num_labels=3)
+    model.set_active_adapters("task")
+    shaken(model)
+    model.save_adapter(folder, "task", format="adapters")
+    label = {"bert": "bert-lora", "gpt2": "gpt2-lora", "t5": "t5-double", "bart": "bart-double"}[base]
+    return {"peer": "adapters", "base": base}, model, goldens.expected(goldens.ADAPTERS / label)[0]
+
+
+def golden_of_peft(label: str, folder: Path) -> Made:
+    model, inputs, _ = goldens.classifier(label)
+    model.load_adapter(goldens.PEFT / label, allow_pickle=True, set_active=True)
+    model.save_adapter(folder, label, format="peft")
+    return {"peer": "peft", "base": model.config.model_type, "head": True}, model, inputs
+
+
+def new_of_peft(base: str, config: Any, folder: Path) -> Made:
+    bare, inputs, _ = goldens.base(base)
+    model: Any = adapterhub.init(bare)
+    model.add_adapter("a", config=config, set_active=True)
+    shaken(model)
+    model.save_adapter(folder, "a", format="peft")
+    return {"peer": "peft", "base": base}, model, inputs
+
+
+LORA = adapterhub.LoRAConfig
+CASES: dict[str, Callable[[Path], Made]] = {
+    **{f"adapters {label}": lambda folder, label=label: golden_of_adapters(label, folder) for label in goldens.LABELS},
+    "adapters setup": golden_setup,
+    **{
+        f"adapters {name}": lambda folder, base=base, config=config: new_of_adapters(base, config, folder)
+        for name, base, config in [
+            ("patterns", "bert", LORA(r=2, alpha=5, use_rslora=True, rank_pattern={"v": 3}, alpha_pattern={"q": 2})),
+            ("PiSSA", "bert", LORA(r=2, alpha=6, init_weights="pissa")),
+            ("LoRA of T5", "t5", LORA(r=2, alpha=6, attn_matrices=("q", "k"), output_lora=True, leave_out=(1,))),
+            ("VeRA", "bert", adapterhub.VeraConfig(r=4)),
+            ("DoRA", "t5", adapterhub.DoRAConfig(r=2, alpha=6)),
+            ("DiReFT", "bert", adapterhub.DiReftConfig(r=2, leave_out=(0,))),
+            ("LoReFT suffix", "gpt2", adapterhub.LoReftConfig(r=2, prefix_positions=0, suffix_positions=2)),
+            ("Adapter+", "bert", adapterhub.AdapterPlusConfig(reduction_factor=4, stochastic_depth=0.0)),
+            ("cross", "bart", adapterhub.DoubleSeqBnConfig(cross_adapter=True, reduction_factor=4)),
+        ]
+    },
+    **{
+        f"peft {path.name}": lambda folder, label=path.name: golden_of_peft(label, folder)
+        for path in sorted(goldens.PEFT.iterdir())
+        if path.name not in ("all_biases", "tokens")
+    },
+    **{
+        f"peft {name}": lambda folder, base=base, config=config: new_of_peft(base, config, folder)
+        for name, base, config in [
+            ("LoRA of parts", "gpt2", LORA(r=2, alpha=6, attn_matrices=("q", "v"), output_lora=True)),
+            ("rsLoRA of parts", "gpt2", LORA(r=2, use_rslora=True, attn_matrices=("k", "v"), bias=True)),
+            ("DoRA of parts", "gpt2", adapterhub.DoRAConfig(r=2, alpha=3)),
+            ("DoRA", "bert", adapterhub.DoRAConfig(r=2, alpha=3, target_modules=("q", "word_embeddings"))),
+            ("all linear", "llama", LORA(r=2, target_modules="all-linear")),
+            ("embedding", "bert", LORA(r=2, alpha=3, target_modules=("word_embeddings", "pooler.dense"))),
+            ("(IA)³ of parts", "gpt2", adapterhub.IA3Config()),
+            ("(IA)³", "t5", adapterhub.IA3Config()),
+            ("norms", "t5", adapterhub.LayerNormConfig()),
+            ("LoRA of T5", "t5", LORA(r=2, attn_matrices=("q",), intermediate_lora=True)),
+        ]
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tensor | str, Tensor]]:
+    """For every case what the peer gave (or its error), and what this library did."""
+    folder = tmp_path_factory.mktemp("peers")
+    cases, inputs, ours = [], {}, {}
+    for name, make in CASES.items():
+        case, model, given = make(folder / name)
+        cases.append({"setup": False, "head": False, "prompt": (0, 0), "name": name} | case)
+        inputs |= {f"{name}/{key}": value for key, value in given.items()}
+        with torch.no_grad():
+            result = model.eval()(**given)
+        ours[name] = result.logits if "logits" in result else result.last_hidden_state
+    save_file(inputs, folder / "inputs.safetensors")
+    (folder / "cases.json").write_text(json.dumps(cases))
+    command = [str(PYTHON), str(ROOT / "tests" / "golden" / "load.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    theirs = {**load_file(folder / "outputs.safetensors"), **json.loads((folder / "errors.json").read_text())}
+    return {name: (theirs[name], ours[name]) for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_peer_gives_the_same(name: str, answers: dict[str, tuple[Tensor | str, Tensor]]) -> None:
+    theirs, ours = answers[name]
+    assert isinstance(theirs, Tensor), theirs
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)

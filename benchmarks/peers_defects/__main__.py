@@ -13,6 +13,7 @@ import maths
 import saving
 import tasks
 import transformers
+import vocabularies
 
 import training
 
@@ -20,7 +21,7 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
-    for module in (maths, tasks, compositions, saving, training):
+    for module in (maths, tasks, compositions, saving, vocabularies, training):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors
 from adapterhub.checkpoints.files import write_folder
+from adapterhub.checkpoints.foreign import told
 from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, read_peft
 from adapterhub.composition import Composition, Rows
 from adapterhub.engine.named import ADDED
@@ -31,6 +32,21 @@ _TASKS = {  # what PEFT calls the transformers classes that it knows by their ta
 }
 FORMATS = ("adapterhub", "adapters", "peft")
 Puts = list[Callable[[], None]]
+Where = TypeVar("Where", contravariant=True)
+
+
+class Foreign(Protocol[Where]):
+    """What a folder of another library holds, and how it is read where names stand for something in a model."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+
+    def config(self, where: Where, /) -> AdapterConfig:
+        """The configuration that acts as it does."""
+
+    def read(self, content: Content, where: Where, /) -> dict[str, Tensor]:
+        """Its tensors by their names here."""
 
 
 def is_foreign(form: str) -> bool:
@@ -62,9 +78,9 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: LoadOptions) -> st
     name = options.load_as or found.name
     model.engine.check_fusion_free(name, options.overwrite_ok)
     config = AdapterFusionConfig.from_dict(found.fusion_config)
-    with torch.random.fork_rng(devices=[]):
+    with told(folder), torch.random.fork_rng(devices=[]):
         fusion = model.engine.build_fusion(name, config, found.adapter_names)
-    load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
+        load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
     puts: Puts = [lambda: model.engine.hold_fusion(fusion), *_staged_head(model, folder, name, options)]
     for put in puts:
         put()
@@ -202,7 +218,7 @@ def _load_adapters(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, op
     _check_base(model, found, options)
     name = _free_name(model, found.name, options)
     where = layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    put = _staged(model, name, found, where, options)
     return _finish(model, name, [put, *_staged_head(model, found.folder, name, options)], options)
 
 
@@ -210,7 +226,7 @@ def _load_peft(model: "AdapterMixin", found: PeftCheckpoint, options: LoadOption
     """Load an adapter of PEFT, and what was trained beside it, as long as this model has a place for it."""
     name = _free_name(model, found.name, options)
     where = peft_layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    put = _staged(model, name, found, where, options)
     return _finish(model, name, [put, *([_staged_others(model, found)] if options.with_head else [])], options)
 
 
@@ -231,19 +247,15 @@ def _finish(model: "AdapterMixin", name: str, puts: Puts, options: LoadOptions) 
 
 
 def _staged(
-    model: "AdapterMixin",
-    name: str,
-    config: AdapterConfig,
-    read: Callable[[Content], dict[str, Tensor]],
-    folder: Path,
-    options: LoadOptions,
+    model: "AdapterMixin", name: str, found: Foreign[Where], where: Where, options: LoadOptions
 ) -> Callable[[], None]:
-    """What adds an adapter to a model, once its tensors, which ``read`` finds, are known to fit."""
-    with torch.random.fork_rng(devices=[]):
+    """What adds an adapter to a model, once its tensors are known to fit."""
+    with told(found.folder), torch.random.fork_rng(devices=[]):
+        config = found.config(where)
         adapter = model.engine.build(name, config)
-    own = adapter.state_dict()
-    began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
-    load_into(adapter, began | read(Content(config, own)), f"adapter {name!r} of {folder}")
+        own = adapter.state_dict()
+        began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
+        load_into(adapter, began | found.read(Content(config, own), where), f"adapter {name!r} of {found.folder}")
     made = without(model, adapter, options.leave_out) if options.leave_out else adapter
     return lambda: model.engine.hold(made)
 
@@ -267,7 +279,8 @@ def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOp
     found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
     if found is None:
         return []
-    part = Part(*found.head(layout(model)))
+    with told(folder):
+        part = Part(*found.head(layout(model)))
     return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
 
 

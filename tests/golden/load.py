@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import adapters
 import peft
 import torch
 import transformers as tf
@@ -18,7 +19,12 @@ from safetensors.torch import load_file, save_file
 
 def by_adapters(case, folder):
     """What ``adapters`` gives with an adapter and its head, or with a whole setup."""
-    model = flexible(case["base"])
+    if case["path"]:
+        model = getattr(tf, case["path"]).from_pretrained(folder.parent / "bases" / case["base"])
+        model.set_attn_implementation("eager")
+        adapters.init(model)
+    else:
+        model = flexible(case["base"])
     if case["setup"]:
         model.load_adapter_setup(str(folder), set_active=True, use_safetensors=True)
         return model

@@ -125,7 +125,7 @@ def _save_peft(
             "PEFT has no flexible heads: save the adapter alone (with_head=False), or load it into the transformers "
             "class with that head"
         )
-    others = {} if found is None else {key.removeprefix("shell."): tensor for key, tensor in found[1].tensors.items()}
+    others = {} if found is None else _own_paths(found[1])
     plain = next(kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
     tasks = (task for ending, task in _TASKS.items() if plain.__name__.endswith(ending))
     about = {
@@ -184,10 +184,17 @@ def _head_files(model: "AdapterMixin", name: str | None) -> dict[str, bytes]:
     if found is None:
         return {}
     name, part = found
+    if part.config["head_type"] == "static" and not isinstance(model, FlexibleHeadsMixin):
+        return adapters.own_head_files(_own_paths(part), model.config.id2label, _about(model))
     table = word_embeddings(model)
     labels = model.get_labels_dict(name) if isinstance(model, FlexibleHeadsMixin) else None
     weight = None if table is None else table.weight
     return adapters.head_files(name, part.config, part.tensors, labels, weight, _about(model))
+
+
+def _own_paths(head: Part) -> dict[str, Tensor]:
+    """The tensors of the head of a transformers class by their paths in that."""
+    return {key.removeprefix("shell."): tensor for key, tensor in head.tensors.items()}
 
 
 def _about(model: "AdapterMixin") -> dict[str, Any]:

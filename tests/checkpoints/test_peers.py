@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,6 +75,18 @@ def family_of_adapters(family: str, folder: Path) -> Made:
     return {"peer": "adapters", "base": family, "path": kind}, model, inputs
 
 
+def with_a_head_of_transformers(folder: Path) -> Made:
+    bare, inputs, _ = goldens.base("bert")
+    config = transformers.BertConfig(**bare.config.to_diff_dict(), num_labels=4)
+    model: Any = adapterhub.init(transformers.BertForSequenceClassification(config).eval())
+    model.bert.load_state_dict(bare.state_dict())
+    model.add_adapter("task", config="seq_bn[reduction_factor=4]", set_active=True)
+    shaken(model)
+    model.classifier.weight.data.normal_()
+    model.save_adapter(folder, "task", format="adapters")
+    return {"peer": "adapters", "base": "bert", "head": True}, model, inputs
+
+
 def golden_of_peft(label: str, folder: Path) -> Made:
     model, inputs, _ = goldens.classifier(label)
     model.load_adapter(goldens.PEFT / label, allow_pickle=True, set_active=True)
@@ -97,6 +110,7 @@ FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper"]
 CASES: dict[str, Callable[[Path], Made]] = {
     **{f"adapters {label}": lambda folder, label=label: golden_of_adapters(label, folder) for label in goldens.LABELS},
     "adapters setup": golden_setup,
+    "adapters head of transformers": with_a_head_of_transformers,
     **{
         f"adapters {name}": lambda folder, base=base, config=config: new_of_adapters(base, config, folder)
         for name, base, config in [

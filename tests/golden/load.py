@@ -19,7 +19,12 @@ from safetensors.torch import load_file, save_file
 
 def by_adapters(case, folder):
     """What ``adapters`` gives with an adapter and its head, or with a whole setup."""
-    if case["path"]:
+    if case["head"]:
+        config = tf.BertConfig(**ARCHITECTURES["bert"][1], num_labels=4)
+        model = tf.BertForSequenceClassification(config)
+        adapters.init(model)
+        model.bert.load_state_dict(build("bert").state_dict(), strict=False)
+    elif case["path"]:
         model = getattr(tf, case["path"]).from_pretrained(folder.parent / "bases" / case["base"])
         model.set_attn_implementation("eager")
         adapters.init(model)

@@ -82,7 +82,8 @@ def told(folder: Path) -> Iterator[None]:
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CorruptCheckpointError(
-            f"{folder} holds options or tensors that do not go together ({type(error).__name__}: {error}). Copy it again."
+            f"{folder} holds options or tensors that do not go together ({type(error).__name__}: {error}). Copy it "
+            "again."
         ) from error
 
 

@@ -218,6 +218,17 @@ def head_files(
     return _files(HEAD, {"config": given, "name": name} | dict(about), named)
 
 
+def own_head_files(tensors: Tensors, labels: Mapping[int, str], about: Given) -> dict[str, bytes]:
+    """The files of the head of a transformers class; ``tensors`` by their paths in it."""
+    given = {
+        "config": None,
+        "name": None,
+        "label2id": {label: index for index, label in labels.items()},
+        "num_labels": len(labels),
+    }
+    return _files(HEAD, given | dict(about), tensors)
+
+
 def fusion_files(
     name: str, config: Given, adapter_names: Sequence[str], tensors: Tensors, layout: Layout, about: Given
 ) -> dict[str, bytes]:

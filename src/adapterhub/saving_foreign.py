@@ -106,19 +106,25 @@ def save_adapter(
     adapter = model.engine.get(name)
     content = Content(adapter.config, adapter.state_dict())
     if form == "peft":
-        _save_peft(model, folder, content, name if with_head else None, meta)
+        _save_peft(model, folder, content, name if with_head else None)
         return
     files = _head_files(model, name) if with_head else {}
     files |= adapters.adapter_files(name, content, layout(model), _about(model) | dict(meta or {}))
     write_folder(folder, files)
 
 
-def _save_peft(
-    model: "AdapterMixin", folder: Path, content: Content, head: str | None, meta: Mapping[str, Any] | None
-) -> None:
+def check_has_place(form: str, **given: Any) -> None:
+    """Pass what a format can keep beside an adapter: nothing of what is ``given``.
+
+    Raises:
+        CheckpointError: naming what it has no place for.
+    """
+    if names := [name for name, value in given.items() if value]:
+        raise CheckpointError(f"the format {form} has no place for {' and '.join(names)}: leave it out")
+
+
+def _save_peft(model: "AdapterMixin", folder: Path, content: Content, head: str | None) -> None:
     """Write an adapter as PEFT does, and the head of the transformers class as modules that were trained beside it."""
-    if meta:
-        raise CheckpointError("a checkpoint of PEFT has no place for meta_dict")
     found = None if head is None else model.head_part(head)
     if found is not None and found[1].config["head_type"] != "static":
         raise CheckpointError(

@@ -103,6 +103,16 @@ def new_of_peft(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "peft", "base": base}, model, inputs
 
 
+def convolution(config: Any, folder: Path) -> Made:
+    bare = tiny.model("vit").eval()
+    bare.save_pretrained(folder.parent / "bases" / "vit")
+    model: Any = adapterhub.init(bare)
+    model.add_adapter("a", config=config, set_active=True)
+    shaken(model)
+    model.save_adapter(folder, "a", format="peft")
+    return {"peer": "peft", "base": "vit", "path": "ViTModel"}, model, tiny.inputs("vit")
+
+
 LORA = adapterhub.LoRAConfig
 # Not deberta and modernbert, which adapters.init alone makes give something else.
 FAMILIES = ["roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "llama", "mistral", "qwen2", "qwen3", "gemma2"]
@@ -133,6 +143,8 @@ CASES: dict[str, Callable[[Path], Made]] = {
         for path in sorted(goldens.PEFT.iterdir())
         if path.name not in ("all_biases", "tokens")
     },
+    "peft convolution": lambda folder: convolution(LORA(r=2, alpha=6, target_modules=("projection",)), folder),
+    "peft DoRA of one": lambda folder: convolution(adapterhub.DoRAConfig(r=2, target_modules=("projection",)), folder),
     **{
         f"peft {name}": lambda folder, base=base, config=config: new_of_peft(base, config, folder)
         for name, base, config in [

@@ -42,9 +42,12 @@ def by_adapters(case, folder):
 
 def by_peft(case, folder):
     """What PEFT gives on the class with a head that the adapter was made for, or on the bare model."""
-    prefix, settings = (ARCHITECTURES | BARE)[case["base"]]
+    if case["path"]:
+        model = getattr(tf, case["path"]).from_pretrained(folder.parent / "bases" / case["base"])
+        return peft.PeftModel.from_pretrained(model, folder)
     if not case["head"]:
         return peft.PeftModel.from_pretrained(build(case["base"]), folder)
+    prefix, settings = (ARCHITECTURES | BARE)[case["base"]]
     config = getattr(tf, f"{prefix}Config")(**settings | ({} if case["base"] == "bert" else {"pad_token_id": 0}))
     model = getattr(tf, f"{prefix}ForSequenceClassification")(config)
     getattr(model, model.base_model_prefix).load_state_dict(build(case["base"]).state_dict())

@@ -260,6 +260,7 @@ class AdapterMixin(
             ConfigError: for an unknown format.
         """
         if saving_foreign.is_foreign(format):
+            saving_foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer)
             saving_foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
         else:
             saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)

@@ -25,6 +25,7 @@ __all__ = [
     "Sites",
     "Sublayer",
     "discover",
+    "embeds_alike",
     "is_decoder",
 ]
 

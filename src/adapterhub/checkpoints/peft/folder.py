@@ -12,9 +12,9 @@ from torch import Tensor
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
 from adapterhub.checkpoints.peft import experts, ia3, lora, norms, prefix, vera
-from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout
+from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout, check_targets
 from adapterhub.checkpoints.tensors import encode_plainly
-from adapterhub.errors import CheckpointError, ConfigError, CorruptCheckpointError
+from adapterhub.errors import CheckpointError, CorruptCheckpointError
 from adapterhub.methods import AdapterConfig
 
 VERSION = "0.21.2"  # of the format that is written
@@ -85,14 +85,12 @@ class PeftCheckpoint:
         origin = {
             match["path"]: there["path"]
             for here, key in zip(found, self._named(layout), strict=True)
-            if (match := owner.fullmatch(here)) is not None and (there := owner.fullmatch(key)) is not None
+            if (match := owner.fullmatch(here)) is not None
+            and (there := owner.fullmatch(key)) is not None
+            and match["path"]
         }
-        try:
-            return self._kind.config(self.given, found, layout, origin)
-        except (CheckpointError, ConfigError) as error:
-            raise type(error)(f"{self.folder}: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CorruptCheckpointError(f"{self.folder / CONFIG} is not whole: {error!r}") from error
+        check_targets(self.given, origin, layout, self.folder)
+        return self._kind.config(self.given, found, layout, origin)
 
     def read(self, content: Content, layout: PeftLayout) -> dict[str, Tensor]:
         """The tensors of this adapter by their names here; ``content`` is that of a new one of its configuration.
@@ -127,7 +125,7 @@ def read_peft(folder: Path, allow_pickle: bool) -> PeftCheckpoint | None:
     given = read_json(folder, CONFIG)
     if given is None or "peft_type" not in given:
         return None
-    kind = KINDS.get(given["peft_type"])
+    kind = KINDS.get(str(given["peft_type"]))
     if kind is None:
         known = ", ".join(KINDS)
         raise CheckpointError(f"{folder} is of PEFT's type {given['peft_type']}; {known} can be read")

@@ -14,8 +14,9 @@ from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, 
 from adapterhub.composition import Composition, Rows
 from adapterhub.engine.named import ADDED
 from adapterhub.errors import BaseModelMismatchError, CheckpointError, ConfigError, HeadError, TensorMismatchError
-from adapterhub.heads import FlexibleHeadsMixin
+from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead
 from adapterhub.heads.base import text_config, word_embeddings
+from adapterhub.heads.static import settings_of
 from adapterhub.methods import AdapterConfig
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.saving import LoadOptions, check_unmerged, staged_head, without
@@ -293,8 +294,25 @@ def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOp
     if found is None:
         return []
     with told(folder):
-        part = Part(*found.head(layout(model)))
+        part = Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
     return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
+
+
+def _static_head(model: "AdapterMixin", found: adapters.AdaptersCheckpoint) -> Part:
+    """The head that a class of transformers had, of which ``adapters`` saves every parameter by its name there.
+
+    Raises:
+        HeadError: if transformers has no such class.
+    """
+    settings = settings_of(model.config)
+    if labels := found.content.get("label2id"):
+        settings |= {"label2id": labels, "id2label": {str(index): label for label, index in labels.items()}}
+    head = StaticHead.of_class(str(found.content.get("model_class")), settings, BaseInfo.of(model))
+    own, same = head.state_dict(), head.config.tied  # names of one parameter each: the other one may be in the file
+    names = {key: key if f"shell.{key}" in own else same.get(key, key) for key in found.tensors}
+    elsewhere = {name for pair in same.items() for name in pair if f"shell.{name}" not in own}  # the base model has it
+    tensors = {f"shell.{name}": found.tensors[key] for key, name in names.items() if name not in elsewhere}
+    return Part(head.to_dict(), tensors)
 
 
 def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callable[[], None]:

@@ -196,6 +196,7 @@ class Engine:
             raise CompositionError(
                 f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}"
             )
+        self._check_vocabulary(setup)
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
             if plan.moved is not None:
@@ -203,6 +204,19 @@ class Engine:
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
+
+    def _check_vocabulary(self, setup: Composition) -> None:
+        """Pass adapters that are fitted to the table of embeddings in use, or to none."""
+        size = next(
+            (place.weight.shape[1] for place in self.places if place.weight and place.role == "embedding"), None
+        )
+        for name in setup.names():
+            made_for = self.adapters[name].vocabulary if name in self.adapters else None
+            if made_for not in (None, size):
+                raise CompositionError(
+                    f"adapter {name!r} changes the embeddings of {made_for} tokens, and those in use are of {size}: "
+                    "switch to the embeddings that it was made for"
+                )
 
     def release(self, plan: Plan | None) -> None:
         """Give back a plan: hooks that no other plan needs are removed."""

@@ -194,9 +194,53 @@ def saved_norm() -> str:
         return f"ln_before is saved as {[path.name for path in Path(folder).iterdir()]}"
 
 
+def glow() -> str:
+    made = model("a", config=adapters.SeqBnConfig(inv_adapter="glow", inv_adapter_reduction_factor=2))
+    try:
+        run(made, "a")
+    except Exception as error:
+        return f"an invertible adapter of the kind glow: {type(error).__name__}: {str(error)[:70]}"
+    return "glow runs"
+
+
+def init_changes_the_base() -> str:
+    found = []
+    for name in ("Deberta", "ModernBert"):
+        torch.manual_seed(0)
+        options = CONFIG | ({"pad_token_id": 0} if name == "ModernBert" else {})
+        made = getattr(tf, f"{name}Model")(getattr(tf, f"{name}Config")(**options)).eval()
+        if name == "ModernBert":
+            made.set_attn_implementation("eager")
+        with torch.no_grad():
+            for parameter in made.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            bare = made(IDS).last_hidden_state
+            adapters.init(made)
+            found.append(f"{name} {(made(IDS).last_hidden_state - bare).abs().max():.3f}")
+    return f"adapters.init alone, without any adapter, changes what a model gives by: {', '.join(found)}"
+
+
+def albert_attention() -> str:
+    torch.manual_seed(0)
+    made = tf.AlbertModel(tf.AlbertConfig(**CONFIG, embedding_size=16)).eval()
+    adapters.init(made)
+    made.add_adapter("a", config=adapters.BnConfig(mh_adapter=True, output_adapter=False, reduction_factor=2,
+                                                   non_linearity="relu"))  # fmt: skip
+    made.eval()
+    seen = []
+    layer = made.encoder.albert_layer_groups[0].albert_layers[0].attention
+    layer.attention_adapters.adapters["a"].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    reads = []
+    layer.register_forward_pre_hook(lambda module, args: reads.append(args[0]))
+    run(made, "a")
+    same = torch.equal(seen[0], reads[0])
+    return f"albert, after attention: the adapter reads {'the residual stream' if same else 'the output'}"
+
+
 CHECKS: tuple[Callable[[], str], ...] = (
     average, dora_merge, ia3_merge, dora_reset, vera_size, direft_reload, average_adapter, fuse_name, fusion_load,
-    split, whole_scaling, lora_stack, fused_lora, depth, saved_norm, prefix_sdpa, gated_lora,
+    split, whole_scaling, lora_stack, fused_lora, depth, saved_norm, prefix_sdpa, gated_lora, glow,
+    init_changes_the_base, albert_attention,
 )  # fmt: skip
 
 

@@ -5,11 +5,20 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 import tokens
 from adapterhub.training.data import load_data
 from adapterhub.training.recipe import Settings
 from adapterhub.training.single import ADAPTER, train_adapter
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked ``cuda`` are for a machine with a GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda") is not None:
+                item.add_marker(pytest.mark.skip(reason="no CUDA"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -218,12 +218,13 @@ def test_attention_is_given_on_demand(model: Any, inputs: dict[str, Tensor]) -> 
     given = {"output_adapter_fusion_attentions": True, "output_adapter_gating_scores": True}
     found = model(**inputs, **given, head="a")
     attentions = found.adapter_fusion_attentions["three"]
-    assert set(attentions) == {"layers.0.feed_forward", "layers.1.feed_forward"}
-    for attention in attentions.values():
+    assert {layer: list(kinds) for layer, kinds in attentions.items()} == {0: ["output_adapter"], 1: ["output_adapter"]}
+    for kinds in attentions.values():
+        attention = kinds["output_adapter"]
         assert attention.shape == (4, 7, 3) and attention.requires_grad
         torch.testing.assert_close(attention.sum(-1), torch.ones(4, 7))
     scores = found.adapter_gating_scores["gated"]
-    assert {score.shape for score in scores.values()} == {(4, 1, 1)}
+    assert {kinds["output_adapter"].shape for kinds in scores.values()} == {(4,)}
     assert not hasattr(model(**inputs, head="a"), "adapter_fusion_attentions")
     assert len(model(**inputs, **given, head="a", return_dict=False)) == 3
 
@@ -233,6 +234,21 @@ def test_values_begin_at_the_identity(model: Any) -> None:
     for layer in (0, 1):
         value = model.fusions["a,b"].at(f"layers.{layer}.feed_forward").value.weight
         torch.testing.assert_close(value, torch.eye(32), rtol=0, atol=1e-5)
+
+
+def test_a_temperature_cools_in_training_alone(model: Any, inputs: dict[str, Tensor]) -> None:
+    model.add_adapter_fusion(["a", "b"], config=adapterhub.DynamicAdapterFusionConfig(temperature=True))
+    for parameter in model.fusions.parameters():
+        torch.nn.init.normal_(parameter)
+    model.set_active_adapters(Fuse("a", "b"))
+    first, again = (model.eval()(**inputs, head="a").logits for _ in range(2))
+    assert torch.equal(first, again)
+    model.train()(**inputs, head="a")
+    for layer in (0, 1):
+        assert float(model.fusions["a,b"].at(f"layers.{layer}.feed_forward").temperature) == pytest.approx(
+            50 - 50 / 1000
+        )
+    assert not torch.equal(model.eval()(**inputs, head="a").logits, first)
 
 
 def test_fusions_that_cannot_be_are_refused(model: Any) -> None:

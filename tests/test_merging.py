@@ -14,6 +14,7 @@ from adapterhub.errors import ConfigError, MergeError
 CONFIGS = (
     "lora[r=4]",
     "lora[r=4, target_modules='all-linear', use_rslora=True, init_weights=gaussian]",
+    "mtl_lora[r=4, n_up_projection=2, intermediate_lora=True]",
     "dora[r=4, intermediate_lora=True, output_lora=True]",
     "ia3",
     "vera[r=6, target_modules='all-linear', vera_b=0.0]",

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -303,6 +304,23 @@ def test_init_takes_models_alone_and_only_once() -> None:
     assert adapterhub.init(model).engine is engine
     assert type(model).__name__ == "BertModel"
     assert isinstance(model, type(tiny.model("bert")))
+
+
+@pytest.mark.parametrize("family", ["distilbert", "t5"])
+def test_classes_of_transformers_stay_as_they_are(family: str) -> None:
+    model = tiny.model(family)
+    kinds = [type(model), type(model.config), *{type(module) for module in model.modules()}]
+
+    def contents() -> list[dict[str, Any]]:
+        cache = "__slotnames__"  # which Python's copying leaves on a class
+        own = [{name: value for name, value in vars(kind).items() if name != cache} for kind in kinds]
+        return [*own, dict(type(model.config).attribute_map)]
+
+    before = contents()
+    adapterhub.init(model)
+    model.add_adapter("a", config="mam", set_active=True)
+    model(**tiny.inputs(family))
+    assert contents() == before
 
 
 def test_sites_described_by_hand() -> None:

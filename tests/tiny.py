@@ -82,19 +82,41 @@ FAMILIES: dict[str, tuple[str, dict]] = {
     "whisper": ("Whisper", _WHISPER),
     "clip": ("CLIP", _CLIP),
 }
+_EXPERTS = _LLAMA | {"intermediate_size": 24, "num_experts_per_tok": 2}
+_DEEPSEEK = {
+    "moe_intermediate_size": 16,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_key_value_heads": 4,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+}
+# Mixtures of experts: the same, for tests of their experts.
+MIXTURES: dict[str, tuple[str, dict]] = {
+    "mixtral": ("Mixtral", _EXPERTS | {"num_local_experts": 4}),
+    "qwen3-moe": ("Qwen3Moe", _EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16}),
+    "gpt-oss": ("GptOss", _EXPERTS | {"num_local_experts": 4}),
+    "deepseek-v3": ("DeepseekV3", _EXPERTS | _DEEPSEEK),
+}
 DECODERS = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "phi", "phi3")
 ENCODER_DECODERS = ("t5", "mt5", "bart", "mbart", "marian", "m2m-100", "whisper")
 
 
 def config(family: str, **changes: object) -> tf.PretrainedConfig:
     """A tiny configuration of the family."""
-    prefix, settings = FAMILIES[family]
+    prefix, settings = (FAMILIES | MIXTURES)[family]
     return getattr(tf, f"{prefix}Config")(**(settings | changes))
 
 
 def model(family: str, kind: str = "Model", seed: int = 0, **changes: object) -> PreTrainedModel:
     """A tiny random model in evaluation mode; ``kind`` is the rest of the class name (``ForMaskedLM``, ...)."""
-    prefix, _ = FAMILIES[family]
+    prefix, _ = (FAMILIES | MIXTURES)[family]
     torch.manual_seed(seed)
     made = getattr(tf, f"{prefix}{kind}")(config(family, **changes))
     with torch.no_grad():  # norms and biases start at 1 and 0, which would hide mistakes

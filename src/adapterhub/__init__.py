@@ -16,43 +16,72 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ADAPTER_CONFIG_MAP": "dropin",
+    "ADAPTER_MODEL_MAPPING": "dropin",
+    "AdapterArguments": "training.arguments",
+    "AdapterCompositionBlock": "dropin",
     "AdapterConfig": "methods",
+    "ADAPTERFUSION_CONFIG_MAP": "dropin",
     "AdapterFusionConfig": "methods.fusion",
+    "AdapterMethod": "dropin",
+    "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
+    "AdapterTrainerCallback": "training.arguments",
     "AdapterType": "model",
     "AutoAdapterModel": "auto",
     "AutoModelWithHeads": "auto",
     "Average": "composition",
     "BatchSplit": "composition",
+    "BertStyleMaskedLMHead": "dropin",
+    "BiaffineParsingHead": "dropin",
     "BitFitConfig": "methods.bitfit",
     "BnConfig": "methods.bottleneck",
     "BottleneckConfig": "methods.bottleneck",
+    "CausalLMHead": "heads",
+    "ClassificationHead": "heads",
     "CompacterConfig": "methods.bottleneck",
     "CompacterPlusPlusConfig": "methods.bottleneck",
     "compare": "training.compare",
     "Composition": "composition",
     "ConfigUnion": "methods.union",
+    "DEFAULT_ADAPTER_CONFIG": "dropin",
+    "DEFAULT_ADAPTERFUSION_CONFIG": "dropin",
+    "DependencyParsingOutput": "heads",
     "DiReftConfig": "methods.reft",
     "DoRAConfig": "methods.lora",
     "DoubleSeqBnConfig": "methods.bottleneck",
     "DoubleSeqBnInvConfig": "methods.bottleneck",
     "DvoRAConfig": "methods.vera",
     "DynamicAdapterFusionConfig": "methods.fusion",
+    "EmbeddingAdaptersMixin": "dropin",
     "Fuse": "composition",
+    "get_adapter_config_hash": "methods",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
     "HoulsbyInvConfig": "methods.bottleneck",
     "IA3Config": "methods.ia3",
+    "ImageClassificationHead": "heads",
     "init": "auto",
+    "InvertibleAdaptersMixin": "dropin",
+    "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
     "load_adapter": "loading",
     "load_config": "methods",
+    "load_model": "auto",
     "LoRAConfig": "methods.lora",
     "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
+    "ModelAdaptersConfig": "configurations",
+    "ModelAdaptersMixin": "dropin",
+    "ModelWithFlexibleHeadsAdaptersMixin": "dropin",
+    "ModelWithHeadsAdaptersMixin": "dropin",
+    "MTLLoRAConfig": "methods.mtl_lora",
+    "MultiHeadOutput": "heads",
+    "MultiLabelClassificationHead": "dropin",
+    "MultipleChoiceHead": "heads",
     "MultiTask": "composition",
     "named_configs": "methods",
     "NoReftConfig": "methods.reft",
@@ -62,24 +91,31 @@ _HOMES = {
     "parse_composition": "composition",
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
+    "PredictionHead": "heads",
     "PrefixTuningConfig": "methods.prefix",
+    "PromptTuningConfig": "methods.prompt",
+    "QuestionAnsweringHead": "heads",
     "ReftConfig": "methods.reft",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
+    "Seq2SeqLMHead": "heads",
     "SeqBnConfig": "methods.bottleneck",
     "SeqBnInvConfig": "methods.bottleneck",
+    "setup_adapter_training": "training.arguments",
     "Sites": "sites",
     "sites": "sites",
     "Split": "composition",
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
+    "TaggingHead": "heads",
     "UniPELTConfig": "methods.union",
+    "validate_composition": "composition",
     "VeraConfig": "methods.vera",
 }
 
 if TYPE_CHECKING:
     from adapterhub import sites
-    from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init
+    from adapterhub.auto import AutoAdapterModel, AutoModelWithHeads, init, load_model
     from adapterhub.composition import (
         Average,
         BatchSplit,
@@ -91,10 +127,42 @@ if TYPE_CHECKING:
         Split,
         Stack,
         parse_composition,
+        validate_composition,
+    )
+    from adapterhub.configurations import ModelAdaptersConfig
+    from adapterhub.dropin import (
+        ADAPTER_CONFIG_MAP,
+        ADAPTER_MODEL_MAPPING,
+        ADAPTERFUSION_CONFIG_MAP,
+        DEFAULT_ADAPTER_CONFIG,
+        DEFAULT_ADAPTERFUSION_CONFIG,
+        AdapterCompositionBlock,
+        AdapterMethod,
+        BertStyleMaskedLMHead,
+        BiaffineParsingHead,
+        EmbeddingAdaptersMixin,
+        InvertibleAdaptersMixin,
+        InvertibleAdaptersWrapperMixin,
+        ModelAdaptersMixin,
+        ModelWithFlexibleHeadsAdaptersMixin,
+        ModelWithHeadsAdaptersMixin,
+        MultiLabelClassificationHead,
     )
     from adapterhub.engine import AdapterSetup
+    from adapterhub.heads import (
+        CausalLMHead,
+        ClassificationHead,
+        DependencyParsingOutput,
+        ImageClassificationHead,
+        MultiHeadOutput,
+        MultipleChoiceHead,
+        PredictionHead,
+        QuestionAnsweringHead,
+        Seq2SeqLMHead,
+        TaggingHead,
+    )
     from adapterhub.loading import load_adapter
-    from adapterhub.methods import AdapterConfig, load_config, named_configs
+    from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
     from adapterhub.methods.bottleneck import (
         AdapterPlusConfig,
@@ -119,12 +187,15 @@ if TYPE_CHECKING:
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
+    from adapterhub.methods.mtl_lora import MTLLoRAConfig
     from adapterhub.methods.prefix import PrefixTuningConfig
+    from adapterhub.methods.prompt import PromptTuningConfig
     from adapterhub.methods.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
-    from adapterhub.sites import Sites
+    from adapterhub.sites import AdapterModelInterface, Sites
+    from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
 

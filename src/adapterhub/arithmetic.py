@@ -19,6 +19,7 @@ from adapterhub.engine import Adapter, Engine
 from adapterhub.errors import ConfigError, MergeError
 from adapterhub.methods import AdapterConfig, Mergeable, Place
 from adapterhub.methods.lora import LoRAConfig, LowRank
+from adapterhub.methods.low_rank import nearest_factors
 
 Strategy = Literal[
     "linear",
@@ -158,12 +159,13 @@ def to_lora(name: str, adapter: Adapter, rank: int, places: Sequence[Place], bui
     for site, place in sites.items():
         parts = adapter.parts(site)
         part = parts[0]
-        if place.weight is None or len(parts) > 1 or not isinstance(part, Mergeable):
+        weight = place.any_weight
+        if weight is None or len(parts) > 1 or not isinstance(part, Mergeable):
             raise MergeError(f"adapter {adapter.name!r} cannot be a LoRA: it acts at {site}, not on a weight alone")
-        matrix, bias = part.merged(place.weight)
-        old = place.weight.bias
+        matrix, bias = part.merged(weight)
+        old = weight.bias
         shift = None if bias is None else bias.float() - (0 if old is None else old.float())
-        changes[site] = (matrix.float() - place.weight.matrix.float(), shift)
+        changes[site] = (weight.by_output(matrix.float() - weight.matrix.float()), shift)
     biased = any(shift is not None and bool(shift.any()) for _, shift in changes.values())
     config = _targeting(LoRAConfig(r=rank, alpha=rank, bias=biased), [sites[site] for site in changes], places)
     made = build(name, config)
@@ -206,7 +208,9 @@ def _by_svd(
             own = adapter.at(site)
             if isinstance(own, LowRank):
                 down, up = own.factors()
-                total = total.to(up.device) + weight * own.scaling * (up @ down.flatten(1))
+                total = total.to(up.device) + weight * own.scaling * (
+                    up @ down.reshape(*up.shape[:-2], up.shape[-1], -1)
+                )
                 shift = shift.to(up.device) + (0 if own.bias is None else weight * own.bias)
         if total.dim() == 1:
             part.lora_B.zero_()
@@ -225,21 +229,19 @@ def _targeting(config: LoRAConfig, sites: Sequence[Place], places: Sequence[Plac
     targets = dict.fromkeys(place.path if place.whole else place.role for place in sites)
     chosen = config.replace(target_modules=tuple(targets))
     largest = {
-        place: min(place.weight.shape[0], math.prod(place.weight.shape[1:]))
+        place: min(weight.shape[0], math.prod(weight.shape[1:]))
         for place in places
-        if place.weight is not None and chosen.acts_at(place)
+        if (weight := place.any_weight) is not None and chosen.acts_at(place)
     }
     small = {re.escape(place.path): rank for place, rank in largest.items() if rank < chosen.r}
     return chosen.replace(rank_pattern=small)
 
 
 def _put_factors(part: LowRank, change: Tensor) -> None:
-    """The factors of the matrix of the part's rank that is nearest to ``change``."""
-    left, values, right = torch.linalg.svd(change.flatten(1).float(), full_matrices=False)
-    rank = part.lora_A.shape[0]
-    root = (values[:rank] / part.scaling).sqrt()
-    part.lora_A.copy_((root[:, None] * right[:rank]).view_as(part.lora_A))
-    part.lora_B.copy_(left[:, :rank] * root)
+    """The factors of the matrix of the part's rank that is nearest to ``change``, which has a row for each output."""
+    down, up = nearest_factors(change / part.scaling, part.lora_B.shape[-1])
+    part.lora_A.copy_(down.view_as(part.lora_A))
+    part.lora_B.copy_(up)
 
 
 def _sum(states: Sequence[State], weights: Sequence[float]) -> State:
@@ -251,7 +253,7 @@ def _sum(states: Sequence[State], weights: Sequence[float]) -> State:
 
 def _negating_b(first: Adapter, states: Sequence[State], weights: Sequence[float]) -> State:
     """As ``_sum``, but of what two matrices multiply only one changes its sign (Zhang et al. 2023, section 3)."""
-    if not isinstance(first.config, LoRAConfig):
+    if first.config.method != LoRAConfig.method:
         raise MergeError(f"lora_linear_only_negate_b is for LoRA, not for {first.config.method}")
     positive = [abs(weight) for weight in weights]
     signed, unsigned = _sum(states, weights), _sum(states, positive)

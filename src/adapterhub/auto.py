@@ -1,9 +1,11 @@
 """Models with adapters, from a name: the counterparts of the ``Auto`` classes of transformers."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,21 +15,29 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from adapterhub import saving
 from adapterhub.classes import adapter_class, flexible_class
+from adapterhub.configurations import ModelAdaptersConfig
 from adapterhub.errors import HeadError, SiteError
 from adapterhub.heads import base_of
 from adapterhub.model import AdapterMixin
-from adapterhub.sites import Sites
+from adapterhub.sites import AdapterModelInterface, Sites
 
 M = TypeVar("M", bound=PreTrainedModel)
 
 
-def init(model: M, sites: Sites | None = None) -> M:
+def init(
+    model: M,
+    adapters_config: ModelAdaptersConfig | Mapping[str, Any] | None = None,
+    interface: AdapterModelInterface | Sites | None = None,
+    sites: Sites | None = None,
+) -> M:
     """Make an existing transformers model ready for adapters, in place; a model that is ready already stays as it is.
 
-    ``sites`` describes by hand where adapters act, for a model in which discovery finds nothing.
+    ``sites`` (or an ``interface``, as ``adapters`` has them) describes by hand where adapters act, for a model in which
+    discovery finds nothing. ``adapters_config`` names adapters and fusions to add, each with its configuration.
 
     Raises:
         SiteError: if ``model`` is no transformers model, or has no sites; it is left as it was.
+        ConfigError: for an unknown or unfit configuration; the model is left as it was.
     """
     if isinstance(model, AdapterMixin):
         return model
@@ -36,11 +46,59 @@ def init(model: M, sites: Sites | None = None) -> M:
     original = type(model)
     model.__class__ = adapter_class(original)
     try:
-        model.init_adapters(sites)
+        model.init_adapters(sites if interface is None else interface)
+        if adapters_config is not None:
+            _add_all(model, adapters_config)
     except BaseException:
         model.__class__ = original
+        for name in ("engine", "adapter_interface"):
+            model.__dict__.pop(name, None)
+        for name in ("adapters", "fusions", "vocabularies"):
+            model._modules.pop(name, None)
         raise
     return model
+
+
+def _add_all(model: AdapterMixin, given: ModelAdaptersConfig | Mapping[str, Any]) -> None:
+    config = given if isinstance(given, ModelAdaptersConfig) else ModelAdaptersConfig.from_dict(given)
+    for name, one in config.configs.items():
+        model.add_adapter(name, config=one)
+    for name, (fusion, adapters) in config.fusion_configs.items():
+        model.add_adapter_fusion(adapters, fusion, name=name)
+
+
+def load_model(
+    model_name_or_path: str | PathLike[str],
+    model_class: Any,
+    interface: AdapterModelInterface | Sites | None = None,
+    *model_args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Load a model of any transformers class (or ``Auto`` class) with the adapters that ``save_pretrained`` wrote.
+
+    Arguments are those of ``from_pretrained``. ``interface`` describes its sites by hand, by default as the
+    ``adapter_interface.json`` beside the model does, if there is one.
+
+    Raises:
+        SiteError: if no site is found in the model.
+    """
+    if model_class is AutoAdapterModel or issubclass(model_class, AdapterMixin):
+        return model_class.from_pretrained(model_name_or_path, *model_args, **kwargs)
+    return _with_adapters(
+        model_class.from_pretrained(model_name_or_path, *model_args, **kwargs), model_name_or_path, kwargs, interface
+    )
+
+
+def _with_adapters(
+    model: PreTrainedModel,
+    name_or_path: str | PathLike[str],
+    options: Mapping[str, Any],
+    interface: AdapterModelInterface | Sites | None = None,
+) -> PreTrainedModel:
+    """A model that was loaded without its adapters, with them."""
+    made: Any = init(model, interface=interface or AdapterModelInterface.load(Path(name_or_path)))
+    saving.restore(made, name_or_path, options)
+    return cast(PreTrainedModel, made)
 
 
 class AutoAdapterModel:
@@ -87,9 +145,10 @@ def model_class(name: str) -> type | None:
 def _extended(name: str) -> type[PreTrainedModel] | None:
     """The class ``XModel`` behind the name ``XAdapterModel`` or ``XModelWithHeads``."""
     for ending in ("AdapterModel", "ModelWithHeads"):
-        base = getattr(transformers, name.removesuffix(ending) + "Model", None)
-        if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
-            return base
+        for kind in ("Model", "Encoder"):  # BertGeneration's base model is an Encoder by name
+            base = getattr(transformers, name.removesuffix(ending) + kind, None)
+            if name.endswith(ending) and isinstance(base, type) and issubclass(base, PreTrainedModel):
+                return base
     return None
 
 
@@ -99,9 +158,7 @@ def _auto_class(name: str) -> type:
     original = getattr(transformers, name)
 
     def from_pretrained(name_or_path: str | PathLike[str], *args: Any, **kwargs: Any) -> PreTrainedModel:
-        model = init(original.from_pretrained(name_or_path, *args, **kwargs))
-        saving.restore(model, name_or_path, kwargs)
-        return model
+        return _with_adapters(original.from_pretrained(name_or_path, *args, **kwargs), name_or_path, kwargs)
 
     def from_config(config: PretrainedConfig, **kwargs: Any) -> PreTrainedModel:
         return init(original.from_config(config, **kwargs))

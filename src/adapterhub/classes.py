@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 
+from adapterhub.arguments import ArgumentsMixin
 from adapterhub.model import AdapterMixin, FlexibleAdapterMixin
 
 _made: dict[tuple[type, type], type[Any]] = {}
@@ -42,7 +43,7 @@ def _extend(mixin: type, model_class: type[PreTrainedModel], name: str, *more: t
     key = (mixin, model_class)
     if key not in _made:
         body = {"__module__": model_class.__module__, "__doc__": model_class.__doc__, "__reduce_ex__": reduce}
-        _made[key] = type(name, (mixin, model_class, *more), body)
+        _made[key] = type(name, (ArgumentsMixin, mixin, model_class, *more), body)
     return _made[key]
 
 

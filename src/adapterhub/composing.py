@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adapterhub import saving, saving_compositions
-from adapterhub.composition import Composition, Fuse, parse_composition
+from adapterhub import pruning, saving, saving_compositions
+from adapterhub.composition import Composition, Expression, Fuse, parse_composition
 from adapterhub.engine import Engine, Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError, CompositionError
@@ -77,10 +77,62 @@ class ComposingMixin(_Base):
         if not fusions:
             raise CompositionError(f"{setup!r} has no Fuse to train")
         self.train_adapter(setup)
-        for adapter in self.adapters.values():
-            adapter.requires_grad_(unfreeze_adapters and adapter.name in setup.flatten())
+        self._train_only(setup.names() if unfreeze_adapters else ())
         for name, fusion in self.fusions.items():
             fusion.requires_grad_(name in fusions)
+
+    def rank_adapter_fusion(
+        self, adapter_names: "Fuse | Iterable[Any] | str", data: Iterable[Mapping[str, Any]]
+    ) -> dict[Expression, float]:
+        """How much of the attention of a fusion each of its adapters gets on average, the first one the most.
+
+        The mean is over all tokens of ``data`` that are no padding, then over sites; all of them add up to 1.
+
+        Args:
+            adapter_names: as in ``add_adapter_fusion``, or the name of the fusion; a ``Fuse`` where it is over blocks.
+            data: batches, each the arguments of a call of the model.
+
+        Raises:
+            AdapterNotFoundError: if there is no such fusion.
+            DataError: if there is no data.
+        """
+        return pruning.shares(self, self._whole_fuse(adapter_names), data)
+
+    def prune_adapter_fusion(
+        self,
+        adapter_names: "Fuse | Iterable[Any] | str",
+        keep: "int | Iterable[Any]",
+        data: Iterable[Mapping[str, Any]] = (),
+        name: str | None = None,
+        overwrite_ok: bool = False,
+        set_active: bool = False,
+    ) -> Fuse:
+        """Add a smaller fusion over some adapters of a trained one, with its weights; returns it as a composition.
+
+        The trained one stays. The smaller one gives what it would give if no one attended to the other adapters.
+
+        Args:
+            adapter_names: the trained one, as in ``rank_adapter_fusion``.
+            keep: the adapters that stay, or how many: those which get the most attention in ``data``.
+            data: as in ``rank_adapter_fusion``.
+            name: of the smaller fusion; by default the names of its adapters with a comma between.
+            overwrite_ok: replace a fusion of that name.
+            set_active: make the smaller one the active setup.
+
+        Raises:
+            AdapterNotFoundError: if there is no such fusion.
+            AdapterExistsError: if the name is taken.
+            CompositionError: for adapters that the fusion is not over, or more than there are.
+            DataError: if the best are to be found and there is no data.
+        """
+        whole = self._whole_fuse(adapter_names)
+        kept = pruning.best(pruning.shares(self, whole, data), keep) if isinstance(keep, int) else list(keep)
+        less = pruning.smaller(whole, kept, name)
+        self.engine.check_fusion_free(less.fusion, overwrite_ok)
+        self.engine.hold_fusion(pruning.pruned(self, whole, less))
+        if set_active:
+            self.set_active_adapters(less)
+        return less
 
     def adapter_fusion_to(
         self,
@@ -214,6 +266,19 @@ class ComposingMixin(_Base):
 
     def _fusion_name(self, given: "Fuse | Iterable[Any] | str") -> str:
         return given if isinstance(given, str) and given in self.fusions else _fuse(given, None).fusion
+
+    def _whole_fuse(self, given: "Fuse | Iterable[Any] | str") -> Fuse:
+        """A fusion that is there, as a composition.
+
+        Raises:
+            AdapterNotFoundError: if it is not there, or over other adapters.
+        """
+        name = self._fusion_name(given)
+        names = self.engine.get_fusion(name).adapter_names
+        fuse = Fuse(*names, name=name) if isinstance(given, str) else _fuse(given, name)
+        if fuse.names() != names:
+            raise AdapterNotFoundError(f"the fusion {name!r} is over {', '.join(names)}, not over {fuse!r}")
+        return fuse
 
     def _with_regularisation(self, output: Any, labelled: bool) -> Any:
         """The output of a call in training, its loss with what active fusions add to it."""

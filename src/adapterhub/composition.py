@@ -32,10 +32,11 @@ class Composition:
             object.__setattr__(self, name, value)
         if not any(child is not None for child in children):
             raise CompositionError(f"{type(self).__name__} needs at least one adapter")
-        self._check()
+        self._check_channels()
+        self._check_rows()
 
-    def _check(self) -> None:
-        """Refuse what has no meaning.
+    def _check_channels(self) -> None:
+        """Refuse children that give several results where one is taken.
 
         Raises:
             CompositionError: naming the two parts that do not go together.
@@ -47,6 +48,20 @@ class Composition:
                     f"{type(self).__name__} takes one. Put the Parallel outside, or into a Stack."
                 )
 
+    def _check_rows(self) -> None:
+        """Refuse children that read the same rows and take unlike numbers of them.
+
+        Raises:
+            CompositionError: naming the two parts that do not go together.
+        """
+        counted = [child for child in self.blocks if child.rows is not None]
+        for child in counted[1:]:
+            if child.rows != counted[0].rows:
+                raise CompositionError(
+                    f"{counted[0]!r} takes {counted[0].rows} rows and {child!r} {child.rows}: they cannot stand in one "
+                    f"{type(self).__name__}"
+                )
+
     @property
     def blocks(self) -> tuple["Composition", ...]:
         """The children that are blocks themselves."""
@@ -56,6 +71,20 @@ class Composition:
     def channels(self) -> int:
         """How many results there are for each row of the input: more than one under ``Parallel`` alone."""
         return 1
+
+    @property
+    def parallel_channels(self) -> int:
+        """Another name of ``channels``."""
+        return self.channels
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Composition":
+        """Read back what ``to_dict`` gave: ``composition_from_dict``.
+
+        Raises:
+            CompositionError: if it is not that.
+        """
+        return composition_from_dict(values)
 
     @property
     def rows(self) -> int | None:
@@ -119,7 +148,7 @@ class Composition:
 class Stack(Composition):
     """Adapters one after another: each reads what the one before it gave (Pfeiffer et al. 2020, MAD-X)."""
 
-    def _check(self) -> None:
+    def _check_channels(self) -> None:
         several = [child for child in self.blocks if child.channels > 1]
         for child in several[1:]:
             if child.channels != several[0].channels:
@@ -127,7 +156,6 @@ class Stack(Composition):
                     f"{several[0]!r} gives {several[0].channels} results for a row and {child!r} {child.channels}: "
                     "they cannot stand in one Stack"
                 )
-        _same_rows(self, self.blocks)
 
     @property
     def channels(self) -> int:
@@ -153,10 +181,6 @@ class Fuse(Composition):
     def fusion(self) -> str:
         """The name of the fusion."""
         return self.name or ",".join(child if isinstance(child, str) else child.last() for child in self)
-
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -191,10 +215,6 @@ class Average(Composition):
             given = tuple(weight / total for weight in given)
         self._hold(parts, weights=given, normalize_weights=normalize_weights)
 
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
-
 
 @dataclass(frozen=True, init=False, repr=False)
 class Split(Composition):
@@ -215,10 +235,6 @@ class Split(Composition):
         parts = tuple(_flat(children))
         self._hold(parts, splits=_sizes("Split", "splits", splits, len(parts)))
 
-    def _check(self) -> None:
-        super()._check()
-        _same_rows(self, self.blocks)
-
 
 @dataclass(frozen=True, init=False, repr=False)
 class BatchSplit(Composition):
@@ -238,8 +254,7 @@ class BatchSplit(Composition):
         parts = tuple(_flat(children))
         self._hold(parts, batch_sizes=_sizes("BatchSplit", "batch_sizes", batch_sizes, len(parts)))
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child, size in zip(self.children, self.batch_sizes, strict=True):
             if isinstance(child, Composition) and child.rows not in (None, size):
                 raise CompositionError(f"{child!r} takes {child.rows} rows, and {self!r} gives it {size}")
@@ -260,8 +275,7 @@ class Rows(Composition):
         given = rows[0] if len(rows) == 1 and isinstance(rows[0], (list, tuple)) else rows
         self._hold(tuple(row if isinstance(row, str) else parse_composition(row) for row in given))
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child in self.blocks:
             if child.rows not in (None, 1):
                 raise CompositionError(f"{child!r} takes {child.rows} rows, and Rows gives it one")
@@ -274,8 +288,7 @@ class Rows(Composition):
 class MultiTask(Composition):
     """For each row the adapter of its task: row i goes to child ``task_ids[i]``, an argument of the model's call."""
 
-    def _check(self) -> None:
-        super()._check()
+    def _check_rows(self) -> None:
         for child in self.blocks:
             if child.rows is not None:
                 raise CompositionError(
@@ -290,8 +303,8 @@ class Parallel(Composition):
     of the children.
     """
 
-    def _check(self) -> None:
-        _same_rows(self, self.blocks)
+    def _check_channels(self) -> None:
+        """Several results are what it is for."""
 
     @property
     def channels(self) -> int:
@@ -303,12 +316,15 @@ def channels_of(child: Expression | None) -> int:
     return child.channels if isinstance(child, Composition) else 1
 
 
-def parse_composition(expression: Any) -> Composition | None:
+def parse_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> Composition | None:
     """A composition from a name, a block, or a list of them (a Stack); None and an empty list stay None.
+
+    ``level`` and ``model_type`` have no effect: a composition may be of any depth, and on any model.
 
     Raises:
         CompositionError: for anything else.
     """
+    expression = adapter_composition
     if expression is None or isinstance(expression, Composition):
         return expression
     if isinstance(expression, str):
@@ -316,6 +332,15 @@ def parse_composition(expression: Any) -> Composition | None:
     if isinstance(expression, (list, tuple)):
         return Stack(*expression) if expression else None
     raise CompositionError(f"an adapter setup is a name, a composition or a list of them, not {expression!r}")
+
+
+def validate_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> None:
+    """Pass what ``parse_composition`` makes something of; arguments are the same.
+
+    Raises:
+        CompositionError: for anything else.
+    """
+    parse_composition(adapter_composition, level, model_type)
 
 
 def composition_from_dict(values: Mapping[str, Any]) -> Composition:
@@ -355,17 +380,6 @@ def _sizes(kind: str, name: str, given: int | Sequence[int], count: int) -> tupl
     if any(size < 1 for size in sizes):
         raise CompositionError(f"{name} of {kind} are at least 1, not {list(sizes)}")
     return sizes
-
-
-def _same_rows(block: Composition, children: Iterable[Composition]) -> None:
-    """Children that read the same rows must take the same number of them."""
-    counted = [child for child in children if child.rows is not None]
-    for child in counted[1:]:
-        if child.rows != counted[0].rows:
-            raise CompositionError(
-                f"{counted[0]!r} takes {counted[0].rows} rows and {child!r} {child.rows}: they cannot stand in one "
-                f"{type(block).__name__}"
-            )
 
 
 def _flat(children: Iterable[Any]) -> Iterator[Expression]:

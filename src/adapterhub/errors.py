@@ -25,6 +25,10 @@ class AdapterExistsError(AdapterHubError, ValueError):
     """An adapter or head name that is taken already."""
 
 
+class EmbeddingsError(AdapterHubError, ValueError):
+    """Embeddings of a name that is taken or unknown, or that do not fit the model."""
+
+
 class HeadError(AdapterHubError, ValueError):
     """A prediction head that is missing, unknown, or given input that it cannot use."""
 

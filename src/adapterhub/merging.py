@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.engine import Adapter
+from adapterhub.engine.adapter import held_by
+from adapterhub.engine.stored import is_packed
 from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
@@ -31,7 +33,7 @@ def merge(model: "AdapterMixin", name: str) -> Originals:
     paths = {norm.name: norm.path for norm in model.sites.norms}
     try:
         for place, part in parts:
-            path = place.path or paths[place.name]
+            path = held_by(place) or paths[place.name]
             if path not in originals:
                 own = model.get_submodule(path).named_parameters(recurse=False)
                 originals[path] = {key: parameter.detach().clone() for key, parameter in own}
@@ -53,8 +55,8 @@ def unmerge(model: "AdapterMixin", originals: Originals) -> None:
 
 def _put(place: Place, part: nn.Module) -> None:
     """Write one part into the base model."""
-    if place.weight is not None and isinstance(part, Mergeable):
-        place.weight.put(*part.merged(place.weight))
+    if (weight := place.any_weight) is not None and isinstance(part, Mergeable):
+        weight.put(*part.merged(weight))
     elif place.norm is not None and isinstance(part, MergeableNorm):
         own = dict(place.norm.named_parameters(recurse=False))
         for key, value in part.merged_norm(place.norm).items():
@@ -72,12 +74,12 @@ def _parts(model: "AdapterMixin", adapter: Adapter) -> Iterator[tuple[Place, nn.
         names.setdefault(id(parameter), []).append(path)
     for place in model.engine.places:
         for part in adapter.parts(place.name):
-            if not isinstance(part, Mergeable if place.weight is not None else MergeableNorm):
+            if not isinstance(part, Mergeable if place.any_weight is not None else MergeableNorm):
                 raise MergeError(
                     f"adapter {adapter.name!r} ({adapter.config.method}) cannot be merged: it acts at {place.name}, "
                     "not on a weight or a norm alone"
                 )
-            if place.weight is not None:
+            if place.any_weight is not None:
                 _check_weight(model, adapter, place, part, names)
             yield place, part
 
@@ -85,14 +87,21 @@ def _parts(model: "AdapterMixin", adapter: Adapter) -> Iterator[tuple[Place, nn.
 def _check_weight(
     model: "AdapterMixin", adapter: Adapter, place: Place, part: nn.Module, names: Mapping[int, list[str]]
 ) -> None:
-    base: Any = getattr(model.get_submodule(place.path), "weight", None)
-    if not isinstance(base, Tensor) or not base.is_floating_point():
-        raise MergeError(f"{place.path} is quantised: an adapter cannot be merged into it")
-    shared = [path for path in names.get(id(base), ()) if path != f"{place.path}.weight"]
+    name = f"{place.path}.weight" if place.expert_weight is None else place.path
+    base: Any = getattr(model.get_submodule(held_by(place)), name.rpartition(".")[2], None)
+    if isinstance(base, Tensor) and base.is_meta:
+        raise MergeError(f"{place.path} is offloaded: load the model without offloading to merge an adapter into it")
+    if not isinstance(base, Tensor) or is_packed(base):
+        raise MergeError(
+            f"{place.path} is quantised, and would be rounded again if adapter {adapter.name!r} were merged into it: "
+            "merge into the model as it was before, and quantise that"
+        )
+    shared = [path for path in names.get(id(base), ()) if path != name]
     if shared:
         raise MergeError(
             f"{place.path} shares its weight with {', '.join(shared)}, which would change too if adapter "
             f"{adapter.name!r} were merged into it"
         )
-    if getattr(part, "bias", None) is not None and place.weight is not None and place.weight.bias is None:
+    weight = place.any_weight
+    if getattr(part, "bias", None) is not None and weight is not None and weight.bias is None:
         raise MergeError(f"adapter {adapter.name!r} has a bias at {place.path}, and the base model no place for it")

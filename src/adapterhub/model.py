@@ -1,7 +1,7 @@
 """What a person calls on a model: adding, activating, training, saving and loading adapters."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from copy import copy
 from enum import StrEnum
 from functools import partial
@@ -13,22 +13,29 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.masking_utils import create_masks_for_generate
 
-from adapterhub import merging, saving, saving_foreign
+from adapterhub import loading_foreign, merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
-from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.checkpoints.described import adapter_folder
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, Parallel, parse_composition
-from adapterhub.engine import Adapter, Engine, Plan, calls, current_frame
+from adapterhub.embeddings import EmbeddingsMixin
+from adapterhub.engine import Adapter, Engine, Plan, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
 from adapterhub.engine.repeat import repeated_inputs
+from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
+from adapterhub.engine.stored import check_gradients
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
-from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
+from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
+from adapterhub.inspecting import InspectingMixin
 from adapterhub.methods import AdapterConfig, load_config
-from adapterhub.sites import Sites, discover
+from adapterhub.sharing import SharingMixin
+from adapterhub.sites import AdapterModelInterface, Sites, discover
+from adapterhub.sites.interface import described
 from adapterhub.summary import AdapterSummary, summarise
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
@@ -43,7 +50,9 @@ class AdapterType(StrEnum):
     text_lang = "text_lang"
 
 
-class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
+class AdapterMixin(
+    ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingMixin, HoldsNamedModules, _Base
+):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 
     ``adapters`` maps names to adapters; ``engine`` binds them to the model.
@@ -51,9 +60,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
 
     engine: Engine
     adapters: NamedModules[Adapter]
+    adapter_interface: AdapterModelInterface | None
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
-    _keys_to_ignore_on_load_unexpected = [r"^adapters\.", r"^fusions\."]
+    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in saving.RESTORED]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,7 +76,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if "engine" not in model.__dict__:
-            model.init_adapters()
+            model.init_adapters(AdapterModelInterface.load(Path(pretrained_model_name_or_path or "")))
         saving.restore(model, pretrained_model_name_or_path, kwargs)
         return loaded
 
@@ -77,16 +87,24 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
             name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
             for name, fusion in self.fusions.items()
         }
+        self.config.adapterhub_embeddings = self.embeddings_config()
+        self.config.adapterhub_shared = names_by_group(self.adapters.values())
+        if self.config.adapterhub_shared:
+            given = kwargs.get("state_dict") or self.state_dict()
+            kwargs["state_dict"] = with_copies(given, self.adapters.values(), "adapters.")
         super().save_pretrained(*args, **kwargs)
+        saving.save_interface(self, kwargs.get("save_directory") or args[0])
 
-    def init_adapters(self, sites: Sites | None = None) -> None:
-        """Find the sites of this model (or take ``sites``) and make it ready for adapters.
+    def init_adapters(self, sites: Sites | AdapterModelInterface | None = None) -> None:
+        """Find the sites of this model (or take those described by hand) and make it ready for adapters.
 
         Raises:
             SiteError: if no site is found.
         """
-        self.engine = Engine(self, discover(self) if sites is None else sites)
+        self.engine = Engine(self, discover(self) if sites is None else described(sites, self))
+        self.adapter_interface = sites if isinstance(sites, AdapterModelInterface) else None
         self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
+        self.vocabularies = NamedModules()
 
     @property
     def sites(self) -> Sites:
@@ -167,20 +185,26 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         Raises:
             AdapterNotFoundError: if the setup names an adapter that is not there; nothing is changed then.
             CompositionError: for something that is no setup.
+            TrainingError: if the base model is quantised in a way that lets no gradients pass.
         """
         setup = parse_composition(adapter_setup)
         if setup is None:
             raise AdapterNotFoundError("train_adapter needs the name of an adapter, or a composition of names")
+        check_gradients(self.modules())
         self.set_active_adapters(setup)
         self.train()
         self.freeze_model()
-        for name, adapter in self.adapters.items():
-            adapter.requires_grad_(name in setup.flatten())
+        self._train_only(setup.flatten())
         self.fusions.requires_grad_(False)
         for parameter in self._head_parameters():
             parameter.requires_grad_(True)
         if train_embeddings:
             self.get_input_embeddings().requires_grad_(True)
+
+    def _train_only(self, names: Collection[str]) -> None:
+        self.adapters.requires_grad_(False)
+        for name in names:  # last, or one that shares parameters with another would not train
+            self.adapters[name].requires_grad_(True)
 
     def train_adapters(self, adapter_names: Any) -> None:
         """The older name of ``train_adapter``."""
@@ -205,12 +229,13 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     def adapter_to(
         self, name: str, device: "torch.device | str | None" = None, dtype: torch.dtype | None = None
     ) -> None:
-        """Move one adapter to a device or data type.
+        """Move one adapter to a device or data type, and those that share parameters with it.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
         """
-        self.engine.get(name).to(device=device, dtype=dtype)
+        for adapter in sharing_with(self.engine.get(name), self.adapters.values()):
+            adapter.to(device=device, dtype=dtype)
 
     def save_adapter(
         self,
@@ -226,6 +251,8 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
         ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. With ``format``
         ``"peft"`` or ``"adapters"`` the folder is one that the library of that name loads, with equal outputs.
+        Where parameters are spread over processes (FSDP2, DeepSpeed ZeRO-3), each of these has to call it, and what is
+        saved is whole.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
@@ -258,7 +285,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         adapter_name_or_path: str | PathLike[str],
         load_as: str | None = None,
         with_head: bool = True,
-        leave_out: Iterable[int] | None = None,
+        leave_out: Iterable[int | str] | None = None,
         id2label: Mapping[int, str] | None = None,
         set_active: bool = False,
         overwrite_ok: bool = False,
@@ -268,10 +295,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
         Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
-        unless all of it fits. ``load_as`` gives it another name, ``leave_out``
-        drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
-        into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
-        a pickle (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
+        unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some layers (by number) or
+        towers (by name), ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it into a
+        base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in a pickle
+        (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
@@ -293,7 +320,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
             allow_pickle,
         )
         folder = adapter_folder(Path(adapter_name_or_path))
-        foreign = saving_foreign.load_adapter(self, folder, options)
+        foreign = loading_foreign.load_adapter(self, folder, options)
         return saving.load_adapter(self, folder, options) if foreign is None else foreign
 
     def save_head(
@@ -329,7 +356,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
                 ``load_adapter``.
         """
         options = saving.LoadOptions(load_as, id2label=id2label, overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        foreign = saving_foreign.load_head(self, Path(save_directory), options)
+        foreign = loading_foreign.load_head(self, Path(save_directory), options)
         if foreign is not None:
             return foreign
         return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
@@ -376,7 +403,12 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model under the active setup; ``adapterhub.engine.calls.run`` says what may be asked for beside."""
-        self.engine.enter()
+        if not setups_open():
+            return self._run(args, kwargs)
+        with self.engine.under(self.engine.enter()):
+            return self._run(args, kwargs)
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         plan = self.engine.plan()
         asked = [name for name in calls.OPTIONS if name in kwargs]
         if asked or (plan is not None and plan.reads_call):
@@ -389,8 +421,22 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generation as in transformers, under the active setup; ``task_ids`` as for a call."""
-        self.engine.enter()  # generation calls the encoder by itself, before any call of the model
-        return calls.generate(self.engine, super().generate, args, kwargs)
+        with self.engine.under(self.engine.enter()):  # generation calls the encoder by itself
+            return calls.generate(self.engine, super().generate, args, kwargs)
+
+    def create_masks_for_generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; under a prompt the mask of padding, out of which the model makes its own when it grew."""
+        if self.engine.cache_room:
+            return kwargs["attention_mask"]
+        make = getattr(super(), "create_masks_for_generate", create_masks_for_generate)
+        return make(*args, **kwargs)
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: Any, generation_mode: Any, batch_size: int, max_cache_length: int
+    ) -> None:
+        # A cache of a fixed size holds the prompts too.
+        room = max_cache_length + self.engine.cache_room
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, batch_size, room)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] = checkpoint, **kwargs: Any
@@ -415,7 +461,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         if next(self._head_parameters(), None) is None:
             return None
         head = StaticHead.from_model(self._plain())
-        return name or "default", Part(head.to_dict(), head.state_dict())
+        return name or "default", Part(head.to_dict(), whole_state(head))
 
     def _plain(self) -> PreTrainedModel:
         """This model without its adapters: the same modules in an object of the transformers class."""
@@ -470,7 +516,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if head_class is not None:
             options = {name: value for name, value in kwargs.items() if name not in ("config", "output_loading_info")}
             headed = head_class.from_pretrained(pretrained_model_name_or_path, *args, **options)
-            model.add_prediction_head("default", StaticHead.from_model(headed))
+            model.hold_head("default", StaticHead.from_model(headed))
         return loaded
 
     def base_parameters(self) -> Iterator[nn.Parameter]:
@@ -484,7 +530,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if name is None:
             name = self.active_head if isinstance(self.active_head, str) else None
         head = None if name is None else self.heads.get(name)
-        return None if name is None or head is None else (name, Part(head.to_dict(), head.state_dict()))
+        return None if name is None or head is None else (name, Part(head.to_dict(), whole_state(head)))
 
     def stage_head(self, name: str, part: Part, overwrite_ok: bool) -> Callable[[], None]:
         """Build a saved head, and return what adds it to the model.
@@ -499,7 +545,15 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         with torch.random.fork_rng(devices=[]):  # as for an adapter: values that are replaced shift nobody's numbers
             head = build_head(part.config, BaseInfo.of(self))
         load_into(head, part.tensors, f"head {name!r}")
-        return lambda: self.add_prediction_head(name, head, overwrite_ok, set_active=False)
+        return lambda: self.hold_head(name, head, overwrite_ok, set_active=False)
+
+    def hold_head(self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
+        super().hold_head(head_name, head, overwrite_ok, set_active)
+        self.forget_vocabularies_of(head_name)
+
+    def delete_head(self, head_name: str) -> None:
+        super().delete_head(head_name)
+        self.forget_vocabularies_of(head_name)
 
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         active = self.active_head
@@ -507,8 +561,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         return (parameter for name in names for parameter in self.heads[name].parameters())
 
     def _context_head(self) -> Any:
-        frame = current_frame()
-        return None if frame is None else frame.setup.head_setup or heads_of(frame.setup.adapter_setup, self.heads)
+        setup = self.engine.setup if "engine" in self.__dict__ else None  # discovery runs a model that is to have one
+        return None if setup is None else setup.head_setup or heads_of(setup.adapter_setup, self.heads)
 
     def _rowwise(self, chosen: Any) -> Any:
         """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""
@@ -535,7 +589,9 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
             inputs = repeated_inputs(inputs, rows, plan.channels)
-        return super()._run_base(inputs)
+        if plan is None or plan.prompts is None:
+            return super()._run_base(inputs)
+        return self.engine.run_base(super()._run_base, inputs)
 
     def _activate_heads(self, setup: Composition) -> None:
         head = heads_of(setup, self.heads)

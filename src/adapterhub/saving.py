@@ -1,5 +1,6 @@
 """Saving and loading the adapters and heads of a model; nothing of a model changes unless all of a checkpoint fits."""
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +27,11 @@ from adapterhub.checkpoints import (
     compare,
     load_into,
     read,
+    whole_state,
     write,
 )
-from adapterhub.engine import Adapter
+from adapterhub.checkpoints.files import replace
+from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
     CheckpointNotFoundError,
@@ -38,12 +41,14 @@ from adapterhub.errors import (
 )
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
+from adapterhub.sites.interface import INTERFACE_FILE
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
 
 logger = logging.getLogger(__name__)
 
+RESTORED = ("adapters", "fusions", "vocabularies")  # read from the files of a model; heads are built with it
 VERSION = f"adapterhub.{adapterhub.__version__}"
 
 
@@ -53,7 +58,7 @@ class LoadOptions:
 
     load_as: str | None = None
     with_head: bool = True
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     id2label: Mapping[int, str] | None = None
     set_active: bool = False
     overwrite_ok: bool = False
@@ -71,7 +76,7 @@ def save_adapter(
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
-    parts = {"adapter": Part(adapter.config.to_dict(), adapter.state_dict())}
+    parts = {"adapter": Part(adapter.config.to_dict(), whole_state(adapter))}
     head = model.head_part(name) if with_head else None
     if head is not None:
         parts["head"] = head[1]
@@ -127,10 +132,11 @@ def load_head(
 
 
 def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, options: Mapping[str, Any]) -> None:
-    """Build the adapters that ``save_pretrained`` wrote with a model again, from the files of that model."""
+    """Build what ``save_pretrained`` wrote with a model, adapters, fusions and embeddings, from the model's files."""
     saved = getattr(model.config, "adapterhub", None) or {}
     fusions = getattr(model.config, "adapterhub_fusions", None) or {}
-    if not saved or name_or_path is None:
+    embeddings = getattr(model.config, "adapterhub_embeddings", None)
+    if not (saved or embeddings) or name_or_path is None:
         return
     folder = Path(name_or_path)
     if not folder.is_dir():
@@ -141,17 +147,29 @@ def restore(model: "AdapterMixin", name_or_path: str | PathLike[str] | None, opt
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as opened:
-            added = [key for key in opened.keys() if key.startswith(("adapters.", "fusions."))]  # noqa: SIM118
+            added = [key for key in opened.keys() if key.partition(".")[0] in RESTORED]  # noqa: SIM118
             tensors |= {key: opened.get_tensor(key) for key in added}
     for name, values in saved.items():
         adapter = model.engine.build(name, load_config(values))
         load_into(adapter, _under(f"adapters.{name}.", tensors), f"adapter {name!r} of {name_or_path}")
         model.engine.hold(adapter)
+    for group, names in (getattr(model.config, "adapterhub_shared", None) or {}).items():
+        sharing.share([model.adapters[name] for name in names], group, model.adapters[names[0]])
     for name, values in fusions.items():
         config = AdapterFusionConfig.from_dict(values["config"])
         fusion = model.engine.build_fusion(name, config, values["adapter_names"])
         load_into(fusion, _under(f"fusions.{name}.", tensors), f"fusion {name!r} of {name_or_path}")
         model.engine.hold_fusion(fusion)
+    if embeddings:
+        stored = {name: _under(f"vocabularies.{name}.", tensors) for name in embeddings["others"]}
+        model.restore_embeddings(embeddings, stored)
+
+
+def save_interface(model: "AdapterMixin", folder: str | PathLike[str]) -> None:
+    """Write the description of a model's sites beside the model, if they were described by an interface."""
+    if model.adapter_interface is not None:
+        content = model.adapter_interface.content(model.config.model_type, VERSION)
+        replace(Path(folder) / INTERFACE_FILE, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -189,7 +207,7 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     return {
         "name": name,
         "base_model": _fingerprint(model, tokenizer).to_dict(),
-        "model_class": type(model).__name__,
+        "model_class": type(model).__name__.removeprefix("FSDP"),  # as FSDP2 renames it
         "versions": {
             "adapterhub": adapterhub.__version__,
             "torch": torch.__version__,
@@ -222,7 +240,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
         logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
 
 
-def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:
+def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int | str, ...]) -> Adapter:
     config = load_config(manifest.config("adapter"))
     with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
         adapter = model.engine.build(name, config)
@@ -230,7 +248,7 @@ def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_ou
     return without(model, adapter, leave_out) if leave_out else adapter
 
 
-def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
+def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int | str, ...]) -> Adapter:
     """An adapter that leaves out more layers, and is the same in the others."""
     less = adapter.config.leaving_out(layers)
     with torch.random.fork_rng(devices=[]):

@@ -1,16 +1,18 @@
 """Saving and loading fusions, and whole setups: a folder with everything that a composition needs."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapterhub import saving, saving_foreign
-from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
+from adapterhub import loading_foreign, saving, saving_foreign
+from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
 from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
+from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.methods.fusion import AdapterFusionConfig
 
@@ -26,7 +28,7 @@ def save_fusion(
         saving_foreign.save_fusion(model, folder, name, meta, head, form)
         return
     fusion = model.engine.get_fusion(name)
-    parts = {"fusion": Part(fusion.config.to_dict(), fusion.state_dict())}
+    parts = {"fusion": Part(fusion.config.to_dict(), whole_state(fusion))}
     if head is not None and (found := model.head_part(head)) is not None:
         parts["head"] = found[1]
     info = saving.described(model, name) | {"adapter_names": list(fusion.adapter_names)}
@@ -35,7 +37,7 @@ def save_fusion(
 
 def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions) -> str:
     """Read a fusion, and the head beside it; see ``ComposingMixin.load_adapter_fusion``."""
-    if (foreign := saving_foreign.load_fusion(model, folder, options)) is not None:
+    if (foreign := loading_foreign.load_fusion(model, folder, options)) is not None:
         return foreign
     manifest = read(folder, FUSION_MANIFEST)
     if not manifest.has("fusion"):
@@ -72,6 +74,8 @@ def save_setup(
         if name not in setup.names():
             model.save_head(folder / name, name, form)
     content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": version}
+    if shared := sharing.names_by_group(model.adapters[name] for name in setup.names()):
+        content["shared_parameters"] = shared
     make_folder(folder)
     replace(folder / SETUP, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -81,9 +85,12 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
     try:
         content = json.loads((folder / SETUP).read_text(encoding="utf-8"))
         setup, heads = composition_from_dict(content["adapter_setup"]), _read_heads(content.get("head_setup"))
+        shared = {
+            str(group): [str(name) for name in names] for group, names in content.get("shared_parameters", {}).items()
+        }
     except FileNotFoundError:
         raise CheckpointNotFoundError(f"{folder} holds no setup ({SETUP})") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptCheckpointError(f"{folder / SETUP} is not the setup of adapters: {error}") from error
     added: list[tuple[Any, str]] = []
     before = set(getattr(model, "heads", ()))
@@ -96,6 +103,8 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 allow_pickle=options.allow_pickle,
             )
             added.append((model.delete_adapter, name))
+        for group, names in shared.items():
+            _share(model, folder, group, names)
         for fuse in {block.fusion for block in setup.walk() if isinstance(block, Fuse)}:
             load_fusion(model, _inside(folder, fuse), options)
             added.append((model.engine.delete_fusion, fuse))
@@ -115,6 +124,22 @@ def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions)
                 model.delete_head(name)
         raise
     return setup, heads
+
+
+def _share(model: "AdapterMixin", folder: Path, group: str, names: Sequence[str]) -> None:
+    """Make adapters that were saved as ones that share their parameters do so again.
+
+    Raises:
+        CorruptCheckpointError: if their parameters are not the same.
+    """
+    first, *others = (model.engine.get(name) for name in names)
+    for other in others:
+        if (path := sharing.unequal(other, first)) is not None:
+            raise CorruptCheckpointError(
+                f"{folder / SETUP} says that {first.name!r} and {other.name!r} share their parameters, and {path} is "
+                "not the same in both: one of them was replaced. Save the setup again."
+            )
+    model.share_parameters(names, name=group)
 
 
 def _inside(folder: Path, name: str) -> Path:

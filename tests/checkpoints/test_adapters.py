@@ -184,7 +184,7 @@ def damaged(kind: str, folder: Path) -> Path:
         case "an unknown option":
             return changed("bert-double", folder, config={"magic": True})
         case "another method":
-            return changed("bert-double", folder, config={"architecture": "prompt_tuning"})
+            return changed("bert-double", folder, config={"architecture": "magic"})
         case "a DoRA":
             return changed("bert-lora", folder, config={"use_dora": True})
         case "a prefix of T5":
@@ -206,7 +206,7 @@ def damaged(kind: str, folder: Path) -> Path:
         ("a tensor too much", TensorMismatchError, r"layer\.9"),
         ("a tensor too few", TensorMismatchError, "missing"),
         ("an unknown option", CheckpointError, "magic"),
-        ("another method", CheckpointError, "prompt_tuning"),
+        ("another method", CheckpointError, "magic"),
         ("other labels", LabelMismatchError, "maybe"),
         ("a prefix of T5", CheckpointError, "distances"),
         ("a DoRA", CheckpointError, "gates"),

@@ -506,7 +506,7 @@ def put(value: Any, *path: str) -> Spoil:
         ("'name' must be text, and is 3", put(3, "name")),
         ("'base_model' must be an object, and is 'roberta-base'", put("roberta-base", "base_model")),
         ("'meta' must be an object, and is None", put(None, "meta")),
-        ("describes neither an adapter nor a head", manifest(b'{"format": "adapterhub", "format_version": 1}')),
+        ("describes no adapter, head, fusion", manifest(b'{"format": "adapterhub", "format_version": 1}')),
         ("'adapter' lacks its config", without("adapter", "config")),
         ("'adapter' lacks its config", put([1], "adapter", "config")),
         ("'adapter' lacks its config", put("x", "adapter")),

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-peers: scripts/peer-env makes it")
 
+PROMPTS = {"bert-prompt_tokens": (0, 3), "bert-prompt_bos_tokens": (1, 4)}  # where it has scores for a prompt's tokens
 Made = tuple[dict[str, Any], Any, dict[str, Tensor]]  # a case, the model that wrote it, inputs
 
 
@@ -38,7 +39,8 @@ def golden_of_adapters(label: str, folder: Path) -> Made:
     model = goldens.flexible(base := label.partition("-")[0])
     model.load_adapter(goldens.ADAPTERS / label, allow_pickle=True, set_active=True)
     model.save_adapter(folder, "task", format="adapters")
-    return {"peer": "adapters", "base": base}, model, goldens.expected(goldens.ADAPTERS / label)[0]
+    case = {"peer": "adapters", "base": base, "prompt": PROMPTS.get(label, (0, 0))}
+    return case, model, goldens.expected(goldens.ADAPTERS / label)[0]
 
 
 def golden_setup(folder: Path) -> Made:
@@ -170,7 +172,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tensor 
     cases, inputs, ours = [], {}, {}
     for name, make in CASES.items():
         case, model, given = make(folder / name)
-        cases.append({"setup": False, "head": False, "path": None, "name": name} | case)
+        cases.append({"setup": False, "head": False, "prompt": (0, 0), "path": None, "name": name} | case)
         inputs |= {f"{name}/{key}": value for key, value in given.items()}
         with torch.no_grad():
             result = model.eval()(**given)

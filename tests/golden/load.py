@@ -66,7 +66,9 @@ def main(folder):
                 warnings.filterwarnings("error", message=".*missing adapter keys.*")
                 model = (by_adapters if case["peer"] == "adapters" else by_peft)(case, folder / name)
                 result = model.eval()(**own)
-                outputs[name] = (result.logits if "logits" in result else result.last_hidden_state).contiguous()
+                output = result.logits if "logits" in result else result.last_hidden_state
+                start, end = case["prompt"]  # of which adapters gives scores too
+                outputs[name] = torch.cat((output[:, :start], output[:, end:]), dim=1).contiguous()
         except Exception as error:  # said by the test that this case belongs to
             errors[name] = f"{type(error).__name__}: {error}"
     save_file(outputs, folder / "outputs.safetensors")

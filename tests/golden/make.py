@@ -189,6 +189,31 @@ def all_golden_weights():
         golden_weights(name, "ia3", {"method": "ia3"}, theirs, "peft")
 
 
+TASKS = [0, 1, 0]
+
+
+def golden_tasks(name, options):
+    """MTL-LoRA for two tasks that share what they can, each with its rows of the batch."""
+    model, given = build(name), inputs(name)
+    adapters.init(model)
+    for adapter in "ab":
+        model.add_adapter(adapter, config=adapters.MTLLoRAConfig(**options))
+    model.share_parameters(["a", "b"])
+    model.train_adapter(adapters.MultiTask("a", "b"))
+    model.eval()
+    torch.manual_seed(7)
+    own = {key: value for key, value in model.named_parameters(remove_duplicate=False) if ".loras." in key}
+    with torch.no_grad():
+        for value in {id(value): value for value in own.values()}.values():
+            value.add_(0.3 * torch.randn_like(value))
+    output = model(**given, task_ids=torch.tensor(TASKS)).last_hidden_state
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(5))
+    (output * weight).sum().backward()
+    tensors = {f"adapter/{key}": value for key, value in own.items()}
+    tensors |= {f"gradient/{key}": value.grad for key, value in own.items()}
+    save(f"tasks/{name}-mtl_lora", tensors | {"output": output, "weight": weight}, {"config": options, "tasks": TASKS})
+
+
 FUSIONS = {
     "dynamic": {},
     "static": {},
@@ -264,6 +289,8 @@ METHODS = {
         {"num_virtual_tokens": 3, "prefix_projection": True, "encoder_hidden_size": 5},
     ),
     "llama_prefix": ("llama", peft.PrefixTuningConfig, {"num_virtual_tokens": 3}),
+    "prompt": ("bert", peft.PromptTuningConfig, {"num_virtual_tokens": 3}),
+    "prompt_net": ("bert", peft.PromptEncoderConfig, {"num_virtual_tokens": 3, "encoder_hidden_size": 5}),
 }
 
 
@@ -273,6 +300,7 @@ FOLDERS = {
     "bert-double": ("bert", adapters.DoubleSeqBnConfig(reduction_factor={"0": 2, "default": 4}, leave_out=[1]), True),
     "bert-lora": ("bert", adapters.LoRAConfig(r=3, alpha=6, intermediate_lora=True, use_gating=True), True),
     "bert-ln_before": ("bert", adapters.BnConfig(**(BASE | {"ln_before": True, "ln_after": True})), False),
+    "bert-mtl_lora": ("bert", adapters.MTLLoRAConfig(r=3, alpha=6, n_up_projection=2, output_lora=True), True),
     "gpt2-parallel": ("gpt2", adapters.ParBnConfig(reduction_factor=4, scaling="learned"), True),
     "gpt2-lora": ("gpt2", adapters.LoRAConfig(r=2, alpha=4, attn_matrices=["q", "k"], output_lora=True), True),
     "bart-double": ("bart", adapters.DoubleSeqBnConfig(reduction_factor=4), True),
@@ -320,6 +348,15 @@ FOLDERS = {
         False,
     ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+    "bert-prompt": ("bert", adapters.PromptTuningConfig(prompt_length=3), True),
+    "bert-prompt_bos": ("bert", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), False),
+    "roberta-prompt": ("roberta", adapters.PromptTuningConfig(prompt_length=3), True),
+    "roberta-prompt_bos": ("roberta", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), True),
+    "bert-prompt_union": (
+        "bert",
+        adapters.ConfigUnion(adapters.PromptTuningConfig(prompt_length=2), adapters.SeqBnConfig(reduction_factor=4)),
+        True,
+    ),
 }
 
 
@@ -378,6 +415,51 @@ def golden_inverse():
     save("adapters/bert-mlm/expected", given | {"output": logits}, {})
 
 
+def golden_experts():
+    """LoRA of PEFT at the weights of experts, of one parameter for all of them, and at a module beside."""
+    settings = HIDDEN | {"vocab_size": 60, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 20}
+    settings |= {"num_local_experts": 4, "num_experts_per_tok": 2}
+    torch.manual_seed(0)
+    model = tf.GptOssModel(tf.GptOssConfig(**settings)).eval()
+    randomise(model.parameters(), 0.3)
+    given = inputs("gpt-oss")
+    with torch.no_grad():
+        bare = run(model, given)
+    tensors = {f"base/{key}": value.clone() for key, value in model.named_parameters()}
+    tensors |= {f"input/{key}": value for key, value in given.items()} | {"output": bare}
+    save("experts/gpt-oss", tensors, {"class": "GptOss", "config": settings})
+    options = {"r": 2, "lora_alpha": 6, "alpha_pattern": {"experts.down_proj": 4}, "rank_pattern": {"q_proj": 3}}
+    targets = {"target_modules": ["q_proj"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+    model = peft.get_peft_model(model, peft.LoraConfig(**options, **targets))
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.requires_grad:
+                value.add_(0.3 * torch.randn_like(value))
+        output = run(model.eval(), given)
+    folder = HERE / "experts" / "gpt-oss-peft"
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    save("experts/gpt-oss-peft/expected", {"output": output}, {})
+
+
+def golden_tokens(label, combine):
+    """Scores of every token over a prompt; the peer has some for the prompt too."""
+    model = flexible("bert")
+    model.add_adapter("task", config=adapters.PromptTuningConfig(prompt_length=3, combine=combine))
+    model.add_tagging_head("task", num_labels=3, id2label={0: "no", 1: "yes", 2: "maybe"})
+    model.set_active_adapters("task")
+    shaken(model)
+    with torch.no_grad():
+        logits = model(**inputs("bert")).logits
+    at = 0 if combine == "prefix" else 1
+    folder = HERE / "adapters" / label
+    model.save_adapter(folder, "task", use_safetensors=True)
+    given = {"input/" + key: value for key, value in inputs("bert").items()}
+    logits = torch.cat((logits[:, :at], logits[:, at + 3 :]), dim=1)
+    save(f"adapters/{label}/expected", given | {"output": logits}, {})
+
+
 def golden_setup():
     """A whole setup: a fusion in a stack, with a head of its own."""
     model = flexible("bert")
@@ -429,7 +511,11 @@ def golden_checkpoints():
     for label, options in CHECKPOINTS.items():
         golden_checkpoint(label, "bert", peft.LoraConfig(**options))
     for label, (name, config, options) in METHODS.items():
-        golden_checkpoint(label, name, config(**options, task_type="SEQ_CLS" if "prefix" in label else None))
+        golden_checkpoint(
+            label,
+            name,
+            config(**options, task_type="SEQ_CLS" if label.rpartition("_")[2] in ("prefix", "prompt", "net") else None),
+        )
     golden_checkpoint("pickled", "bert", peft.LoraConfig(**CHECKPOINTS["plain"]), safe_serialization=False)
 
 
@@ -465,14 +551,19 @@ def main():
             except Exception as error:  # what the peer cannot do is said, not hidden
                 print(f"{name} {label}: {type(error).__name__}: {error}")
     all_golden_weights()
-    for folder in ("fusions", "adapters"):
+    for folder in ("fusions", "adapters", "tasks", "experts"):
         (HERE / folder).mkdir(exist_ok=True)
+    for name in ("bert", "bart"):
+        golden_tasks(name, {"r": 3, "alpha": 6, "n_up_projection": 2, "intermediate_lora": True})
     for label, options in FUSIONS.items():
         for name in ("bert", "gpt2", "bart"):
             golden_fusion(name, label, options)
     for label, (name, config, safe) in FOLDERS.items():
         golden_folder(label, name, config, safe)
+    golden_tokens("bert-prompt_tokens", "prefix")
+    golden_tokens("bert-prompt_bos_tokens", "prefix_after_bos")
     golden_setup()
+    golden_experts()
     golden_inverse()
     golden_checkpoints()
 

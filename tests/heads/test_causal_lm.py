@@ -33,7 +33,7 @@ def test_is_the_maths_of_transformers(family):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generates_what_transformers_does(family, beams):
     reference, model = pair(family)
-    model.add_prediction_head("static", StaticHead.from_model(reference), set_active=False)
+    model.hold_head("static", StaticHead.from_model(reference), set_active=False)
     inputs = {name: value.flip(1) for name, value in tiny.inputs(family).items()}  # padded on the left
     settings = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False}
     expected = reference.generate(**inputs, **settings)

@@ -287,7 +287,7 @@ def test_deepcopy(kind):
     reference = tiny.model("gpt2", "LMHeadModel")
     model = flexible.around(reference)
     model.add_causal_lm_head("own")
-    model.add_prediction_head("static", StaticHead.from_model(reference), set_active=False)
+    model.hold_head("static", StaticHead.from_model(reference), set_active=False)
     model.active_head = kind
     other = copy.deepcopy(model)
     assert torch.equal(other(**tiny.inputs("gpt2")).logits, model(**tiny.inputs("gpt2")).logits)
@@ -303,7 +303,7 @@ def test_heads_can_be_pickled():
         add(add.__name__)
         head = pickle.loads(pickle.dumps(model.heads[add.__name__]))
         expected = model(**tiny.inputs("bert")).to_tuple()
-        model.add_prediction_head("again", head, overwrite_ok=True)
+        model.hold_head("again", head, overwrite_ok=True)
         assert torch.equal(model(**tiny.inputs("bert")).to_tuple()[0], expected[0])
 
 
@@ -316,7 +316,7 @@ def test_the_whole_model_is_saved_and_loaded(tmp_path, family):
     else:
         kinds = {"bert": "ForMaskedLM", "gpt2": "LMHeadModel", "t5": "ForConditionalGeneration"}
         reference = tiny.model(family, kinds[family])
-        model.add_prediction_head("static", StaticHead.from_model(reference))
+        model.hold_head("static", StaticHead.from_model(reference))
         model.add_tagging_head("train", num_labels=3)
     labels = model.config.id2label
     model.save_pretrained(tmp_path)

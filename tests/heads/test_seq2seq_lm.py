@@ -35,7 +35,7 @@ def test_is_the_maths_of_transformers(family):
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generates_what_transformers_does(family, beams):
     reference, model, inputs = pair(family)
-    model.add_prediction_head("static", StaticHead.from_model(reference), set_active=False)
+    model.hold_head("static", StaticHead.from_model(reference), set_active=False)
     settings = {"max_new_tokens": 6, "num_beams": beams, "do_sample": False}
     expected = reference.generate(**inputs, **settings)
     assert torch.equal(model.generate(**inputs, **settings), expected)

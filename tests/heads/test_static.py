@@ -86,7 +86,7 @@ def test_every_class_of_transformers_answers_as_before(family, kind):
     before = copy.deepcopy(model.state_dict())
     inputs, targets = arguments(family, kind, model)
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     expected = (
         model(**inputs, **targets, use_cache=False) if family not in ("vit", "clip") else model(**inputs, **targets)
     )
@@ -104,8 +104,8 @@ def test_comes_back_from_its_configuration_and_tensors(family, kind):
     again = build_head(json.loads(json.dumps(saved.to_dict())), BaseInfo.of(flex))
     again.load_state_dict(saved.state_dict())
     assert again.config == saved.config and again.labels == saved.labels
-    flex.add_prediction_head("again", again)
-    flex.add_prediction_head("saved", saved)
+    flex.hold_head("again", again)
+    flex.hold_head("saved", saved)
     assert_same(flex(**inputs, **targets, head="again"), flex(**inputs, **targets, head="saved"))
 
 
@@ -113,7 +113,7 @@ def test_comes_back_from_its_configuration_and_tensors(family, kind):
 def test_holds_no_tensor_of_the_base_and_none_twice(family, kind):
     model = original(family, kind)
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     tensors = [value.data_ptr() for name, value in flex.state_dict().items() if name.startswith("heads.")]
     others = {value.data_ptr() for name, value in flex.state_dict().items() if not name.startswith("heads.")}
     assert len(set(tensors)) == len(tensors) and not others & set(tensors)
@@ -127,7 +127,7 @@ def test_follows_the_embeddings_that_it_is_tied_to(family, kind):
     model = original(family, kind)
     inputs, targets = arguments(family, kind, model)
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     assert not any(99 in value.shape[:1] and value.dim() == 2 for value in flex.heads.state_dict().values())
     changed = torch.randn(99, 32, generator=torch.Generator().manual_seed(3))
     for one in (model, flex):
@@ -150,7 +150,7 @@ def test_an_untied_matrix_is_the_heads_own():
     flex = flexible.around(model)
     again = build_head(head.to_dict(), BaseInfo.of(flex))
     again.load_state_dict(head.state_dict())
-    flex.add_prediction_head("default", again)
+    flex.hold_head("default", again)
     inputs, targets = arguments("t5", "ForConditionalGeneration", model)
     assert_same(flex(**inputs, **targets), model(**inputs, **targets, use_cache=False))
 
@@ -161,7 +161,7 @@ def test_is_copied_whole(clone):
     inputs, targets = arguments("roberta", "ForMaskedLM", model)
     flex = flexible.around(model)
     head = clone(StaticHead.from_model(model))
-    flex.add_prediction_head("default", head)
+    flex.hold_head("default", head)
     assert_same(flex(**inputs, **targets), model(**inputs, **targets))
     head.shell.lm_head.bias.data.add_(1)  # which its decoder shares
     assert torch.allclose(flex(**inputs).logits, model(**inputs).logits + 1)
@@ -170,7 +170,7 @@ def test_is_copied_whole(clone):
 def test_copies_read_the_base_that_they_belong_to():
     model = original("gpt2", "LMHeadModel")
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     other = copy.deepcopy(flex)
     other.wte.weight.data.mul_(2)
     inputs, targets = arguments("gpt2", "LMHeadModel", model)
@@ -183,7 +183,7 @@ def test_threads_do_not_see_each_others_calls():
     head = StaticHead.from_model(models[0])  # holds nothing: the same one serves both
     flexes = [flexible.around(model) for model in models]
     for flex in flexes:
-        flex.add_prediction_head("default", head)
+        flex.hold_head("default", head)
     inputs, _ = arguments("gpt2", "LMHeadModel", models[0])
     expected = [model(**inputs).logits for model in models]
     wrong = []
@@ -202,7 +202,7 @@ def test_threads_do_not_see_each_others_calls():
 def test_a_call_leaves_nothing_behind():
     model = original("gpt2", "LMHeadModel")
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     flex(**tiny.inputs("gpt2"))
     assert static._call.context is None
     with pytest.raises(ValueError, match="batch_size"):
@@ -250,7 +250,7 @@ def test_follows_a_change_of_the_vocabulary(family, kind, size):
     if family == "bart":
         model.final_logits_bias.normal_()
     flex = flexible.around(model)
-    flex.add_prediction_head("default", StaticHead.from_model(model))
+    flex.hold_head("default", StaticHead.from_model(model))
     inputs, targets = arguments(family, kind, model)
     before = flex(**inputs, **targets).logits
     flex.resize_token_embeddings(size)
@@ -269,7 +269,7 @@ def test_compiles_without_a_graph_break():
         model = original(family, kind)
         inputs, targets = arguments(family, kind, model)
         flex = flexible.around(model)
-        flex.add_prediction_head("default", StaticHead.from_model(model))
+        flex.hold_head("default", StaticHead.from_model(model))
         compiled = torch.compile(flex, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(**inputs, **targets).logits, model(**inputs, **targets).logits)
 

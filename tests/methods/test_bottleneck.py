@@ -73,6 +73,8 @@ def test_residual_choices(choice: bool | str, expected: str) -> None:
     part = build(SeqBnConfig(residual_before_ln=choice))  # type: ignore[arg-type]
     residual = {"h": h, "normed": ln(h + x), "sum": h + x}[expected]
     torch.testing.assert_close(part(h, x, ln), residual + mlp(part, ln(h + x)))
+    without = build(BottleneckConfig(residual_before_ln=choice))  # type: ignore[arg-type]
+    torch.testing.assert_close(without(h, x, ln), h + mlp(without, h))
 
 
 def test_own_norms_and_the_order_of_the_residual() -> None:

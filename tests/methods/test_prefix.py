@@ -155,18 +155,24 @@ def test_rows_of_a_mixed_batch_are_as_if_they_ran_alone(family: str) -> None:
 
 
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("cache", ["none", "dynamic", "static"])
 @pytest.mark.parametrize("family", KINDS)
-def test_generates_with_and_without_a_cache_row_by_row(family: str, use_cache: bool, beams: int) -> None:
+def test_generates_with_and_without_a_cache_row_by_row(family: str, cache: str, beams: int) -> None:
     model = build(family, KINDS[family])
     ids = tiny.inputs(family, batch=3)["input_ids"]
     options = {"max_new_tokens": 5, "do_sample": False, "num_beams": beams, "eos_token_id": 98, "pad_token_id": 0}
+    caches: dict[str, Any] = {
+        "none": {"use_cache": False},
+        "dynamic": {"use_cache": True},
+        "static": {"use_cache": True, "cache_implementation": "static"},
+    }
     rows = ["p", None, Stack("p", "q")]
     with AdapterSetup(Rows(rows)):
-        together = model.generate(ids, use_cache=use_cache, **options)
+        together = model.generate(ids, **caches[cache], **options)
     for row, own in enumerate(rows):
         with AdapterSetup(own):
-            alone = model.generate(ids[row : row + 1], use_cache=not use_cache, **options)[0]
+            other = "dynamic" if cache == "none" else "none"
+            alone = model.generate(ids[row : row + 1], **caches[other], **options)[0]
         assert together[row, : len(alone)].tolist() == alone.tolist()
 
 

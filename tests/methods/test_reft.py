@@ -160,6 +160,21 @@ def test_generated_tokens_are_left_alone(family: str, use_cache: bool) -> None:
             assert got[: len(alone)].tolist() == alone.tolist()
 
 
+def test_a_stack_changes_what_the_first_one_made() -> None:
+    model, inputs = build("bert", "loreft[r=2, prefix_positions=7]"), tiny.inputs("bert", batch=2)
+    caught: list[Tensor] = []
+    handle = model.encoder.layer[0].register_forward_hook(lambda module, args, output: caught.append(output))
+    with torch.no_grad():
+        model(**inputs)
+    handle.remove()
+    first, second = (model.adapters[name].at("layers.0.output").units[0] for name in "ab")
+    with torch.no_grad():
+        middle = caught[0] + by_hand(first, caught[0])
+        wanted = middle + by_hand(second, middle) - caught[0]
+    wanted[1, 5:] = 0  # padding
+    torch.testing.assert_close(changes(model, "bert", Stack("a", "b"), **inputs), wanted)
+
+
 def test_averages_and_fusions_of_it() -> None:
     model, inputs = build("bert", "loreft[r=2]"), tiny.inputs("bert")
     parts = [changes(model, "bert", name, **inputs) for name in "ab"]

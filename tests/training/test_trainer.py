@@ -24,7 +24,7 @@ from transformers import (
 
 import adapterhub
 import tiny
-from adapterhub import AdapterTrainer, AutoAdapterModel, Seq2SeqAdapterTrainer
+from adapterhub import AdapterTrainer, AutoAdapterModel, DynamicAdapterFusionConfig, Fuse, Seq2SeqAdapterTrainer
 from adapterhub.errors import TrainingError
 from adapterhub.training.trainer import TrainingInterrupted
 from tokens import model_folder, sentences
@@ -123,6 +123,43 @@ def test_resuming_equals_an_uninterrupted_run(folder: Path, tmp_path: Path, kind
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
     assert losses(resumed)[4:] == losses(whole)[4:]
     assert_equal(weights(resumed.model), weights(whole.model))
+
+
+def fused(folder: Path) -> PreTrainedModel:
+    model = build(folder)
+    model.add_adapter("b", config="seq_bn[reduction_factor=4]")
+    config = DynamicAdapterFusionConfig(temperature=True, dropout_prob=0.1)
+    model.add_adapter_fusion(["a", "b"], config=config, name="mine")
+    model.train_adapter_fusion(Fuse("a", "b", name="mine"))
+    model.active_head = "a"
+    return model
+
+
+def test_a_named_fusion_resumes_with_its_temperature(folder: Path, tmp_path: Path) -> None:
+    whole = trainer(folder, tmp_path / "whole", fused(folder))
+    whole.train()
+    trainer(folder, tmp_path / "cut", fused(folder)).train()
+    resumed = trainer(folder, tmp_path / "cut", fused(folder))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-4"))
+    assert losses(resumed)[4:] == losses(whole)[4:]
+    assert_equal(resumed.model.fusions.state_dict(), whole.model.fusions.state_dict())
+
+
+def test_values_of_a_fusion_do_not_decay(folder: Path, tmp_path: Path) -> None:
+    """They begin at the identity, and their regulariser keeps them near it."""
+    model = fused(folder)
+    started = trainer(folder, tmp_path, model, weight_decay=0.5)
+    groups = {
+        id(parameter): group["weight_decay"]
+        for group in started.create_optimizer().param_groups
+        for parameter in group["params"]
+    }
+    decay = {
+        name.split(".")[-2]: groups[id(parameter)]
+        for name, parameter in model.fusions.named_parameters()
+        if name.endswith(".weight")
+    }
+    assert decay == {"query": 0.5, "key": 0.5, "value": 0.0}
 
 
 @pytest.mark.parametrize("kind", [AdapterTrainer, Trainer])
@@ -319,3 +356,39 @@ def test_state_is_json(folder: Path, tmp_path: Path) -> None:
     trainer(folder, tmp_path, max_steps=4).train()
     state = json.loads((tmp_path / "checkpoint-4" / "trainer_state.json").read_text())
     assert state["global_step"] == 4
+
+
+def test_tasks_of_a_multi_task_setup_train_what_they_share(folder: Path, tmp_path: Path) -> None:
+    """Each row says of which task it is; a checkpoint is taken up again by both, which still share."""
+    from adapterhub import MultiTask
+
+    def multi_task() -> Any:
+        torch.manual_seed(0)
+        model: Any = AutoAdapterModel.from_pretrained(folder)
+        for name in "ab":
+            model.add_adapter(name, config="mtl_lora[r=2, n_up_projection=2]")
+            model.add_classification_head(name, num_labels=2)
+        model.share_parameters(["a", "b"])
+        model.train_adapter(MultiTask("a", "b"))
+        return model
+
+    def run(model: Any, output: Path, **changes: Any) -> AdapterTrainer:
+        data = [{**row, "task_ids": index % 2} for index, row in enumerate(rows(folder))]
+        collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(folder))
+        return AdapterTrainer(model, arguments(output, **changes), train_dataset=data, data_collator=collator)
+
+    whole = multi_task()
+    before = weights(whole)
+    run(whole, tmp_path / "whole", max_steps=8).train()
+    after = weights(whole)
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if "adapters" in name)
+    parts = [whole.adapters[name].at("layers.0.attention.q") for name in "ab"]
+    assert parts[0].lora_A is parts[1].lora_A and not torch.equal(parts[0].task_matrix, parts[1].task_matrix)
+    resumed = multi_task()
+    run(resumed, tmp_path / "whole", max_steps=8).train(resume_from_checkpoint=str(tmp_path / "whole/checkpoint-4"))
+    for name, value in weights(resumed).items():
+        torch.testing.assert_close(value, after[name], rtol=0, atol=0)
+    assert (
+        resumed.adapters["a"].at("layers.0.attention.q").lora_A
+        is resumed.adapters["b"].at("layers.0.attention.q").lora_A
+    )

@@ -3,11 +3,22 @@
 from adapterhub.checkpoints import adapters
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
-from adapterhub.checkpoints.native import ADAPTER_MANIFEST, FUSION_MANIFEST, HEAD_MANIFEST, Manifest, Part, read, write
+from adapterhub.checkpoints.native import (
+    ADAPTER_MANIFEST,
+    EMBEDDINGS_MANIFEST,
+    FUSION_MANIFEST,
+    HEAD_MANIFEST,
+    Manifest,
+    Part,
+    read,
+    write,
+)
+from adapterhub.checkpoints.sharded import whole_copies, whole_state
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
     "ADAPTER_MANIFEST",
+    "EMBEDDINGS_MANIFEST",
     "FUSION_MANIFEST",
     "HEAD_MANIFEST",
     "Content",
@@ -20,5 +31,7 @@ __all__ = [
     "load_into",
     "match_tensors",
     "read",
+    "whole_copies",
+    "whole_state",
     "write",
 ]

@@ -1,4 +1,4 @@
-"""The native format of adapters, heads and fusions: a folder with a JSON manifest and safetensors files.
+"""The native format of adapters, heads, fusions and embeddings: a folder with a JSON manifest and safetensors files.
 
 The name of a weights file holds the start of its own SHA-256, so a new version never overwrites the file of an old
 one, and replacing the manifest is the single step that makes the new version the current one. A crash at any moment
@@ -25,20 +25,22 @@ from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptC
 ADAPTER_MANIFEST = "adapter_config.json"
 HEAD_MANIFEST = "head_config.json"
 FUSION_MANIFEST = "fusion_config.json"
+EMBEDDINGS_MANIFEST = "embeddings_config.json"
 FORMAT = "adapterhub"
 FORMAT_VERSION = 1
-_MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST)
-_PARTS = ("adapter", "head", "fusion")
+_MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST, EMBEDDINGS_MANIFEST)
+_PARTS = ("adapter", "head", "fusion", "embeddings")
+_PART = f"({'|'.join(_PARTS)})"
 _OURS = re.compile(  # weights files, and what a crash leaves of any file
-    r"(adapter|head|fusion)\.[0-9a-f]{8}\.safetensors"
-    r"|\.((adapter|head|fusion)\.[0-9a-f]{8}\.safetensors|(adapter|head|fusion)_config\.json)\.[0-9a-f]{8}\.tmp"
+    rf"{_PART}\.[0-9a-f]{{8}}\.safetensors"
+    rf"|\.({_PART}\.[0-9a-f]{{8}}\.safetensors|{_PART}_config\.json)\.[0-9a-f]{{8}}\.tmp"
 )
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing with weights: an adapter, a head or a fusion. ``config`` is JSON-ready."""
+    """One thing with weights: an adapter, a head, a fusion, embeddings. ``config`` is JSON-ready."""
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Tensor]
@@ -218,7 +220,7 @@ def _check_content(path: Path, content: Any) -> None:
                 f"{path}: the entry {kind!r} lacks its config, or its weights' file and sha256"
             )
     if not parts:
-        raise CorruptCheckpointError(f"{path} describes neither an adapter nor a head")
+        raise CorruptCheckpointError(f"{path} describes no adapter, head, fusion or embeddings")
 
 
 def _is_whole(entry: Any) -> bool:

@@ -4,6 +4,6 @@ from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.engine import Engine
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.plan import Plan
-from adapterhub.engine.setup import AdapterSetup, current_frame
+from adapterhub.engine.setup import AdapterSetup, setups_open
 
-__all__ = ["Adapter", "AdapterSetup", "Engine", "Fusion", "Plan", "current_frame"]
+__all__ = ["Adapter", "AdapterSetup", "Engine", "Fusion", "Plan", "setups_open"]

@@ -1,18 +1,22 @@
 """An adapter: one module that holds a configuration and all its parameters, addressed by site."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from adapterhub.engine.experts import expert_places
+from adapterhub.engine.stored import device_of
+from adapterhub.engine.tokens import ModelVocabulary
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
 from adapterhub.sites import Layer, Sites, Sublayer
 
-EMBEDDINGS = "embeddings"
+EMBEDDINGS, PROMPT = "embeddings", "prompt"
 
 
 class SiteModules(nn.Module):
@@ -61,7 +65,7 @@ class SiteModules(nn.Module):
 
 
 class Adapter(SiteModules):
-    """The modules of one adapter."""
+    """The modules of one adapter; ``group`` is the name of those that it shares parameters with, if it does."""
 
     def __init__(self, name: str, config: AdapterConfig, places: Iterable[Place]) -> None:
         """Build a module for every place where ``config`` acts.
@@ -71,10 +75,12 @@ class Adapter(SiteModules):
         """
         offered = tuple(places)
         config.check(offered)
+        config = config.resolved(offered)
         super().__init__(name, config.modules(offered))
         if not self.site_names:
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         self.config = config
+        self.group = ""
 
 
 @torch.no_grad()
@@ -105,8 +111,24 @@ def prefix_site(sublayer: Sublayer) -> str:
     return f"{sublayer.name}.prefix"
 
 
+def held_by(place: Place) -> str:
+    """The path of the module that holds the weight of a place."""
+    return place.path if place.expert_weight is None else place.path.rpartition(".")[0]
+
+
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
+    paths = {norm.name: norm.path for norm in sites.norms}
+    if sites.embeddings is not None:
+        paths[EMBEDDINGS] = sites.embeddings.table
+    towers = {f"{sites.tower_path(tower)}.": tower for tower in sites.towers if tower}
+    for place in _all_places(model, sites):
+        path = f"{place.path or paths.get(place.name, '')}."
+        outside = next((tower for start, tower in towers.items() if path.startswith(start)), "")
+        yield replace(place, tower=outside if place.layer is None else sites.layers[place.layer].tower)
+
+
+def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for sublayer in sites.sublayers:
         yield Place("sublayer", sublayer.name, sublayer.kind, sublayer.layer, sublayer.width)
         if (at := sublayer.attention) is not None:
@@ -122,7 +144,11 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
+        if sites.embeddings.reader is not None:
+            vocabulary = ModelVocabulary(model, model.get_submodule(sites.embeddings.reader))
+            yield Place("prompt", PROMPT, PROMPT, None, sites.embeddings.width, vocabulary=vocabulary)
     yield from weight_places(model, sites)
+    yield from expert_places(model, sites)
 
 
 def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
@@ -134,22 +160,22 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {layer_site(layer): layer.path for layer in sites.layers}
     paths |= {norm.name: norm.path for norm in sites.norms}
-    paths |= {place.name: place.path for place in weights if place.weight is not None}
+    paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
-        paths[EMBEDDINGS] = sites.embeddings.table
-    for site in added.site_names:
-        nearest = _nearest_parameter(model, paths[site])
+        paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
+    devices = {site: _device_at(model, paths[site]) for site in added.site_names}
+    for site, device in devices.items():
         for part in added.parts(site):
-            part.to(device=nearest.device, dtype=torch.float32)
+            part.to(device=device, dtype=torch.float32)
     for shared in added.shared_modules():
-        shared.to(device=model.device, dtype=torch.float32)
+        shared.to(device=next(iter(devices.values())), dtype=torch.float32)
 
 
-def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
-    """A parameter of the module at ``path``, or of the closest module around it that has one."""
+def _device_at(model: nn.Module, path: str) -> torch.device:
+    """Where the module at ``path`` runs, or the closest module around it that has parameters."""
     while path:
-        parameter = next(model.get_submodule(path).parameters(), None)
-        if parameter is not None:
-            return parameter
+        device = device_of(model.get_submodule(path))
+        if device is not None:
+            return device
         path = path.rpartition(".")[0]
-    return next(model.parameters())
+    return next(model.parameters()).device

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.composition import MultiTask
+from adapterhub.engine.locations import attentions_of, gates_of
 from adapterhub.engine.program import Call
+from adapterhub.engine.reader import cut_encoder
 from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import CompositionError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 TASKS, ATTENTIONS, GATES = "task_ids", "output_adapter_fusion_attentions", "output_adapter_gating_scores"
 OPTIONS = (TASKS, ATTENTIONS, GATES)
+_AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values", "decoder_input_ids")
 
 
@@ -27,8 +30,8 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
 
     Beside the arguments of the model there may be ``task_ids`` ``[batch]``, for ``MultiTask``, and
     ``output_adapter_fusion_attentions`` and ``output_adapter_gating_scores``: with these True the output has
-    ``adapter_fusion_attentions`` (by fusion and site, ``[batch, seq, adapters]``) and ``adapter_gating_scores`` (by
-    adapter and site, ``[batch, 1, 1]``).
+    ``adapter_fusion_attentions`` (by fusion, number of the layer and kind of place, ``[batch, seq, adapters]``) and
+    ``adapter_gating_scores`` (by adapter, layer and kind, ``[batch]``); ``get_adapter`` says which kinds there are.
 
     Raises:
         CompositionError: if the batch or ``task_ids`` do not fit the setup.
@@ -48,11 +51,12 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         if repeated:
             args = repeated_inputs(args, rows, plan.channels)
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
+    mask = _padding(kwargs.get("attention_mask"))
     call = Call(
         tasks,
         _offset(plan, kwargs),
         None if generation is None else generation.prompt,
-        _padding(kwargs.get("attention_mask")),
+        _prompt_padding(generation, rows) if mask is None else mask,
         _padding(kwargs.get("decoder_attention_mask")),
         {} if given[ATTENTIONS] else None,
     )
@@ -60,20 +64,34 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
-    found = {"adapter_fusion_attentions": call.attentions, "adapter_gating_scores": gates}
-    return _with_found(output, {name: value for name, value in found.items() if value is not None})
+        if engine.layout is not None:
+            output = cut_encoder(engine.layout, output)
+    places, found = engine.places, {}
+    if call.attentions is not None:
+        found["adapter_fusion_attentions"] = {
+            name: attentions_of(places, sites) for name, sites in call.attentions.items()
+        }
+    if gates is not None:
+        found["adapter_gating_scores"] = {name: gates_of(places, sites) for name, sites in gates.items()}
+    return _with_found(output, found)
 
 
 def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Generate under the setup that is active; of a ``Parallel``, every channel's results one after another.
 
     Raises:
-        CompositionError: if the batch or ``task_ids`` do not fit the setup.
+        CompositionError: if the batch or ``task_ids`` do not fit the setup, or tokens are guessed ahead under a prompt.
     """
     given = kwargs.pop(TASKS, None)
     plan = engine.plan()
     if plan is None or not plan.reads_call:
         return generate_(*args, **kwargs)
+    ahead = [name for name in _AHEAD if kwargs.get(name) is not None]
+    if plan.prompts is not None and ahead:
+        raise CompositionError(
+            f"{', '.join(ahead)}: guesses are taken back from a cache by their number in the text, which a prompt in "
+            "the cache moves. Generate without"
+        )
     rows = batch_rows(engine.model, args, {"input_ids": kwargs.get("inputs")} | kwargs)
     check_rows(plan, rows)
     tasks = None if given is None else _task_ids(given, rows, plan)
@@ -127,6 +145,12 @@ def _offset(plan: "Plan | None", kwargs: Mapping[str, Any]) -> int:
 def _padding(mask: Any) -> Tensor | None:
     """A mask that says which tokens are padding, and not one that attention computes with."""
     return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def _prompt_padding(generation: Call | None, rows: int) -> Tensor | None:
+    """What was said to ``generate``, which with a static cache calls the model with masks for attention alone."""
+    mask = None if generation is None else generation.mask
+    return None if mask is None else mask.repeat_interleave(rows // len(mask), dim=0)
 
 
 def _watch_gates(engine: "Engine", stack: ExitStack) -> dict[str, dict[str, Tensor]]:

@@ -2,44 +2,43 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import (
-    BatchHook,
-    EmbeddingHook,
-    Hook,
-    InverseHook,
-    LayerHook,
-    NormHook,
-    PrefixHook,
-    RepeatHook,
-    SublayerHook,
-    WeightHook,
-)
-from adapterhub.engine.moved import PositionHook
+from adapterhub.engine.hooks import Hook, SublayerHook
 from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
+from adapterhub.engine.placing import key, needed
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
-from adapterhub.engine.setup import AdapterSetup, current_frame
+from adapterhub.engine.prompt import Layout, max_length
+from adapterhub.engine.prompt_hook import PromptHook
+from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
+from adapterhub.engine.stored import loaded
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
-# A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _REPEATED, _PREFIX, _AFTER = "weight ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT, _BATCH, _POSITIONS = "embeddings", "output embeddings", "batch", "positions"
 _NO_CALL = Call()
+_PROMPT = key(PromptHook)
+
+
+class Entered(NamedTuple):
+    """What was active where a call of the model began, ``depth`` setups deep."""
+
+    plan: Plan | None
+    setup: AdapterSetup | None
+    depth: int
 
 
 class Engine:
@@ -53,9 +52,10 @@ class Engine:
         self.active: Plan | None = None
         self._in_use: Counter[Plan] = Counter()
         self._hooks: dict[str, Hook] = {}
-        self._hooked = ""  # where hooks stand
         self._lock = threading.RLock()
         self._pass = threading.local()  # of the pass that this thread is in
+        # What torch.compile traced of a model is to be traced again when hooks came or went.
+        torch._dynamo.config.skip_nnmodule_hook_guards = False
 
     def build(self, name: str, config: AdapterConfig) -> Adapter:
         """A new adapter for this model, not held by it yet.
@@ -64,7 +64,8 @@ class Engine:
             ConfigError: if the configuration does not fit the model, or the name cannot be one.
         """
         check_name(name)
-        adapter = Adapter(name, config, self.places)
+        with loaded(place.norm for place in self.places if place.norm is not None):  # of which it may hold copies
+            adapter = Adapter(name, config, self.places)
         match_device(adapter, self.model, self.sites, self.places)
         return adapter.train(self.model.training)
 
@@ -178,8 +179,12 @@ class Engine:
 
     def plan(self) -> Plan | None:
         """The plan for the call under way: that of the innermost ``AdapterSetup``, else the active one."""
-        frame = current_frame()
-        return self.active if frame is None else frame.plan(self)
+        return self._entered().plan if setups_open() else self.active
+
+    @property
+    def setup(self) -> AdapterSetup | None:
+        """The innermost ``AdapterSetup`` around the call under way, if there is one."""
+        return self._entered().setup if setups_open() else None
 
     def acquire(self, setup: Composition | None, skip_layers: Iterable[int] = ()) -> Plan | None:
         """Compile a plan and put hooks where it needs them, until it is released."""
@@ -216,10 +221,10 @@ class Engine:
         By the time of the backward pass the ``with`` block around the first pass may have ended, the active setup may
         be another, or another thread may be at work.
         """
-        plan, then = self.plan(), dict(self._pass.__dict__)
+        plan, then = self.plan(), {key: value for key, value in self._pass.__dict__.items() if key != "entered"}
 
         def under_same_setup(*args: Any, **kwargs: Any) -> Any:
-            with self._in_pass(**then):
+            with self._in_pass(then):
                 if self.plan() is plan:
                     return function(*args, **kwargs)
                 with AdapterSetup(plan and plan.setup, skip_layers=tuple(plan.skip_layers) if plan else ()):
@@ -228,19 +233,42 @@ class Engine:
 
         return checkpoint(under_same_setup, *args, **kwargs)
 
-    def enter(self) -> None:
-        """Have the hooks of an ``AdapterSetup`` in place, before any submodule of the model runs."""
-        # torch.compile does not look whether hooks came or went since it traced a model; that this text is read
-        # makes it guard on the text.
-        if self._hooked != "never":
-            frame = current_frame()
-            if frame is not None:
-                frame.plan(self)
+    @torch.compiler.disable  # a context variable cannot be traced: where there is a setup, a graph begins after this
+    def enter(self) -> Entered:
+        """Look up what is active here, and have the hooks of an ``AdapterSetup`` in place."""
+        frame = current_frame()
+        if frame is None:
+            return Entered(self.active, None, setups_entered())
+        return Entered(frame.plan(self), frame.setup, setups_entered())
+
+    def _entered(self) -> Entered:
+        """What was active where the call under way began, or what is, where there is none or a setup inside of it."""
+        known: Entered | None = getattr(self._pass, "entered", None)
+        return known if known is not None and known.depth == setups_entered() else self.enter()
+
+    @contextmanager
+    def under(self, entered: Entered) -> Iterator[None]:
+        """Have what is inside run under what ``enter`` found, without asking again."""
+        with self._in_pass({**self._pass.__dict__, "entered": entered}):
+            yield
 
     @property
     def call(self) -> Call:
         """What programs have to know about the call of the model that is under way."""
         return getattr(self._pass, "call", _NO_CALL)
+
+    @call.setter
+    def call(self, call: Call) -> None:
+        self._pass.call = call
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where prompts and text stand in what is under way, while they are together."""
+        return getattr(self._pass, "layout", None)
+
+    @layout.setter
+    def layout(self, layout: Layout | None) -> None:
+        self._pass.layout = layout
 
     @property
     def rows_repeated(self) -> bool:
@@ -272,14 +300,28 @@ class Engine:
             return False
         return plan.first_repeated is None or self.model.base_model is not self.model
 
+    @property
+    def cache_room(self) -> int:
+        """How many tokens more than those of the text a cache has to hold for every row."""
+        plan = self.plan()
+        hook = self._hooks.get(_PROMPT)
+        of_decoder = isinstance(hook, PromptHook) and hook.cuts
+        return max_length(plan.prompts) if plan is not None and plan.prompts is not None and of_decoder else 0
+
+    def run_base(self, forward: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> Any:
+        """Run the base model of a model that has its heads beside it, with the prompts of the plan."""
+        hook = self._hooks.get(_PROMPT)
+        return hook.run(forward, inputs) if isinstance(hook, PromptHook) else forward(inputs)
+
     @contextmanager
     def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
         """Run what is inside as one call of the model."""
-        with self._in_pass(call=call, repeated=repeated, rows=None, generation=generation or self.generation):
+        told = {"call": call, "repeated": repeated, "rows": None, "generation": generation or self.generation}
+        with self._in_pass({**self._pass.__dict__, **told}):
             yield
 
     @contextmanager
-    def _in_pass(self, **values: Any) -> Iterator[None]:
+    def _in_pass(self, values: Mapping[str, Any]) -> Iterator[None]:
         """Have what this thread's pass knows be ``values`` inside, and what it was before afterwards."""
         known = self._pass.__dict__
         before = dict(known)
@@ -307,68 +349,19 @@ class Engine:
         whole = hidden.new_zeros(total, *hidden.shape[1:])
         return plan.embeddings.inverse(whole.index_copy(0, rows.to(hidden.device), hidden), self.call)[rows]
 
-    def _tied_output(self) -> nn.Module | None:
-        """The module of the output embeddings, if they are the input embeddings too."""
-        output: Any = self.model.get_output_embeddings()
-        table: Any = None if self.sites.embeddings is None else self.model.get_submodule(self.sites.embeddings.table)
-        return output if output is not None and output.weight is table.weight else None
-
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""
-        sublayers = {name for plan in self._in_use for name in plan.sublayers}
-        norms = {path for plan in self._in_use for path in plan.norms}
-        weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
-        repeated = {path: layer for plan in self._in_use for path, layer in self._repeated_by(plan)}
-        layers = {f"{_REPEATED}{path}" for path in repeated}
-        prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
-        inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
-        outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
-        of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
-        batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        moved = {_POSITIONS} if any(plan.moved is not None for plan in self._in_use) else set()
-        needed = outputs | moved | prefixes | inverted | sublayers | norms | weights | layers | batch
-        for key in [key for key in self._hooks if key not in needed]:
-            self._hooks.pop(key).detach()
-        for layer in self.sites.layers:
-            if (key := f"{_AFTER}{layer.path}") in outputs and key not in self._hooks:
-                self._hooks[key] = LayerHook(self, layer)
-        for sublayer in self.sites.sublayers:
-            key = f"{_PREFIX}{sublayer.name}"
-            if key in prefixes and key not in self._hooks and sublayer.attention is not None:
-                self._hooks[key] = PrefixHook(self, sublayer.name, sublayer.attention)
-            if sublayer.name in sublayers and sublayer.name not in self._hooks:
-                self._hooks[sublayer.name] = SublayerHook(self, sublayer)
-        for norm in self.sites.norms:
-            if norm.path in norms and norm.path not in self._hooks:
-                self._hooks[norm.path] = NormHook(self, norm)
-        for key in sorted(weights - self._hooks.keys()):
-            self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
-        if moved and _POSITIONS not in self._hooks:
-            self._hooks[_POSITIONS] = PositionHook(self)
-        if batch and _BATCH not in self._hooks:
-            self._hooks[_BATCH] = BatchHook(self)
-        for key in sorted(layers - self._hooks.keys()):
-            path = key.removeprefix(_REPEATED)
-            self._hooks[key] = RepeatHook(self, path, repeated[path])
-        if inverted and _EMBEDDINGS not in self._hooks and self.sites.embeddings is not None:
-            self._hooks[_EMBEDDINGS] = EmbeddingHook(self, self.sites.embeddings)
-            if (output := self._tied_output()) is not None:
-                self._hooks[_OUTPUT] = InverseHook(self, output)
+        wanted = {site: make for plan in self._in_use for site, make in needed(self, plan)}
+        for stale in [site for site in self._hooks if site not in wanted]:
+            self._hooks.pop(stale).detach()
+        for site, make in wanted.items():
+            if site not in self._hooks:
+                self._hooks[site] = make()
         for plan in self._in_use:
             for name in plan.replacing:
-                hook = self._hooks[name]
-                if isinstance(hook, SublayerHook):
-                    hook.attach_norm()
-        self._hooked = " ".join(f"{site}:{hook.count}" for site, hook in self._hooks.items())
-
-    def _repeated_by(self, plan: Plan) -> Iterator[tuple[str, int | None]]:
-        """Where a plan has rows repeated: paths of layers with their numbers, and of towers that run later."""
-        if plan.first_repeated is None:
-            return
-        layers = self.sites.layers[plan.first_repeated :]
-        yield from ((layer.path, layer.index) for layer in layers)
-        for tower in {layer.tower for layer in layers} - {layers[0].tower}:
-            yield self.sites.tower_path(tower), None
+                hook = self._hooks[key(SublayerHook, name)]
+                assert isinstance(hook, SublayerHook)
+                hook.attach_norm()
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}

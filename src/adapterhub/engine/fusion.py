@@ -10,7 +10,7 @@ from adapterhub.errors import CompositionError
 from adapterhub.methods import Modules, Place
 from adapterhub.methods.fusion import AdapterFusionConfig, FusionLayer
 
-_FUSED = ("sublayer", "weight", "layer")
+_FUSED = ("sublayer", "weight", "experts", "layer")
 
 
 class Fusion(SiteModules):

@@ -5,17 +5,21 @@ model copies the hooks with it, and they then belong to the copy.
 """
 
 import threading
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adapterhub.engine.calls import batch_rows
+from adapterhub.engine.extra import extra_of
 from adapterhub.engine.positions import positions_of
-from adapterhub.engine.prefix import extended, prefix_of
+from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
-from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention
+from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -39,11 +43,6 @@ class Hook:
     def __init__(self, engine: "Engine") -> None:
         self.engine = engine
         self._handles: list[RemovableHandle] = []
-
-    @property
-    def count(self) -> int:
-        """How many hooks are registered."""
-        return len(self._handles)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -95,7 +94,7 @@ class SublayerHook(NotingHook):
         """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
         plan = self.engine.plan()
         program = plan.sublayers.get(self.site.name) if plan is not None else None
-        residual = self._noted.residual
+        residual: Any = getattr(self._noted, "residual", None)  # None if another thread put the hook here meanwhile
         self._noted.residual = None  # a tensor kept here would outlive the pass
         if plan is None or program is None:
             return output
@@ -210,11 +209,59 @@ class PrefixHook(NotingHook):
         """Handler of the attention function."""
         plan = self.engine.plan()
         program = None if plan is None else plan.prefixes.get(self.sublayer)
-        prefix = None if program is None else prefix_of(program, self._noted.hidden, self.engine.call)
+        prefix = None if program is None else extra_of(Prefix, program, self._noted.hidden, self.engine.call)
         self._noted.hidden = None
         if prefix is None:
             return key, value, mask, kwargs
         return extended(prefix, module, query, key, value, mask, kwargs)
+
+
+class ExpertsHook(NotingHook):
+    """Runs what a plan has for the weights of experts, which see tokens of all rows and positions one after another."""
+
+    def __init__(self, engine: "Engine", path: str) -> None:
+        super().__init__(engine)
+        self.path = path
+        self.module = engine.model.get_submodule(path)
+        around = engine.model.get_submodule(path.rpartition(".")[0])
+        self._handles.append(around.register_forward_pre_hook(self.note))
+        experts.install(self.module, self.change)
+
+    def detach(self) -> None:
+        """Remove the hook, and the handler."""
+        super().detach()
+        experts.remove(self.module)
+
+    def note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Pre-hook of the module around the experts: how many rows and positions there are."""
+        hidden = args[0] if args else None
+        self._noted.shape = hidden.shape[:2] if isinstance(hidden, Tensor) and hidden.dim() == 3 else None
+
+    def change(self) -> "experts.Change | None":
+        """Handler of the experts function: what changes the outputs of its weights in this call, if anything does."""
+        plan = self.engine.plan()
+        programs = None if plan is None else plan.experts.get(self.path)
+        shape = getattr(self._noted, "shape", None)
+        self._noted.shape = None
+        return None if programs is None else partial(self.adapt, programs, shape)
+
+    def adapt(
+        self,
+        programs: Mapping[str, Program],
+        shape: torch.Size | None,
+        name: str,
+        output: Tensor,
+        inputs: Tensor,
+        chosen: Tensor,
+    ) -> Tensor:
+        """What the weight ``name`` gave, adapted."""
+        program = programs.get(name)
+        if program is None:
+            return output
+        if shape is None or output.shape[0] % shape.numel():
+            return run(self.engine, program, output, (inputs, chosen))
+        state, *read = (one.unflatten(0, (*shape, -1)) for one in (output, inputs, chosen))
+        return run(self.engine, program, state, tuple(read)).flatten(0, 2)
 
 
 class EmbeddingHook(Hook):
@@ -242,6 +289,9 @@ class EmbeddingHook(Hook):
 
     def _run(self, hidden: Tensor) -> Tensor:
         plan = self.engine.plan()
+        if plan is not None and plan.prompts_apart and self.engine.layout is not None:
+            rows = self.engine.layout.inserted(rows_first(self.engine, hidden, hidden))
+            hidden = rows_first(self.engine, rows, hidden)
         return hidden if plan is None or plan.embeddings is None else run(self.engine, plan.embeddings, hidden, ())
 
 

@@ -10,7 +10,7 @@ from adapterhub.errors import ConfigError
 M = TypeVar("M", bound=nn.Module)
 
 # The modules that this package adds to a model: paths that begin so are no part of the base model.
-ADDED = ("adapters", "fusions", "heads")
+ADDED = ("adapters", "fusions", "heads", "vocabularies")
 _Module: Any = nn.Module if TYPE_CHECKING else object
 
 

@@ -1,6 +1,6 @@
 """A plan: a composition compiled for one model, so that a forward pass only looks up what to run where."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,10 +20,12 @@ from adapterhub.composition import (
     Stack,
     channels_of,
 )
-from adapterhub.engine import prefix as prefixes
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter, layer_site, prefix_site
+from adapterhub.engine import extra, prompt
+from adapterhub.engine.adapter import EMBEDDINGS, PROMPT, Adapter, held_by, layer_site, prefix_site
+from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
+from adapterhub.engine.prefix import moves
 from adapterhub.engine.program import (
     ByPosition,
     ByTask,
@@ -56,10 +58,12 @@ class Plan:
     """What to run where: after each sublayer (by name), in place of a norm (by path), around a module with a weight.
 
     ``replacing`` are the sublayers (by name) with which the base model does not go on itself: their result stands for
-    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names).
-    ``moved`` is one of those, if they move the positions of the text.
+    what it would add and normalise. ``prefixes`` are read by the attentions of sublayers (by their names); ``moved`` is
+    one of those, if they move the positions of the text. ``experts`` run after the weights of experts (by the paths of
+    their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
-    ``layers`` on what layers give (by their paths).
+    ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that the model reads, some of
+    them, if ``prompts_apart``, where tokens are embedded already.
 
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
@@ -75,14 +79,26 @@ class Plan:
     moved: Program | None
     norms: Mapping[str, Program]
     weights: Mapping[str, WeightPrograms]
+    experts: Mapping[str, Mapping[str, Program]]
     embeddings: Program | None
     layers: Mapping[str, Program]
+    prompts: Program | None
+    prompts_apart: bool
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
     rows: int | None
     splits: bool
     reads_call: bool
+
+    def repeated(self, sites: Sites) -> Iterator[tuple[str, int | None]]:
+        """Where rows are repeated: paths of layers with their numbers, and of towers that run later."""
+        if self.first_repeated is None:
+            return
+        layers = sites.layers[self.first_repeated :]
+        yield from ((layer.path, layer.index) for layer in layers)
+        for tower in {layer.tower for layer in layers} - {layers[0].tower}:
+            yield sites.tower_path(tower), None
 
 
 def compile_plan(
@@ -114,12 +130,17 @@ def compile_plan(
             if program is not None:
                 sublayers[sublayer.name] = program
             if (prefix := compiler.compile(prefix_site(sublayer), Step)) is not None:
-                prefixes.check(prefix)
+                extra.check(prefix, "prefixes")
                 read[sublayer.name] = prefix
     paths = {norm.name: norm.path for norm in sites.norms}
     own_norms = {paths[site]: program for site in norms if (program := compiler.compile(site, NormStep)) is not None}
     weights: dict[str, WeightPrograms] = {}
+    experts: dict[str, dict[str, Program]] = {}
     for place in acting:
+        if place.expert_weight is not None:
+            program = compiler.compile(place.name, partial(_expert_step, place.expert_weight))
+            if program is not None:
+                experts.setdefault(held_by(place), {})[place.path.rpartition(".")[2]] = program
         if place.weight is not None:
             had = weights.get(place.path, WeightPrograms(None, ()))
             if (added := compiler.compile_weight(place.name, place.weight, had)) is not had:
@@ -130,6 +151,9 @@ def compile_plan(
         if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
     }
     kinds = {type(block) for block in setup.walk()}
+    prompts = compiler.compile(PROMPT, Step)
+    if prompts is not None:
+        prompt.check(prompts, Split in kinds)
     return Plan(
         setup,
         skipped,
@@ -139,8 +163,11 @@ def compile_plan(
         _moved(setup, read),
         own_norms,
         weights,
+        experts,
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
         layers,
+        prompts,
+        prompts is not None and prompt.some_apart(prompts),
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
         if sites.batch_first
         else None,
@@ -148,7 +175,7 @@ def compile_plan(
         setup.channels,
         setup.rows,
         Split in kinds,
-        bool(kinds - {Stack, Average, Composition}) or bool(layers),
+        bool(kinds - {Stack, Average, Composition}) or bool(layers) or prompts is not None,
     )
 
 
@@ -158,7 +185,7 @@ def _moved(setup: Composition, read: Mapping[str, Program]) -> Program | None:
     Raises:
         CompositionError: if they would do so in the channels of a Parallel, which have the same input.
     """
-    program = next((one for one in read.values() if prefixes.moves(one)), None)
+    program = next((one for one in read.values() if moves(one)), None)
     if program is not None and setup.channels > 1:
         raise CompositionError(
             f"prefixes of adapters {program.names()} with shift_positions move the positions of what the model reads, "
@@ -289,6 +316,10 @@ def _sublayer_step(
     """
     own = () if site is None else adapters[name].parts(site)
     return Step(name, part, (own[-1] if own else None if base is None else base.forward,))
+
+
+def _expert_step(weight: Weight, name: str, part: nn.Module) -> Step:
+    return ExpertStep(name, part, (weight,))
 
 
 def _first_repeated(

@@ -15,7 +15,7 @@ def positions_of(hidden: Tensor, call: Call, tower: str) -> Tensor:
     rows, length = hidden.shape[:2]
     encoder, decoder = tower.endswith("encoder"), tower.endswith("decoder")
     mask = call.decoder_mask if decoder else call.mask
-    if not encoder and call.offset:
+    if not encoder and call.offset > 0:
         return hidden.new_full((rows, length, 2), -1, dtype=torch.long)
     real = torch.ones(rows, length, dtype=torch.bool, device=hidden.device)
     if mask is not None and mask.shape[1] >= length and rows % mask.shape[0] == 0:

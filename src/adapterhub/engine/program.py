@@ -24,10 +24,10 @@ Run = Callable[["Program", Tensor, Read, "Call"], Tensor]
 class Call(NamedTuple):
     """What a program has to know about the call of the model that is under way.
 
-    ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, which is not
-    0 where earlier ones are in a cache, and ``prompt`` the number of tokens that ``generate`` began with. ``mask`` and
-    ``decoder_mask`` ``[batch, seq]`` are 0 for padding. ``attentions`` collects those of fusions, if they are wanted:
-    for each fusion and site ``[batch, seq, adapters]``.
+    ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, above 0 where
+    earlier ones are in a cache, and below 0 where a trained prompt is before the text, and ``prompt`` the number of
+    tokens that ``generate`` began with. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no text.
+    ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq, adapters]``.
     """
 
     task_ids: Tensor | None = None
@@ -272,7 +272,7 @@ class Routed(Program):
     def _divided(self, tensor: Tensor) -> list[Tensor]:
         if tensor.shape[0] == 1 and self.total > 1:
             tensor = tensor.expand(self.total, *tensor.shape[1:])
-        each, rest = divmod(tensor.shape[0], self.total)
+        each, rest = tensor.shape[0] // self.total, tensor.shape[0] % self.total  # symbols have no divmod
         if rest:
             raise CompositionError(f"the active setup is for {self.total} rows, and a batch has {tensor.shape[0]}")
         if self.back is not None:
@@ -320,7 +320,7 @@ class ByTask(Program):
         tasks = call.task_ids
         if tasks is None:
             raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
-        each, rest = divmod(state.shape[0], len(tasks))
+        each, rest = state.shape[0] // len(tasks), state.shape[0] % len(tasks)
         if rest:
             raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
         return tasks.to(state.device).repeat_interleave(each)
@@ -348,10 +348,12 @@ class ByPosition(Program):
         starts = [0, *accumulate(self.splits[:-1])]
         results = []
         for child, start, end in zip(self.children, starts, [*starts[1:], None], strict=True):
-            here = slice(max(0, start - call.offset), length if end is None else max(0, end - call.offset))
+            first = max(0, start - call.offset) if start else 0
+            here = slice(first, length if end is None else max(0, end - call.offset))
             own = state[:, here]
             if child is not None and own.shape[1]:
                 own_read = tuple(one[:, here] if one.shape[1] == length else one for one in read)
-                own = run(child, own, own_read, call._replace(offset=max(0, call.offset - start)))
+                offset = max(0, call.offset - start) if start else call.offset
+                own = run(child, own, own_read, call._replace(offset=offset))
             results.append(own)
         return torch.cat([result.to(state.dtype) for result in results], dim=1)

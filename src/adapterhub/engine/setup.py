@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
     from adapterhub.engine.plan import Plan
 
+
+class _Entered(threading.local):
+    """How many setups this thread is in."""
+
+    count = 0
+
+
 _lock = threading.Lock()
-# How many frames are open anywhere. Hooks ask the context variable only when some are: torch.compile cannot trace
-# a ContextVar, and guards on this number instead.
+_entered = _Entered()
+# How many frames are open anywhere, and whether any is. The context variable is asked only when some are:
+# torch.compile cannot trace a ContextVar, and guards on the latter instead.
 _open_frames = 0
+_any_open = False
 
 
 class Frame:
@@ -44,7 +53,17 @@ _frame: ContextVar[Frame | None] = ContextVar("adapterhub_setup", default=None)
 
 def current_frame() -> Frame | None:
     """The innermost setup entered by this thread or task, if any."""
-    return _frame.get() if _open_frames else None
+    return _frame.get()
+
+
+def setups_open() -> bool:
+    """Whether any thread or task is in a setup."""
+    return _any_open
+
+
+def setups_entered() -> int:
+    """How many setups this thread is in, those of its tasks together."""
+    return _entered.count
 
 
 class AdapterSetup:
@@ -54,7 +73,8 @@ class AdapterSetup:
     It takes effect with a call of the model, or of its ``generate``: a module inside called by itself, before any such
     call in the block, runs without hooks. What is active by ``set_active_adapters`` acts there too.
     ``adapter_setup`` None runs the bare model. Without ``head_setup`` the heads named like the last adapters are
-    used, where the model has such heads. ``skip_layers`` as in ``set_active_adapters``.
+    used, where the model has such heads. With ``ignore_empty`` and neither adapters nor heads, the block changes
+    nothing. ``skip_layers`` as in ``set_active_adapters``.
 
     Raises:
         AdapterNotFoundError: by a model that runs inside the block and lacks one of the adapters.
@@ -62,26 +82,57 @@ class AdapterSetup:
     """
 
     def __init__(
-        self, adapter_setup: Any, head_setup: Any = None, skip_layers: "tuple[int, ...] | list[int]" = ()
+        self,
+        adapter_setup: Any,
+        head_setup: Any = None,
+        ignore_empty: bool = False,
+        skip_layers: "tuple[int, ...] | list[int]" = (),
     ) -> None:
         self.adapter_setup: Composition | None = parse_composition(adapter_setup)
         self.head_setup = head_setup
         self.skip_layers = tuple(skip_layers)
+        self._idle = ignore_empty and self.adapter_setup is None and head_setup is None
+
+    @staticmethod
+    def get_context() -> "AdapterSetup | None":
+        """The innermost block that this thread or task is in, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup
+
+    @staticmethod
+    def get_context_adapter_setup() -> Composition | None:
+        """The adapters of the innermost block, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup.adapter_setup
+
+    @staticmethod
+    def get_context_head_setup() -> Any:
+        """The heads that the innermost block names, or None."""
+        frame = current_frame()
+        return None if frame is None else frame.setup.head_setup
 
     def __enter__(self) -> Self:
-        global _open_frames
-        with _lock:
-            _open_frames += 1
+        if self._idle:
+            return self
+        _count(1)
         _frame.set(Frame(self, _frame.get()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        global _open_frames
+        if self._idle:
+            return
         frame = _frame.get()
         assert frame is not None
         _frame.set(frame.previous)
         frame.close()
-        with _lock:
-            _open_frames -= 1
+        _count(-1)
+
+
+def _count(step: int) -> None:
+    global _open_frames, _any_open
+    with _lock:
+        _open_frames += step
+        _any_open = _open_frames > 0
+    _entered.count += step

@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from adapterhub.engine.named import ADDED
 from adapterhub.engine.setup import AdapterSetup
+from adapterhub.engine.stored import values_of
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Projection, Sites, Sublayer
 from adapterhub.sites.fused import fused_rows
@@ -30,7 +31,7 @@ class LinearWeight(Weight):
 
     @property
     def matrix(self) -> Tensor:
-        return self.module.weight
+        return values_of(self.module)
 
     @property
     def bias(self) -> Tensor | None:
@@ -73,7 +74,7 @@ class EmbeddingWeight(LinearWeight):
 
     @property
     def matrix(self) -> Tensor:
-        return self.module.weight.T
+        return values_of(self.module).T
 
     @property
     def bias(self) -> Tensor | None:

@@ -117,6 +117,18 @@ class AddHeadMixin:
         options: Options = {"num_labels": num_labels, "layers": layers, "activation_function": activation_function}
         self.add_custom_head("question_answering", head_name, overwrite_ok, set_active, id2label=id2label, **options)
 
+    def add_dependency_parsing_head(
+        self,
+        head_name: str,
+        num_labels: int | None = None,
+        overwrite_ok: bool = False,
+        id2label: Labels = None,
+        set_active: bool = True,
+    ) -> None:
+        """For each word its head and their relation; the model gets ``word_starts`` beside its input."""
+        options: Options = {"num_labels": num_labels, "id2label": id2label}
+        self.add_custom_head("dependency_parsing", head_name, overwrite_ok, set_active, **options)
+
     def add_masked_lm_head(
         self,
         head_name: str,

@@ -6,15 +6,17 @@ A head is a module over the output of a base model and holds no part of that mod
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from adapterhub.engine.reader import FIRST
 from adapterhub.errors import HeadError
 from adapterhub.methods.activations import activation
+from adapterhub.sites import is_decoder
 
 Pooling = Literal["first", "last", "eos", "mean", "pair"]
 Out = TypeVar("Out", bound=ModelOutput)
@@ -41,6 +43,7 @@ class BaseInfo:
     last ``eos`` of the decoder, the ``mean`` over positions, or the ``pair`` of embeddings of a two-tower model;
     ``use_pooler``, that the model's own pooler does, unless a head says otherwise. A language-modelling head over the
     input embeddings multiplies hidden states with ``output_scale``, and keeps its logits within ``output_cap``.
+    ``model`` is the base model itself, for heads that are built by its configuration.
     """
 
     width: int
@@ -54,6 +57,7 @@ class BaseInfo:
     use_pooler: bool
     output_scale: float
     output_cap: float | None
+    model: PreTrainedModel | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> Self:
@@ -63,7 +67,9 @@ class BaseInfo:
             HeadError: if the width of the model's output cannot be told from its configuration.
         """
         config = text_config(model.config)
-        embeddings = word_embeddings(model)
+        table = getattr(word_embeddings(model), "weight", None)
+        # What DeepSpeed took apart keeps its shape under another name.
+        vocabulary, width = (None, None) if table is None else getattr(table, "ds_shape", table.shape)
         pooling = _pooling(model)
 
         def number(default: float, *names: str) -> float:
@@ -75,8 +81,8 @@ class BaseInfo:
         scaled = getattr(config, "scale_decoder_outputs", scaled_by_code)
         return cls(
             width=2 * model.config.projection_dim if pooling == "pair" else _width(model),
-            embedding_width=None if embeddings is None else embeddings.weight.shape[1],
-            vocab_size=None if embeddings is None else embeddings.weight.shape[0],
+            embedding_width=width,
+            vocab_size=vocabulary,
             pooling=pooling,
             is_encoder_decoder=bool(model.config.is_encoder_decoder),
             initializer_range=number(0.02, "initializer_range", "init_std"),
@@ -85,6 +91,7 @@ class BaseInfo:
             use_pooler=config.model_type == "beit",
             output_scale=config.d_model**-0.5 if scaled else 1.0,
             output_cap=getattr(config, "final_logit_softcapping", None),
+            model=model,
         )
 
 
@@ -126,8 +133,7 @@ def _pooling(model: PreTrainedModel) -> Pooling:
     text = text_config(config)
     if getattr(text, "use_bidirectional_attention", None) in (True, "all"):
         return "mean"
-    generates = type(text) in MODEL_FOR_CAUSAL_LM_MAPPING and type(text) not in MODEL_FOR_MASKED_LM_MAPPING
-    return "last" if generates or getattr(text, "is_decoder", False) else "first"
+    return "last" if is_decoder(text) else "first"
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,12 @@ class HeadContext:
         if hidden is None:
             raise HeadError(f"{type(self.base).__name__} has no output for every position, which this head needs")
         return hidden
+
+    @property
+    def first(self) -> Tensor:
+        """The base model's output for the first position that it read, be it a prompt's: ``[batch, hidden]``."""
+        found = self.outputs.get(FIRST)
+        return self.hidden[:, 0] if found is None else found
 
     @property
     def labels(self) -> Tensor | None:
@@ -248,6 +260,7 @@ class Head(nn.Module, ABC):
     """
 
     head_type: ClassVar[str]
+    name: str = "default"  # in the model that holds it
     config_class: ClassVar[type[HeadConfig]] = HeadConfig
     # A head that casts its input itself is kept in float32 over a base model in half precision.
     full_precision: ClassVar[bool] = False
@@ -256,6 +269,15 @@ class Head(nn.Module, ABC):
     def __init__(self, config: HeadConfig, base: BaseInfo) -> None:
         super().__init__()
         self.config: Any = config
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], base: BaseInfo) -> Self:
+        """A new head with the given options.
+
+        Raises:
+            HeadError: for an unknown option.
+        """
+        return cls(cls.config_class.from_dict(options), base)
 
     @abstractmethod
     def forward(self, context: HeadContext) -> ModelOutput:
@@ -267,6 +289,11 @@ class Head(nn.Module, ABC):
 
     def resize_vocabulary(self, size: int) -> None:
         """Follow the base model, whose vocabulary has ``size`` entries from now on; by default nothing."""
+
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether it gives a score for every token, and so may hold something for each of them; by default not."""
+        return False
 
     @property
     def labels(self) -> dict[int, str] | None:
@@ -335,8 +362,7 @@ def build_head(values: Mapping[str, Any], base: BaseInfo) -> Head:
         HeadError: for an unknown type or option.
     """
     options = dict(values)
-    made = head_class(options.pop("head_type", "?"))
-    return made(made.config_class.from_dict(options), base)
+    return head_class(options.pop("head_type", "?")).from_options(options, base)
 
 
 class Mlp(nn.Sequential):

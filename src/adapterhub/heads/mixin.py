@@ -1,7 +1,7 @@
 """Prediction heads on a base model: add, choose, run and delete them."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,15 @@ from adapterhub.composition import Composition, Parallel
 from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, check_name
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
-from adapterhub.heads.base import BaseInfo, Head, HeadContext, build_head, register_head, registered_heads
+from adapterhub.heads.base import (
+    BaseInfo,
+    Head,
+    HeadContext,
+    build_head,
+    head_class,
+    register_head,
+    registered_heads,
+)
 from adapterhub.heads.routing import assigned_rows, part_of
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
@@ -24,13 +32,16 @@ if TYPE_CHECKING:
 else:
     _Model = object
 
-TARGETS = ("labels", "start_positions", "end_positions")
-_ADDED = (*TARGETS, "logits_to_keep", "head", "return_dict")
+# transformers' Trainer takes every argument whose name has "label" in it for one that each data set has: these two of
+# one kind of head are not in the signature, and reach it by name all the same.
+_UNSIGNED = ("labels_arcs", "labels_rels")
+TARGETS = ("labels", "start_positions", "end_positions", *_UNSIGNED)
+_ADDED = (*TARGETS, "word_starts", "logits_to_keep", "head", "return_dict")
 
 
 @dataclass
 class MultiHeadOutput(ModelOutput):
-    """What several active heads answered (``output[0]``, ...), and the sum of their losses.
+    """What several active heads answered (``output[0]``, ..., in a loop too), and the sum of their losses.
 
     Where each head answered for some rows alone, ``rows`` are their numbers, head by head.
     """
@@ -51,6 +62,14 @@ class MultiHeadOutput(ModelOutput):
         """The cache of the base model, which all heads share."""
         return super().__getitem__("head_outputs")[0].get("past_key_values")
 
+    def __iter__(self) -> Iterator[Any]:
+        """What each head answered."""
+        return iter(super().__getitem__("head_outputs"))
+
+    def __len__(self) -> int:
+        """How many heads answered."""
+        return len(super().__getitem__("head_outputs"))
+
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__("head_outputs")[key] if isinstance(key, int) else super().__getitem__(key)
 
@@ -62,7 +81,7 @@ def head_signature(base: type[PreTrainedModel]) -> inspect.Signature:
     """
     own = inspect.signature(base.forward).parameters
     plain = [one for one in own.values() if one.kind is not one.VAR_KEYWORD]
-    names = [name for name in _ADDED if name not in own]
+    names = [name for name in _ADDED if name not in own and name not in _UNSIGNED]
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
     rest = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
     return inspect.Signature([*plain, *added, rest])
@@ -111,9 +130,11 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
 
     # Adding and deleting
 
-    def add_prediction_head(
-        self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True
-    ) -> None:
+    def add_prediction_head(self, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
+        """Add a head that was built already, under the name that it has; see ``hold_head``."""
+        self.hold_head(head.name, head, overwrite_ok, set_active)
+
+    def hold_head(self, head_name: str, head: Head, overwrite_ok: bool = False, set_active: bool = True) -> None:
         """Add a head that was built already, moving it to the device of the base model.
 
         Raises:
@@ -123,6 +144,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self._check_free(head_name, overwrite_ok)
         last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in ADDED][-1]
         dtype = torch.float32 if head.full_precision and self.dtype.itemsize < 4 else self.dtype
+        head.name = head_name
         self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
         self.active_head = head_name if set_active else self.active_head
 
@@ -136,7 +158,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             AdapterExistsError: if there is a head of this name, unless ``overwrite_ok``.
         """
         self._check_free(head_name, overwrite_ok)
-        self.add_prediction_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
+        self.hold_head(head_name, build_head(config, BaseInfo.of(self)), overwrite_ok, set_active)
 
     def add_custom_head(
         self, head_type: str, head_name: str, overwrite_ok: bool = False, set_active: bool = True, **options: Any
@@ -145,9 +167,15 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self.add_prediction_head_from_config(head_name, {"head_type": head_type, **options}, overwrite_ok, set_active)
 
     @staticmethod
-    def register_custom_head(head_type: str, head: type[Head]) -> None:
+    def register_custom_head(identifier: str, head: type[Head]) -> None:
         """Make a head of your own known, for all models: ``adapterhub.heads.register_head``."""
-        register_head(head_type, head)
+        register_head(identifier, head)
+
+    @property
+    def custom_heads(self) -> dict[str, type[Head]]:
+        """Heads by their type, apart from those of this package."""
+        kinds = {name: head_class(name) for name in registered_heads()}
+        return {name: kind for name, kind in kinds.items() if kind.__module__.partition(".")[0] != "adapterhub"}
 
     @torch.no_grad()
     def average_head(
@@ -179,7 +207,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
                 for path in states[0]
             }
         )
-        self.add_prediction_head(head_name, made, overwrite_ok, set_active)
+        self.hold_head(head_name, made, overwrite_ok, set_active)
 
     def delete_head(self, head_name: str) -> None:
         """Delete a head; if it was active, the others that were stay so.
@@ -215,24 +243,24 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         """Type and options of every head by name, ready for JSON."""
         return {name: head.to_dict() for name, head in self.heads.items()}
 
-    def get_labels_dict(self, head: str | None = None) -> dict[int, str] | None:
+    def get_labels_dict(self, head_name: str | None = None) -> dict[int, str] | None:
         """Names of the classes of a head (by default the active one) by index; None if it has no classes.
 
         Raises:
             HeadError: if there is no such head, or none is named and not exactly one is active.
         """
-        name = self._active_head if head is None else head
+        name = self._active_head if head_name is None else head_name
         if not isinstance(name, str):
             raise HeadError(f"name the head whose labels you want: {self._listed()}")
         return self._known(name).labels
 
-    def get_labels(self, head: str | None = None) -> list[str] | None:
+    def get_labels(self, head_name: str | None = None) -> list[str] | None:
         """Names of the classes of a head (by default the active one); None if it has no classes.
 
         Raises:
             HeadError: if there is no such head, or none is named and not exactly one is active.
         """
-        labels = self.get_labels_dict(head)
+        labels = self.get_labels_dict(head_name)
         return None if labels is None else list(labels.values())
 
     # Choosing
@@ -284,13 +312,41 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             return self._run_base(inputs | {"return_dict": as_dict})
         base_inputs = self._prepared(inputs, targets, heads)
         outputs = self._run_base(base_inputs | {"return_dict": True})
-        context = HeadContext(self, outputs, inputs, base_inputs, targets)
-        if isinstance(chosen, Composition):
-            answer = self._by_rows(chosen, context)
-        else:
-            answers = [one(context) for one in heads]
-            answer = answers[0] if isinstance(chosen, str) else _together(answers)
+        answer = self._answer(chosen, HeadContext(self, outputs, inputs, base_inputs, targets))
         return answer if as_dict else answer.to_tuple()
+
+    def forward_head(
+        self,
+        all_outputs: ModelOutput,
+        head_name: Any = None,
+        cls_output: Any = None,
+        attention_mask: Tensor | None = None,
+        return_dict: bool = False,
+        context: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """What a head (by default the active one) answers to outputs of the base model that are there already.
+
+        ``kwargs`` are labels, and inputs of the base model that a head reads. ``cls_output`` and ``context`` have no
+        effect: each head takes what it needs from the outputs. Without any head, these are given back.
+
+        Raises:
+            HeadError: if there is no such head.
+        """
+        chosen = self._rowwise(head_name or self._context_head() or self._active_head)
+        heads = [self._known(name) for name in _names(chosen)]
+        if not heads:
+            return all_outputs
+        inputs, targets = self._split(kwargs | {"attention_mask": attention_mask}, heads)
+        answer = self._answer(chosen, HeadContext(self, all_outputs, inputs, inputs, targets))
+        return answer if return_dict else answer.to_tuple()
+
+    def _answer(self, chosen: Any, context: HeadContext) -> ModelOutput:
+        """That of one head, of several, or of those that have rows of their own."""
+        if isinstance(chosen, Composition):
+            return self._by_rows(chosen, context)
+        answers = [self._known(name)(context) for name in _names(chosen)]
+        return answers[0] if isinstance(chosen, str) else _together(answers)
 
     def _by_rows(self, heads: Composition, context: HeadContext) -> ModelOutput:
         """Every head's answer for the rows that are its own."""

@@ -27,6 +27,8 @@ def pool(context: HeadContext, how: Pooling, use_pooler: bool = False) -> Tensor
         return pooled.flatten(1)  # convolutional models pool to [batch, hidden, 1, 1]
     if how == "pair":
         return torch.cat((context.outputs["text_embeds"], context.outputs["image_embeds"]), dim=-1)
+    if how == "first" and context.hidden.dim() == 3:
+        return context.first
     hidden = context.hidden
     if hidden.dim() == 4:  # a feature map: [batch, hidden, height, width]
         hidden = hidden.flatten(2).transpose(1, 2)

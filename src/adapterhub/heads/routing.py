@@ -1,6 +1,7 @@
 """Which rows each head answers for, under a composition of heads."""
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import accumulate
 from typing import Any
@@ -70,7 +71,9 @@ def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -
 
     With ``whole_batch`` they are one channel's, for the batch as the caller gave it.
     """
-    outputs = type(context.outputs)(**{key: _rows_of(value, rows, total) for key, value in context.outputs.items()})
+    outputs = copy(context.outputs)
+    for key, value in context.outputs.items():
+        outputs[key] = _rows_of(value, rows, total)
     base_inputs = _named(context.base_inputs, rows, total)
     part = replace(context, outputs=outputs, base_inputs=base_inputs, rows=rows, total=total)
     if whole_batch:
@@ -79,7 +82,7 @@ def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -
 
 
 def _consecutive(heads: Composition, rows: int, sizes: Sequence[int]) -> Assigned:
-    each, rest = divmod(rows, sum(sizes))
+    each, rest = rows // sum(sizes), rows % sum(sizes)  # of torch.export, rows are a symbol, which has no divmod
     if rest:
         raise HeadError(f"{heads!r} is for {sum(sizes)} rows, or a multiple, and there are {rows}")
     ends = list(accumulate(size * each for size in sizes))
@@ -87,7 +90,7 @@ def _consecutive(heads: Composition, rows: int, sizes: Sequence[int]) -> Assigne
 
 
 def _by_name(heads: Rows, rows: int) -> Assigned:
-    each, rest = divmod(rows, len(heads))
+    each, rest = rows // len(heads), rows % len(heads)
     if rest:
         raise HeadError(f"{heads!r} is for {len(heads)} rows, or a multiple, and there are {rows}")
     found: dict[str, list[int]] = {}

@@ -10,7 +10,7 @@ import inspect
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Self
 
@@ -22,7 +22,10 @@ from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import ModelOutput
 
+from adapterhub.checkpoints import whole_copies
 from adapterhub.engine.named import ADDED
+from adapterhub.engine.reader import FIRST, pools_first
+from adapterhub.engine.vocabulary import has_entries, note_size, with_entries
 from adapterhub.errors import HeadError
 from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, register_head, text_config
 from adapterhub.heads.multiple_choice import flatten_choices
@@ -157,7 +160,7 @@ class StaticHead(Head):
         if not self.takes_more:
             given = {name: value for name, value in given.items() if name in self.arguments}
         outer = getattr(_call, "context", None)
-        _call.context = context
+        _call.context = _with_first(context) if pools_first(self.shell) else context
         try:
             return self.shell(**{**given, "return_dict": True})
         finally:
@@ -173,31 +176,42 @@ class StaticHead(Head):
         """As in the configuration of the class."""
         return self.shell.config.problem_type
 
+    @property
+    def scores_tokens(self) -> bool:
+        """Whether the class is no classifier."""
+        return self.labels is None
+
     def resize_vocabulary(self, size: int) -> None:
         """New tokens get the mean of what the head has for those there are, or a bias of 0."""
         config = text_config(self.shell.config)
-        if self.labels is None and size != config.vocab_size:
+        if self.scores_tokens and size != config.vocab_size:
             for module in self.shell.modules():
                 _resize(module, config.vocab_size, size)
         config.vocab_size = size
+
+
+def _with_first(context: HeadContext) -> HeadContext:
+    """The first position that the base model read in the place of the text's first token, where they differ."""
+    if FIRST not in context.outputs:
+        return context
+    outputs = copy.copy(context.outputs)
+    outputs["last_hidden_state"] = torch.cat((context.first.unsqueeze(1), context.hidden[:, 1:]), dim=1)
+    return replace(context, outputs=outputs)
 
 
 def _resize(module: nn.Module, old_size: int, size: int) -> None:
     """Resize what ``module`` holds for a vocabulary V: tensors of shape ``[V]``, ``[V, *]``, ``[1, V]``."""
     for store in (module._parameters, module._buffers):
         for name, old in store.items():
-            if old is None or old_size not in (old.shape[0], *(old.shape[1:] if old.shape[0] == 1 else ())):
+            if old is None or not has_entries(old, old_size):
                 continue
             rows = old.data.reshape(old_size, -1)
             filling = rows.mean(0, keepdim=True) if old.shape[0] == old_size and old.dim() == 2 else rows[:1] * 0
             rows = torch.cat((rows[:size], filling.expand(max(size - old_size, 0), -1)))
-            shape = [size if length == old_size else length for length in old.shape]
-            new = rows.reshape(shape)
+            new = rows.reshape(with_entries(old, old_size, size))
             made: Any = nn.Parameter(new, old.requires_grad) if isinstance(old, nn.Parameter) else new
             store[name] = made
-    for name in ("vocab_size", "out_features"):
-        if getattr(module, name, None) == old_size:
-            setattr(module, name, size)
+    note_size(module, old_size, size)
 
 
 def base_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -281,13 +295,21 @@ def _carve(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _copy(model: PreTrainedModel, memo: dict[int, Any]) -> PreTrainedModel:
-    """A deep copy as an instance of the class in transformers, without what this package added to the model."""
+    """A deep copy as an instance of the class in transformers, without hooks and what this package added to it."""
     native: Any = [one for one in type(model).__mro__ if one.__name__ == type(model).__name__][-1]
+    for module in model.modules():  # these lead to all kinds of objects, to some that cannot be copied
+        memo |= {id(value): type(value)() for name, value in vars(module).items() if _is_bookkeeping(name)}
+    memo |= whole_copies(parameter for parameter in model.parameters() if id(parameter) not in memo)
     memo[id(model)] = shell = native.__new__(native)
     state = {name: value for name, value in vars(model).items() if name not in _ADDED}
     state["_modules"] = {name: module for name, module in model._modules.items() if name not in _ADDED}
     shell.__dict__.update(copy.deepcopy(state, memo))
     return shell
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Whether an attribute of a module holds its hooks, or what FSDP2 notes of it."""
+    return name.endswith("_hooks") or name.startswith("__composable_api")
 
 
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:

@@ -77,6 +77,11 @@ class VocabularyHead(Head):
         scores = F.linear(hidden.to(weight.dtype), weight, bias)
         return scores if self.cap is None else torch.tanh(scores / self.cap) * self.cap
 
+    @property
+    def scores_tokens(self) -> bool:
+        """It does."""
+        return True
+
     def resize_vocabulary(self, size: int) -> None:
         """Keep the bias of the tokens that stay; new ones get 0."""
         if self.bias is not None and len(self.bias) != size:

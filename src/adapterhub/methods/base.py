@@ -7,9 +7,10 @@ A method knows no transformer. For each place that a model offers, the configura
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
 
 import torch
@@ -17,14 +18,17 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "embeddings", "attention", "layer"]
+PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "prompt"]
 
 
 class Weight(ABC):
     """A weight of the base model as a matrix ``[out, in]``, whatever way it is stored; or some rows of one.
 
-    Of an embedding, ``in`` are the tokens; of a convolution, the matrix is ``[out, in, height, width]``.
+    Of an embedding, ``in`` are the tokens; of a convolution, the matrix is ``[out, in, height, width]``. Of several
+    ``experts``, ``shape`` is that of one, the matrix is ``[experts, out, in]`` and the bias ``[experts, out]``.
     """
+
+    experts: int | None = None
 
     @property
     @abstractmethod
@@ -49,6 +53,10 @@ class Weight(ABC):
     def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
         """``apply`` for the product of ``up`` ``[out, r]`` and ``down`` ``[r, in]``, without making it."""
 
+    def by_output(self, matrix: Tensor) -> Tensor:
+        """``matrix`` with a row for each output: ``[out, in]``, or ``[experts, out, in]``."""
+        return matrix.flatten(1) if self.experts is None else matrix
+
     def select(self, output: Tensor) -> Tensor:
         """What of the base module's output this weight gave."""
         return output
@@ -64,6 +72,35 @@ class Weight(ABC):
     @abstractmethod
     def put(self, matrix: Tensor, bias: Tensor | None) -> None:
         """Write values into the base module, in place."""
+
+
+class Vocabulary(ABC):
+    """The tokens that a base model knows."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Pass a model in which any vectors can stand for tokens.
+
+        Raises:
+            ConfigError: for any other.
+        """
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def vectors(self, ids: Sequence[int]) -> Tensor:
+        """What the base model's own table maps tokens to, ``[tokens, width]``."""
+
+    @abstractmethod
+    def tokens(self, text: str, tokenizer: str | None) -> list[int]:
+        """The tokens of a text, without special ones, by the ``tokenizer`` of that name, or the model's own.
+
+        Raises:
+            ConfigError: if there is no such tokenizer.
+        """
 
 
 @runtime_checkable
@@ -92,12 +129,14 @@ class Place:
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
     weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
-    reads, ``keys_values`` or ``cross_keys_values``, or ``layer``, the residual stream after one. ``layer`` counts over
-    the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs of a weight.
-    ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the
-    ``path`` of its module are there; ``whole`` is False where it is only a part of what that module holds. At one of
-    kind ``attention``, where keys and values are read, ``heads`` are the number of heads that keys have, and the widths
-    of a key and of a value.
+    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, or ``prompt``, where
+    vectors can be put among tokens. ``layer`` counts over the whole model and is None outside its layers; ``width`` is
+    the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own module at a place of kind
+    ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there; ``whole`` is False where
+    it is only a part of what that module holds. At one of kind ``experts``, ``expert_weight`` is the weight of all
+    experts of a layer, and ``path`` that of the parameter. At one of kind ``attention``, where keys and values are
+    read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value. At one of kind
+    ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of several.
     """
 
     kind: PlaceKind
@@ -110,6 +149,18 @@ class Place:
     weight: Weight | None = None
     whole: bool = True
     heads: tuple[int, int, int] | None = None
+    expert_weight: Weight | None = None
+    vocabulary: Vocabulary | None = None
+    tower: str = ""
+
+    @property
+    def any_weight(self) -> Weight | None:
+        """The weight, or that of experts."""
+        return self.weight or self.expert_weight
+
+    def is_in(self, left_out: Sequence[int | str]) -> bool:
+        """Whether its layer (by number) or its tower (by name) is among those."""
+        return self.layer in left_out or (self.tower != "" and self.tower in left_out)
 
 
 @dataclass(frozen=True)
@@ -125,13 +176,23 @@ class Modules:
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterConfig:
+class AdapterConfig(Mapping[str, Any]):
     """Configuration of a method: immutable, comparable and complete (what is not a field is not an option).
 
+    It reads as a mapping too: ``config["reduction_factor"]``, ``config.get("leave_out")``, ``dict(config)``.
     A method says in ``build`` what it does at one place; or in ``modules``, if its parts have something in common.
     """
 
     method: ClassVar[str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AdapterConfig) and self.to_dict() == other.to_dict()
@@ -143,8 +204,21 @@ class AdapterConfig:
         """Look at all that a model offers before anything is built, for names that fit nothing, say.
 
         Raises:
-            ConfigError: if the configuration does not fit.
+            ConfigError: if the configuration does not fit: ``leave_out`` names a tower that is not there, say.
         """
+        towers = sorted({place.tower for place in places} - {""})
+        for name in getattr(self, "leave_out", ()):
+            if isinstance(name, str) and name not in towers:
+                there = f"the model has the towers {', '.join(towers)}" if towers else "the model has one tower alone"
+                raise ConfigError(f"{type(self).__name__}: leave_out names the tower {name!r}, and {there}")
+
+    def resolved(self, places: Sequence[Place]) -> Self:
+        """A copy that names what has to be looked up (the tokens of a text, say), so that it need not be again.
+
+        Raises:
+            ConfigError: if it cannot be found.
+        """
+        return self
 
     def modules(self, places: Sequence[Place]) -> Modules:
         """New modules for all places where this method acts.
@@ -165,6 +239,17 @@ class AdapterConfig:
     def to_dict(self) -> dict[str, Any]:
         """All fields and the name of the method, ready for JSON."""
         return {"method": self.method, **asdict(self)}
+
+    @staticmethod
+    def load(source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any) -> Any:
+        """A configuration from whatever a person writes: as ``adapterhub.load_config``.
+
+        Raises:
+            ConfigError: for an unknown name or option, a malformed string, or a file that is not such a dictionary.
+        """
+        from adapterhub.methods import registry  # which reads configurations of every method
+
+        return registry.load_config(source, **overrides)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -188,13 +273,14 @@ class AdapterConfig:
         self._check_names(changes)
         return replace(self, **changes)
 
-    def leaving_out(self, layers: Iterable[int]) -> Self:
-        """A copy that does not act in some more layers.
+    def leaving_out(self, layers: Iterable[int | str]) -> Self:
+        """A copy that does not act in some more layers (by number) or towers (by name).
 
         Raises:
             ConfigError: if this method cannot leave out layers.
         """
-        return self.replace(leave_out=tuple(sorted({*getattr(self, "leave_out", ()), *layers})))
+        left_out = {*getattr(self, "leave_out", ()), *layers}
+        return self.replace(leave_out=tuple(sorted(left_out, key=lambda one: (isinstance(one, str), f"{one:>9}"))))
 
     def _require(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:
@@ -237,6 +323,7 @@ class OwnNorm(nn.Module):
 def trainable_copy(module: nn.Module) -> nn.Module:
     """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
     made = copy(module)
+    made.__dict__.pop("forward", None)  # what accelerate puts over that of the class is for the original
     for name, value in nn.Module().__dict__.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             made.__dict__[name] = value

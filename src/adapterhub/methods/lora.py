@@ -9,16 +9,16 @@ Büyükakyüz 2024 (OLoRA):      the same, where B0 and A0 are the first r colum
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import Place, Weight, seeded
-from adapterhub.methods.low_rank import LowRankChange, lengths
+from adapterhub.methods.low_rank import LowRankChange, lengths, nearest_factors
 from adapterhub.methods.registry import register
 from adapterhub.methods.targets import TargetsConfig, check_expressions
 
@@ -27,7 +27,8 @@ from adapterhub.methods.targets import TargetsConfig, check_expressions
 class LoRAConfig(TargetsConfig):
     """Every option of the LoRA family.
 
-    Where it acts: as ``TargetsConfig`` says.
+    Where it acts: as ``TargetsConfig`` says; roles and names are those of experts too, which get factors of their own
+    each. ``"all-linear"`` leaves them out.
 
     Its size: ``r``, and ``alpha`` that scales by alpha / r (alpha / sqrt(r) with ``use_rslora``); ``rank_pattern`` and
     ``alpha_pattern`` give other values to some, by role or by a regular expression for the end of the path.
@@ -68,9 +69,11 @@ class LoRAConfig(TargetsConfig):
         check_expressions((*self.rank_pattern, *self.alpha_pattern), type(self).__name__)
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None:
-            return None
-        return LowRank(self, place, place.weight) if self.acts_at(place) else None
+        weight = self.weight_at(place)
+        return LowRank(self, place, weight) if weight is not None and self.acts_at(place) else None
+
+    def weight_at(self, place: Place) -> Weight | None:
+        return place.any_weight
 
     def rank(self, place: Place) -> int:
         """r at a place."""
@@ -102,9 +105,11 @@ class LowRank(LowRankChange):
                 f"{place.name}: r is {rank}, above the {min(out, math.prod(inner))} of the weight {tuple(weight.shape)}"
             )
         self.scaling, self.dropout = config.scaling(place), config.dropout
-        self.lora_A = nn.Parameter(torch.empty(rank, *inner))
-        self.lora_B = nn.Parameter(torch.zeros(out, rank))
-        self.bias = nn.Parameter(torch.zeros(out)) if config.bias else None
+        several = () if weight.experts is None else (weight.experts,)
+        if several and config.use_gating:
+            raise ConfigError(f"{place.name}: use_gating has no meaning for experts, which read tokens of many rows")
+        self._make_factors(config, place, (*several, rank, *inner), (*several, out, rank))
+        self.bias = nn.Parameter(torch.zeros(*several, out)) if config.bias else None
         self.gate = nn.Linear(inner[0], 1) if config.use_gating else None
         self.lora_A0: Tensor | None
         self.lora_B0: Tensor | None
@@ -116,20 +121,27 @@ class LowRank(LowRankChange):
             if self.gate is not None:
                 nn.init.normal_(self.gate.weight, std=0.02, generator=generator)
                 nn.init.zeros_(self.gate.bias)
-            self.magnitude = nn.Parameter(lengths(self._matrix(weight))) if config.use_dora else None
+            self.magnitude = nn.Parameter(lengths(weight.by_output(self._matrix(weight)))) if config.use_dora else None
+
+    def _make_factors(self, config: Any, place: Place, down: Sequence[int], up: Sequence[int]) -> None:
+        """The parameters that ``factors`` is made of, of the shapes ``down`` and ``up``, with a B of zeros."""
+        self.lora_A = nn.Parameter(torch.empty(*down))
+        self.lora_B = nn.Parameter(torch.zeros(*up))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:
             return self.lora_A, self.lora_B
-        return torch.cat((self.lora_A, self.lora_A0)), torch.cat((self.lora_B, -self.lora_B0), dim=1)
+        down = torch.cat((self.lora_A, self.lora_A0), dim=self.lora_B.dim() - 2)
+        return down, torch.cat((self.lora_B, -self.lora_B0), dim=-1)
 
 
 def _lora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
-    nn.init.kaiming_uniform_(part.lora_A.flatten(1), a=math.sqrt(5), generator=generator)
+    inputs = math.prod(weight.shape[1:])
+    nn.init.kaiming_uniform_(part.lora_A.view(-1, inputs), a=math.sqrt(5), generator=generator)
 
 
 def _gaussian(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
-    nn.init.normal_(part.lora_A, std=1 / part.lora_A.shape[0], generator=generator)
+    nn.init.normal_(part.lora_A, std=1 / part.lora_B.shape[-1], generator=generator)
 
 
 def _bert(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
@@ -138,17 +150,15 @@ def _bert(part: LowRank, weight: Weight, generator: torch.Generator | None) -> N
 
 def _pissa(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
     """B A is where it began taken off again, so that the base model does not change (it does in the paper)."""
-    rank = part.lora_A.shape[0]
-    left, values, right = torch.linalg.svd(weight.matrix.detach().flatten(1).float(), full_matrices=False)
-    root = (values[:rank] / part.scaling).sqrt()
-    _begin(part, root[:, None] * right[:rank], left[:, :rank] * root)
+    down, up = nearest_factors(weight.by_output(weight.matrix.detach()) / part.scaling, part.lora_B.shape[-1])
+    _begin(part, down, up)
 
 
 def _olora(part: LowRank, weight: Weight, generator: torch.Generator | None) -> None:
-    """As PiSSA, by another factorisation."""
-    rank = part.lora_A.shape[0]
-    basis, triangle = torch.linalg.qr(weight.matrix.detach().flatten(1).float())
-    _begin(part, triangle[:rank], basis[:, :rank])
+    """As PiSSA, by another factorisation (Büyükakyüz 2024)."""
+    rank = part.lora_B.shape[-1]
+    basis, triangle = torch.linalg.qr(weight.by_output(weight.matrix.detach()).float())
+    _begin(part, triangle[..., :rank, :], basis[..., :rank])
 
 
 def _begin(part: LowRank, down: Tensor, up: Tensor) -> None:

@@ -21,7 +21,7 @@ class LowRankChange(nn.Module):
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor]:
-        """A ``[r, in]`` and B ``[out, r]``."""
+        """A ``[r, in]`` and B ``[out, r]``; of experts ``[experts, r, in]`` and ``[experts, out, r]``."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,7 +69,8 @@ class LowRankChange(nn.Module):
             raise ConfigError("a gated LoRA cannot be merged: its gate depends on the input")
         matrix = self._matrix(weight)
         if self.magnitude is not None:
-            matrix = matrix * _column(self.magnitude / lengths(matrix), matrix)
+            rows = weight.by_output(matrix)
+            matrix = (rows * (self.magnitude / lengths(rows))[..., None]).view_as(matrix)
         bias = weight.bias
         if self.bias is not None:
             bias = self.bias if bias is None else bias.float() + self.bias
@@ -77,7 +78,9 @@ class LowRankChange(nn.Module):
 
     def _rescaled(self, output: Tensor, update: Tensor, weight: Weight) -> Tensor:
         assert self.magnitude is not None
-        norms = lengths(self._matrix(weight).detach())  # held constant in the backward pass (section 4.3)
+        norms = lengths(
+            weight.by_output(self._matrix(weight).detach())
+        )  # held constant in the backward pass (section 4.3)
         scale = weight.spread(self.magnitude / norms)
         bias = 0.0 if weight.bias is None else weight.spread(weight.bias)
         bare = output - bias
@@ -88,13 +91,16 @@ class LowRankChange(nn.Module):
         """W + s B A, in full precision."""
         down, up = self.factors()
         base = weight.matrix.to(down.dtype)
-        return base + self.scaling * (up @ down.flatten(1)).view_as(base)
+        return base + self.scaling * (up @ weight.by_output(down)).view_as(base)
 
 
-def lengths(matrix: Tensor) -> Tensor:
-    """Euclidean norm of the weights of each output, ``[out]``."""
-    return torch.linalg.vector_norm(matrix.flatten(1), dim=1)
+def lengths(rows: Tensor) -> Tensor:
+    """Euclidean norm of the weights of each output: of ``[..., out, in]``, ``[..., out]``."""
+    return torch.linalg.vector_norm(rows, dim=-1)
 
 
-def _column(values: Tensor, matrix: Tensor) -> Tensor:
-    return values.view(-1, *(1,) * (matrix.dim() - 1))
+def nearest_factors(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """A ``[..., rank, in]`` and B ``[..., out, rank]`` whose product is nearest to ``rows`` (Eckart and Young 1936)."""
+    left, values, right = torch.linalg.svd(rows.float(), full_matrices=False)
+    root = values[..., :rank].sqrt()
+    return root[..., None] * right[..., :rank, :], left[..., :rank] * root[..., None, :]

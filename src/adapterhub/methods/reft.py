@@ -34,7 +34,7 @@ class ReftConfig(AdapterConfig):
     method: ClassVar[str] = "reft"
 
     layers: Literal["all"] | tuple[int, ...] = "all"
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     prefix_positions: int = 3
     suffix_positions: int = 0
     r: int = 1
@@ -61,7 +61,7 @@ class ReftConfig(AdapterConfig):
             raise ConfigError(f"{type(self).__name__}: dropout must be in [0, 1), and is {self.dropout!r}")
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.kind != "layer" or place.layer in self.leave_out:
+        if place.kind != "layer" or place.is_in(self.leave_out):
             return None
         if self.layers != "all" and place.layer not in self.layers:
             return None
@@ -142,6 +142,8 @@ class Subspace(nn.Module):
         if not self.config.orthogonality:
             return self.projection
         with torch.autocast(self.projection.device.type, enabled=False):
+            if torch.compiler.is_exporting():  # ONNX has no QR decomposition
+                return _gram_schmidt(self.projection)
             basis, triangle = torch.linalg.qr(self.projection.T)
             signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0)
             return (basis * signs.to(basis.dtype)).T
@@ -158,6 +160,17 @@ class Subspace(nn.Module):
             source = source - nn.functional.linear(read, rotation)
         change: Tensor = source @ rotation
         return nn.functional.dropout(change, self.config.dropout, self.training)
+
+
+def _gram_schmidt(matrix: Tensor) -> Tensor:
+    """``matrix`` ``[r, width]`` with rows made orthonormal, each against those before it: what QR gives, row by row."""
+    rows: list[Tensor] = []
+    for row in matrix:
+        for _ in range(2):  # the second time takes off what rounding left
+            for done in rows:
+                row = row - (row * done).sum() * done
+        rows.append(row / row.norm())
+    return torch.stack(rows)
 
 
 register(

@@ -1,10 +1,11 @@
 """Methods by name, and configurations from whatever a person writes: an object, a name, a dictionary, a file."""
 
 import ast
+import hashlib
 import json
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -70,6 +71,18 @@ def load_config(
     _load_plugins()
     config = _load(DEFAULT_CONFIG if source is None else source)
     return config.replace(**overrides) if overrides else config
+
+
+def get_adapter_config_hash(
+    config: "AdapterConfig | str | Mapping[str, Any] | Path", length: int = 16, ignore_params: Iterable[str] = ()
+) -> str:
+    """A digest of a configuration, ``length`` hexadecimal digits of SHA-256 over all its fields but some.
+
+    Equal configurations have equal digests. They are not those of ``adapters``, which leave out some values.
+    """
+    left_out = set(ignore_params)
+    fields = {name: value for name, value in load_config(config).to_dict().items() if name not in left_out}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:length]
 
 
 def _load(source: "AdapterConfig | str | Mapping[str, Any] | Path") -> AdapterConfig:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from adapterhub.errors import ConfigError
-from adapterhub.methods.base import AdapterConfig, Place
+from adapterhub.methods.base import AdapterConfig, Place, Weight
 
 ROLES = ("q", "k", "v", "o", "qkv", "kv", "up", "gate", "gate_up", "down")
 ALL_LINEAR = "all-linear"
@@ -31,7 +31,7 @@ class TargetsConfig(AdapterConfig):
     output_lora: bool = False
     attn_matrices: tuple[str, ...] = ("q", "v")
     target_modules: str | tuple[str, ...] | None = None
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("leave_out", "attn_matrices"):
@@ -48,11 +48,16 @@ class TargetsConfig(AdapterConfig):
         Raises:
             ConfigError: naming those that fit nothing, and what is near.
         """
-        check_targets(self.target_modules, [place for place in places if place.weight is not None])
+        super().check(places)
+        check_targets(self.target_modules, [place for place in places if self.weight_at(place) is not None])
+
+    def weight_at(self, place: Place) -> Weight | None:
+        """The weight of a place that this method could act on."""
+        return place.weight
 
     def acts_at(self, place: Place) -> bool:
         """Whether there is a part at a place."""
-        if place.weight is None or place.layer in self.leave_out:
+        if self.weight_at(place) is None or place.is_in(self.leave_out):
             return False
         if self.target_modules is not None:
             return fits(place, self.target_modules)
@@ -108,7 +113,7 @@ def _listed(targets: str | Iterable[str] | None) -> tuple[str, ...]:
 
 def _fits(place: Place, target: str, targets: "str | Iterable[str] | None") -> bool:
     if target == ALL_LINEAR:
-        return place.whole and place.layer is not None and place.role != "embedding"
+        return place.whole and place.layer is not None and place.weight is not None and place.role != "embedding"
     if target in expressions(targets):
         return place.whole and re.fullmatch(target, place.path) is not None
     if place.role == target and place.role in ROLES:

@@ -39,6 +39,9 @@ class ConfigUnion(AdapterConfig):
         for config in self.configs:
             config.check(places)
 
+    def resolved(self, places: Sequence[Place]) -> Self:
+        return self.from_dict({"configs": [config.resolved(places) for config in self.configs]})
+
     def modules(self, places: Sequence[Place]) -> Modules:
         members = tuple(config.modules(places) for config in self.configs)
         if not all(member.parts for member in members):
@@ -57,7 +60,7 @@ class ConfigUnion(AdapterConfig):
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, "configs": [config.to_dict() for config in self.configs]}
 
-    def leaving_out(self, layers: Iterable[int]) -> Self:
+    def leaving_out(self, layers: Iterable[int | str]) -> Self:
         given = tuple(layers)
         return self.from_dict({"configs": [config.leaving_out(given) for config in self.configs]})
 

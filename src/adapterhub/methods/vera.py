@@ -88,7 +88,7 @@ class Vectors(LowRankChange):
         self.magnitude = None
         if config.use_dora:
             with torch.no_grad():
-                self.magnitude = nn.Parameter(lengths(self._matrix(weight)))
+                self.magnitude = nn.Parameter(lengths(weight.by_output(self._matrix(weight))))
 
     def factors(self) -> tuple[Tensor, Tensor]:
         matrices: Any = self._shared[0]

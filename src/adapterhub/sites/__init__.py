@@ -8,12 +8,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from adapterhub.sites.discovery import discover
+from adapterhub.sites.embeddings import embeds_alike, is_decoder
+from adapterhub.sites.interface import AdapterModelInterface
 from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Attention", "Embeddings", "Layer", "Norm", "Projection", "Sites", "Sublayer", "discover"]
+__all__ = [
+    "AdapterModelInterface",
+    "Attention",
+    "Embeddings",
+    "Layer",
+    "Norm",
+    "Projection",
+    "Sites",
+    "Sublayer",
+    "discover",
+    "embeds_alike",
+    "is_decoder",
+]
 
 
 class _Callable(ModuleType):

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 from adapterhub.errors import SiteError
 from adapterhub.sites import attention, probe
 from adapterhub.sites.corrections import CORRECTIONS
-from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
+from adapterhub.sites.embeddings import embeddings
+from adapterhub.sites.layout import Attention, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.trace import Call, Trace, record
 
 _ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
@@ -59,8 +60,8 @@ def discover(model: PreTrainedModel) -> Sites:
         )
     # What it ran on was one row of some tokens.
     turned = any(trace.first_calls[path].input_shape[:2] == (probe.TOKENS, 1) for path in ran)
-    norms, embeddings = tuple(_norms(model, trace, layers)), _embeddings(model, trace, layers)
-    return Sites(model_class, layers, norms, embeddings, not turned)
+    norms, found = tuple(_norms(model, trace, layers)), embeddings(model, trace, layers)
+    return Sites(model_class, layers, norms, found, not turned)
 
 
 def _run(model: PreTrainedModel) -> Trace:
@@ -244,7 +245,7 @@ class _Block:
         for call in self.calls:
             module = self.model.get_submodule(call.path)
             inside = any(call.path.startswith(path + ".") for path in found)
-            if _ATTENTION.search(type(module).__name__) and not _is_norm(module) and not inside:
+            if _ATTENTION.search(type(module).__name__) and not is_norm(module) and not inside:
                 found.append(call.path)
                 yield call.path
 
@@ -252,13 +253,14 @@ class _Block:
         return not len(self.model.get_submodule(call.path)._modules)
 
     def _is_norm(self, call: Call) -> bool:
-        return _is_norm(self.model.get_submodule(call.path))
+        return is_norm(self.model.get_submodule(call.path))
 
     def _is_linear(self, call: Call) -> bool:
         return self._is_leaf(call) and bool(_LINEAR.search(type(self.model.get_submodule(call.path)).__name__))
 
 
-def _is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a norm, by the name of its class."""
     return _NORM.search(type(module).__name__) is not None and not len(module._modules)
 
 
@@ -270,29 +272,9 @@ def _norms(model: nn.Module, trace: Trace, layers: Iterable[Layer]) -> Iterator[
     """Every norm that ran, named by its layer and its order there."""
     counts: Counter[str] = Counter()
     for path in trace.first_calls:
-        if not _is_norm(model.get_submodule(path)):
+        if not is_norm(model.get_submodule(path)):
             continue
         layer = next((layer for layer in layers if path.startswith(layer.path + ".")), None)
         prefix = f"{layer.name}.norms" if layer else "norms"
         yield Norm(f"{prefix}.{counts[prefix]}", path, layer.index if layer else None)
         counts[prefix] += 1
-
-
-def _embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) -> Embeddings | None:
-    """Before the first layer after the embedding of tokens, or after the module around it where widths differ."""
-    try:
-        table = model.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        return None
-    path = next((path for path, module in model.named_modules() if module is table), None)
-    if path is None or not isinstance(table, nn.Embedding):
-        return None
-    width = table.embedding_dim
-    called = trace.first_calls.get(path)
-    calls = [trace.first_calls[layer.path] for layer in layers]
-    first = next((call for call in calls if called is None or call.start > called.end), None)
-    once = first is not None and sum(call.path == first.path for call in trace.calls) == 1
-    if first is not None and once and first.input_width == width:
-        return Embeddings(path, first.path, True, width)
-    around = trace.first_calls.get(path.rpartition(".")[0])
-    return None if around is None or around.width != width else Embeddings(path, around.path, False, width)

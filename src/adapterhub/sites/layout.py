@@ -78,13 +78,17 @@ class Layer:
 class Embeddings:
     """Where embedded tokens can be changed before the first layer: what the module at ``path`` reads, or gives.
 
-    ``table`` is the path of the module that maps tokens to vectors of ``width``.
+    ``table`` is the path of the module that maps tokens to vectors of ``width``. ``reader`` is that of the one that
+    takes tokens (``input_ids``) or such vectors in their place (``inputs_embeds``), None where there is none;
+    ``positions`` that of its table of learned positions, None where it has none.
     """
 
     table: str
     path: str
     reads: bool
     width: int
+    reader: str | None = None
+    positions: str | None = None
 
 
 @dataclass(frozen=True)

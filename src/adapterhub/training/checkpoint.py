@@ -20,6 +20,9 @@ def save_trained(model: AdapterMixin, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, fusion in model.fusions.items():
+        if any(parameter.requires_grad for parameter in fusion.parameters()):  # the buffers too: they cool in training
+            trained |= {f"fusions.{name}.{path}": tensor for path, tensor in fusion.state_dict().items()}
     for name, adapter in model.adapters.items():
         if any(parameter.requires_grad for parameter in adapter.parameters()):
             model.save_adapter(folder / name, name)

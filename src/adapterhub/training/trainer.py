@@ -17,8 +17,10 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from adapterhub.engine.calls import TASKS
 from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
+from adapterhub.methods.fusion import FusionLayer
 from adapterhub.model import AdapterMixin
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
@@ -158,6 +160,22 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""
+        values = {
+            id(module.value.weight)
+            for module in self.adapter_model.fusions.modules()
+            if isinstance(module, FusionLayer) and module.value is not None
+        }
+        own = dict(model.named_parameters())
+        return [name for name in super().get_decay_parameter_names(model) if id(own[name]) not in values]
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Beside the columns that ``forward`` takes, keep the one that says which task each row is of."""
+        super()._set_signature_columns_if_needed()
+        if TASKS not in self._signature_columns:
+            self._signature_columns.append(TASKS)
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         sampler = super()._get_train_sampler(*args, **kwargs)

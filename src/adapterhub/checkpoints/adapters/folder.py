@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, reft
+from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, prompt, reft
 from adapterhub.checkpoints.adapters.layout import (
     ADAPTER,
     ANY,
@@ -54,15 +54,19 @@ KINDS: dict[str | None, Kind] = {
         lambda key: f".adapters.{ANY}" in key or key.startswith(("invertible_adapters.", "shared_parameters.")),
     ),
     "lora": _LORA,
+    "mtl_lora": _LORA,
     "prefix_tuning": Kind(prefix.config, prefix.read, prefix.write, lambda key: "prefix_tuning." in key),
+    "prompt_tuning": Kind(prompt.config, prompt.read, prompt.write, lambda key: "prompt_tuning." in key),
     "reft": Kind(reft.config, reft.read, reft.write, lambda key: ".refts." in key),
 }
 _METHODS = {
     "bottleneck": KINDS[None],
     "lora": _LORA,
+    "mtl_lora": _LORA,
     "vera": _LORA,
     "ia3": _LORA,
     "prefix_tuning": KINDS["prefix_tuning"],
+    "prompt_tuning": KINDS["prompt_tuning"],
     "reft": KINDS["reft"],
 }
 

@@ -9,6 +9,7 @@ from adapterhub.checkpoints.adapters.layout import ANY
 from adapterhub.checkpoints.entries import Entry, from_theirs, same, to_theirs
 from adapterhub.errors import CheckpointError
 
+_STEM = f"heads.{ANY}."
 _CLASSIFIERS = (
     "classification",
     "multilabel_classification",
@@ -17,16 +18,18 @@ _CLASSIFIERS = (
     "multiple_choice",
     "question_answering",
 )
+_PARSER = "dependency_parsing"
 _LANGUAGE = ("masked_lm", "causal_lm", "seq2seq_lm")
 _OPTIONS = {
     **dict.fromkeys(
         _CLASSIFIERS,
         ("num_labels", "num_choices", "layers", "activation_function", "use_pooler", "bias", "multilabel"),
     ),
+    _PARSER: ("num_labels",),
     **dict.fromkeys(_LANGUAGE, ("layers", "activation_function", "layer_norm", "bias")),
 }
 _SHIFTED = ("causal_lm",)
-_WITH_DROPOUT = (*_CLASSIFIERS, "causal_lm")
+_WITH_DROPOUT = (*_CLASSIFIERS, _PARSER, "causal_lm")
 
 
 def read(
@@ -46,13 +49,14 @@ def read(
     config = {"head_type": kind} | {name: given[name] for name in _OPTIONS[kind] if given.get(name) is not None}
     if kind in _LANGUAGE:
         last = max(int(key.split(".")[2]) for key in found)
-        config["bias"] = f"heads.{ANY}.{last}.bias" in found
-        kept = {key: tensor for key, tensor in found.items() if key != f"heads.{ANY}.{last}.weight"}  # the embeddings
+        config["bias"] = f"{_STEM}{last}.bias" in found
+        kept = {key: tensor for key, tensor in found.items() if key != f"{_STEM}{last}.weight"}  # the embeddings
         return config, from_theirs(_entries([_ours(key, last) for key in kept], last), kept, what)
     config["dropout"] = given.get("dropout_prob")
     if labels := given.get("label2id"):
         config["id2label"] = {int(index): str(label) for label, index in labels.items()}
-    return config, from_theirs(_entries([_ours(key) for key in found]), found, what)
+    names = [key.removeprefix(_STEM) if kind == _PARSER else _ours(key) for key in found]
+    return config, from_theirs(_entries(names), found, what)
 
 
 def write(
@@ -88,7 +92,7 @@ def write(
     given |= {"vocab_size": embeddings.shape[0], "label2id": None, "shift_labels": kind in _SHIFTED}
     if kind != "seq2seq_lm":
         given["embedding_size"] = embeddings.shape[1]
-    decoder = {f"heads.{ANY}.{last}.weight": embeddings.detach().cpu()}
+    decoder = {f"{_STEM}{last}.weight": embeddings.detach().cpu()}
     return given, to_theirs(_entries(tensors, last), tensors) | decoder
 
 
@@ -96,9 +100,9 @@ def _entries(names: Mapping[str, Tensor] | list[str], last: int | None = None) -
     """Every tensor, by both names; ``last`` is the number of the map to the vocabulary."""
     for name in names:
         leaf = f"{last}.bias" if name == "bias" else name.removeprefix("layers.")
-        yield same(f"heads.{ANY}.{leaf}", name)
+        yield same(f"{_STEM}{leaf}", name)
 
 
 def _ours(key: str, last: int | None = None) -> str:
-    leaf = key.removeprefix(f"heads.{ANY}.")
+    leaf = key.removeprefix(_STEM)
     return "bias" if leaf == f"{last}.bias" else f"layers.{leaf}"

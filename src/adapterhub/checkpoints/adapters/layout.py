@@ -33,13 +33,14 @@ _NAMED = re.compile(
     r"(?P<before>(?:.*\.)?(?:adapters|loras|refts|prefix_gates|adapter_fusion_layer|heads))\.[^.]+\.(?P<leaf>.+)"
 )
 _GLOBAL = re.compile(  # what is kept once for a model, wherever it shows
-    r"(?:.+\.)?(?P<owner>invertible|shared_parameters|prefix_tuning)"
-    r"(?:(?:_lang)?_adapters|(?:\.pool)?\.prefix_tunings)?\.[^.]+\.(?P<leaf>.+)"
+    r"(?:.+\.)?(?P<owner>invertible|shared_parameters|prefix_tuning|prompt_tuning)"
+    r"(?:(?:_lang)?_adapters|(?:\.pool)?\.prefix_tunings|\.prompt_tunings)?\.[^.]+\.(?P<leaf>.+)"
 )
 _GLOBALS = {
     "invertible": "invertible_adapters",
     "shared_parameters": "shared_parameters",
     "prefix_tuning": "prefix_tuning.prefix_tunings",
+    "prompt_tuning": "prompt_tuning.prompt_tunings",
 }
 # Paths of the bottlenecks of a layer, for models in which they are not attributes of the layer. Of T5, whose layers
 # hold sublayers in a list, the path is that of the sublayer.

@@ -1,4 +1,4 @@
-"""LoRA and DoRA as ``adapters`` writes them; VeRA and (IA)³, which it takes for kinds of LoRA.
+"""LoRA, DoRA and MTL-LoRA as ``adapters`` writes them; VeRA and (IA)³, which it takes for kinds of LoRA.
 
 In its DoRA the output of the base module is scaled with its bias, and lengths are those of W + B A whatever the scaling
 of the product: other magnitudes, and an offset in place of the bias, make the paper's DoRA of it, and give the same.
@@ -24,11 +24,18 @@ from adapterhub.methods import AdapterConfig
 from adapterhub.methods.ia3 import IA3Config
 from adapterhub.methods.lora import LoRAConfig
 from adapterhub.methods.low_rank import lengths
+from adapterhub.methods.mtl_lora import MTLLoRAConfig
 from adapterhub.methods.vera import VeraConfig
 
 logger = logging.getLogger(__name__)
 
 _SHARED = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "alpha", "dropout")
+_OF_TASKS = ("n_up_projection", "task_specific_matrix_type", "weights_sharpness")
+_LEAVES = {
+    **{name: name for name in ("lora_A", "lora_B", "gate.weight", "gate.bias")},
+    "task_specific.values": "task_matrix",
+    "weights": "up_weights",
+}
 
 
 def config(
@@ -41,7 +48,8 @@ def config(
         raise CheckpointError(f"a LoRA with composition_mode={given['composition_mode']!r}, which is not known")
     if vera.is_exact(given, found):
         return vera.config(given, found, layout)
-    options = {name: given[name] for name in _SHARED if given.get(name) is not None}
+    of_tasks = given["architecture"] == MTLLoRAConfig.method
+    options = {name: given[name] for name in (*_SHARED, *_OF_TASKS) if given.get(name) is not None}
     gated, dora = bool(given.get("use_gating")), bool(given.get("use_dora"))
     if gated and dora:
         raise CheckpointError("a DoRA with gates, which has no equal here")
@@ -50,7 +58,8 @@ def config(
         options["alpha"] = options["r"]
     if gated:  # a gate takes the place of the scaling there
         options["alpha"] = options["r"]
-    made = LoRAConfig(**options, use_gating=gated, use_dora=dora, attn_matrices=_matrices(given))
+    kind = MTLLoRAConfig if of_tasks else LoRAConfig
+    made = kind(**options, use_gating=gated, use_dora=dora, attn_matrices=_matrices(given))
     chosen, named = targets(made, found, layout)
     biased = dora and any(place.weight is not None and place.weight.bias is not None for place in chosen)
     return replace(named, bias=biased)
@@ -84,20 +93,25 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
     assert isinstance(config, LoRAConfig)
     if config.use_dora:
         _check_offsets(content, layout)
-    options = reached(content.sites("lora_A"), layout) | {
-        "architecture": "lora",
-        "r": config.r,
-        "alpha": int(config.alpha) if float(config.alpha).is_integer() else config.alpha,
-        "dropout": config.dropout,
-        "composition_mode": "add",
-        "init_weights": "bert" if config.init_weights == "bert" else "lora",
-        "init_weights_seed": config.init_weights_seed,
-        "use_gating": config.use_gating,
-        "use_dora": config.use_dora,
-        "vera_d": None,
-        "vera_b": None,
-        "dtype": None,
-    }
+    of_tasks = {name: getattr(config, name) for name in _OF_TASKS} if isinstance(config, MTLLoRAConfig) else {}
+    options = (
+        reached(content.sites("lora_A"), layout)
+        | of_tasks
+        | {
+            "architecture": config.method,
+            "r": config.r,
+            "alpha": int(config.alpha) if float(config.alpha).is_integer() else config.alpha,
+            "dropout": config.dropout,
+            "composition_mode": "add",
+            "init_weights": "bert" if config.init_weights == "bert" else "lora",
+            "init_weights_seed": config.init_weights_seed,
+            "use_gating": config.use_gating,
+            "use_dora": config.use_dora,
+            "vera_d": None,
+            "vera_b": None,
+            "dtype": None,
+        }
+    )
     return options, to_theirs(entries(content, layout), content.tensors)
 
 
@@ -108,11 +122,11 @@ def entries(content: Content, layout: Layout) -> Iterator[Entry]:
         here = [layout.weights[site] for site in sites if layout.weights[site].path == path]
         fused_in_thirds(here, layout)
         names = [place.name for place in sorted(here, key=lambda place: "qkv".find(place.role))]
-        for leaf in ("lora_A", "lora_B", "gate.weight", "gate.bias"):
+        for theirs, leaf in _LEAVES.items():
             ours = [f"{name}.{leaf}" for name in names if f"{name}.{leaf}" in content.tensors]
             if ours:
                 sizes = [len(content.tensors[name]) for name in ours]
-                yield stacked(f"{path}.loras.{ANY}.{leaf}", ours, sizes)
+                yield stacked(f"{path}.loras.{ANY}.{theirs}", ours, sizes)
         if (name := f"{names[0]}.magnitude") in content.tensors:
             if len(names) > 1:
                 raise CheckpointError(f"{path}: adapters has no DoRA for queries, keys and values in one weight")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, stacked, to_theirs
+from adapterhub.engine.locations import prefix_kind
 from adapterhub.errors import CheckpointError
 from adapterhub.methods import Place
 from adapterhub.methods.prefix import PrefixTuningConfig, prefix_location
@@ -43,8 +44,8 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
 def entries(content: Content, layout: Layout) -> Iterator[Entry]:
     """Every tensor, by both names."""
     places = [place for place in layout.places if _acts(place, content)]
-    for location in dict.fromkeys(_location(place) for place in places):
-        here = [place for place in places if _location(place) == location]
+    for location in dict.fromkeys(prefix_kind(place) for place in places):
+        here = [place for place in places if prefix_kind(place) == location]
         stem, shared = f"prefix_tuning.prefix_tunings.{ANY}.{location}", f"shared.{prefix_location(here[0])}"
         if f"{here[0].name}.prefix" in content.tensors:
             yield _flat(f"{stem}.control_trans", [f"{place.name}.prefix" for place in here], content)
@@ -75,13 +76,6 @@ def _flat(key: str, names: list[str], content: Content) -> Entry:
 
 def _acts(place: Place, content: Content) -> bool:
     return any(f"{place.name}.{leaf}" in content.tensors for leaf in ("prefix", "linear.weight"))
-
-
-def _location(place: Place) -> str:
-    """What ``adapters`` calls the prefixes of a place."""
-    if place.role == "cross_keys_values":
-        return "cross_prefix"
-    return "encoder_prefix" if place.name.startswith("encoder.") else "self_prefix"
 
 
 def _check(layout: Layout) -> None:

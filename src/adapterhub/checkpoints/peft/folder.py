@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
-from adapterhub.checkpoints.peft import ia3, lora, norms, prefix, vera
+from adapterhub.checkpoints.peft import experts, ia3, lora, norms, prefix, prompt, vera
 from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout, check_targets
 from adapterhub.checkpoints.tensors import encode_plainly
 from adapterhub.errors import CheckpointError, CorruptCheckpointError
@@ -48,8 +48,18 @@ KINDS = {
     "VERA": _kind(vera),
     "LN_TUNING": _kind(norms),
     "PREFIX_TUNING": _kind(prefix),
+    "PROMPT_TUNING": _kind(prompt),
+    "P_TUNING": _kind(prompt),
 }
-_METHODS = {"lora": "LORA", "ia3": "IA3", "vera": "VERA", "ln_tuning": "LN_TUNING", "prefix_tuning": "PREFIX_TUNING"}
+_OF_PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
+_METHODS = {
+    "lora": "LORA",
+    "ia3": "IA3",
+    "vera": "VERA",
+    "ln_tuning": "LN_TUNING",
+    "prefix_tuning": "PREFIX_TUNING",
+    "prompt_tuning": "PROMPT_TUNING",
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ class PeftCheckpoint:
         owner = self._kind.owner
         origin = {
             match["path"]: there["path"]
-            for here, key in zip(found, self.tensors, strict=True)
+            for here, key in zip(found, self._named(layout), strict=True)
             if (match := owner.fullmatch(here)) is not None
             and (there := owner.fullmatch(key)) is not None
             and match["path"]
@@ -106,7 +116,12 @@ class PeftCheckpoint:
 
     def _found(self, layout: PeftLayout) -> dict[str, Tensor]:
         base = self.given.get("base_model_name_or_path")
-        return layout.aligned(self.tensors, self._kind.owner, self.folder, base)
+        return layout.aligned(self._named(layout), self._kind.owner, self.folder, base)
+
+    def _named(self, layout: PeftLayout) -> Tensors:
+        """The tensors, those of experts by the paths of the parameters that they are for."""
+        targets = self.given.get("target_parameters")
+        return experts.by_parameter(self.tensors, targets, layout.places, self.folder) if targets else self.tensors
 
 
 def read_peft(folder: Path, allow_pickle: bool) -> PeftCheckpoint | None:
@@ -147,7 +162,7 @@ def peft_files(content: Content, layout: PeftLayout, others: Tensors, about: Giv
             f"PEFT has no equal of the method {content.config.method!r}: save in the format of adapterhub or adapters"
         )
     given, tensors = KINDS[kind].write(content, layout)
-    outer = "base_model." if kind == "PREFIX_TUNING" else _PREFIX  # where PEFT keeps the model itself
+    outer = "base_model." if kind in _OF_PROMPTS else _PREFIX  # where PEFT keeps the model itself
     named = {_named(key): tensor for key, tensor in tensors.items()}
     named |= {f"{outer}{key}": tensor for key, tensor in others.items()}
     saved = sorted({key.partition(".")[0] for key in others})

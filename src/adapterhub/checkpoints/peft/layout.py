@@ -35,9 +35,9 @@ class PeftLayout:
 
     @cached_property
     def by_path(self) -> dict[str, Place]:
-        """The places of whole weights and of norms by the paths of their modules."""
+        """The places of whole weights and of norms by the paths of their modules, of experts by those of parameters."""
         found = {place.path: place for place in self.places if place.norm is not None and place.path}
-        return found | {place.path: place for place in self.places if place.weight is not None and place.whole}
+        return found | {place.path: place for place in self.places if place.any_weight is not None and place.whole}
 
     @cached_property
     def by_name(self) -> dict[str, Place]:

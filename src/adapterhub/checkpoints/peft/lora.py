@@ -30,7 +30,6 @@ _FOREIGN = (
     "kasa_config",
     "layer_replication",
     "monteclora_config",
-    "target_parameters",
     "use_bdlora",
     "use_qalora",
     "velora_config",
@@ -67,7 +66,8 @@ def config(
             f"it was begun by init_lora_weights={start!r}, which changes the base model. Convert it by PEFT's "
             "save_pretrained(..., path_initial_model_for_weight_conversion=...)."
         )
-    ranks = {key.removesuffix(f".{leaf}"): len(found[key]) for key in found if (leaf := _down(key))}
+    downs = {key.removesuffix(f".{leaf}"): found[key] for key in found if (leaf := _down(key))}
+    ranks = {path: tensor.shape[_rank_dim(layout.by_path[path])] for path, tensor in downs.items()}
     made = LoRAConfig(
         target_modules=tuple(sorted(ranks)),
         r=given.get("r", 8),
@@ -132,6 +132,11 @@ def write(content: Content, layout: PeftLayout) -> tuple[dict[str, Any], dict[st
     made = content.config
     assert isinstance(made, LoRAConfig)
     places = [layout.by_name[site] for site in content.sites("lora_A")]
+    if experts := [place.path for place in places if place.expert_weight is not None]:
+        raise CheckpointError(
+            f"{experts[0]}: how PEFT keeps factors for experts depends on the version of transformers that it runs "
+            "with. Save in the format of adapterhub."
+        )
     ranks = {place: len(content.tensors[f"{place.name}.lora_A"]) for place in places}
     alphas = {
         place: _whole(made.scaling(place) * (math.sqrt(r) if made.use_rslora else r)) for place, r in ranks.items()
@@ -159,11 +164,13 @@ def entries(content: Content, layout: PeftLayout) -> Iterator[Entry]:
     assert isinstance(content.config, LoRAConfig)
     for site in content.sites("lora_A"):
         place = layout.by_name[site]
-        assert place.weight is not None
-        inner = content.tensors[f"{site}.lora_A"].dim() - 2  # 1 or 2 of a convolution
+        inner = 0 if place.weight is None else content.tensors[f"{site}.lora_A"].dim() - 2  # 1 or 2 of a convolution
         if place.role == "embedding":
             yield same(f"{place.path}.lora_embedding_A", f"{site}.lora_A")
             yield same(f"{place.path}.lora_embedding_B", f"{site}.lora_B")
+        elif place.expert_weight is not None:
+            yield same(f"{place.path}.lora_A.weight", f"{site}.lora_A")
+            yield same(f"{place.path}.lora_B.weight", f"{site}.lora_B")
         else:
             out, rank = content.tensors[f"{site}.lora_B"].shape
             yield same(f"{place.path}.lora_A.weight", f"{site}.lora_A")
@@ -212,6 +219,11 @@ def _plain(key: str) -> str:
 
 def _down(key: str) -> str:
     return next((leaf for leaf in ("lora_A.weight", "lora_embedding_A") if key.endswith(f".{leaf}")), "")
+
+
+def _rank_dim(place: Place) -> int:
+    """Where the rank stands in the shape of a lora_A: after the number of experts, where there are some."""
+    return 0 if place.expert_weight is None else 1
 
 
 def _whole(value: float) -> float:

@@ -1,0 +1,30 @@
+"""What `adapters` gets wrong, shown by running it: each line is a check against a closed form.
+
+Runs in the environment of the peers (``scripts/peer-env``): ``.venv-peers/bin/python benchmarks/peers_defects``.
+Tests of this library check the same closed forms for it.
+"""
+
+import logging
+import warnings
+
+import adapters
+import architectures
+import compositions
+import maths
+import saving
+import tasks
+import transformers
+import vocabularies
+
+import training
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
+    for module in (maths, architectures, tasks, compositions, saving, vocabularies, training):
+        for check in module.CHECKS:
+            try:
+                print(f"{check.__name__}: {check()}")
+            except Exception as error:
+                print(f"{check.__name__}: could not be run: {type(error).__name__}: {error}")

@@ -1,0 +1,88 @@
+"""Where tokens become vectors: their table, what the first layer reads, and the module that takes either of them."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
+
+from adapterhub.sites import probe
+from adapterhub.sites.fused import still
+from adapterhub.sites.layout import Embeddings, Layer
+from adapterhub.sites.trace import Trace
+
+_POSITIONS = re.compile(r"pos|wpe", re.IGNORECASE)
+
+
+def embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) -> Embeddings | None:
+    """Before the first layer after the embedding of tokens, or after the module around it where widths differ."""
+    try:
+        table = model.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        return None
+    path = next((path for path, module in model.named_modules() if module is table), None)
+    if path is None or not isinstance(table, nn.Embedding):
+        return None
+    width = table.embedding_dim
+    called = trace.first_calls.get(path)
+    calls = [trace.first_calls[layer.path] for layer in layers]
+    first = next((call for call in calls if called is None or call.start > called.end), None)
+    reader = None if first is None else _reader(model, first.path)
+    once = first is not None and sum(call.path == first.path for call in trace.calls) == 1
+    if first is not None and once and first.input_width == width:
+        return Embeddings(path, first.path, True, width, reader, _positions(model, reader, path))
+    around = trace.first_calls.get(path.rpartition(".")[0])
+    if around is None or around.width != width:
+        return None
+    return Embeddings(path, around.path, False, width, reader, _positions(model, reader, path))
+
+
+@torch.no_grad()
+def embeds_alike(model: PreTrainedModel, reader: nn.Module) -> bool:
+    """Whether ``reader`` gives the same for tokens, and for what its table maps them to in their place.
+
+    It does not where it looks at tokens for something else too, or takes for embeddings what is more than that.
+    """
+    module: Any = reader
+    table = module.get_input_embeddings()
+    start = table.num_embeddings // 2
+    ids = torch.arange(start, min(start + probe.TOKENS, table.num_embeddings), device=table.weight.device).unsqueeze(0)
+    with still(model), torch.no_grad():
+        found = module.forward(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
+        again = module.forward(inputs_embeds=table(ids), attention_mask=torch.ones_like(ids), return_dict=True)
+    return torch.allclose(found[0], again[0], rtol=1e-3, atol=1e-3 * float(found[0].abs().max()))
+
+
+def is_decoder(config: PretrainedConfig) -> bool:
+    """Whether a text model sees, at each token, those before it alone."""
+    writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
+    return writes or bool(getattr(config, "is_decoder", False))
+
+
+def _reader(model: PreTrainedModel, layer: str) -> str | None:
+    """The innermost module around a layer that takes tokens, or something embedded in their place."""
+    path = layer
+    while path:
+        path = path.rpartition(".")[0]
+        module = model.get_submodule(path)
+        if isinstance(module, PreTrainedModel):
+            named = inspect.signature(module.forward).parameters
+            if {"input_ids", "inputs_embeds"} <= named.keys():
+                whole = "decoder_input_ids" in named or named["input_ids"].default is inspect.Parameter.empty
+                return None if whole else path
+    return None
+
+
+def _positions(model: PreTrainedModel, reader: str | None, table: str) -> str | None:
+    """The table of learned positions that the reader has outside of its layers."""
+    if reader is None:
+        return None
+    inside = [
+        (path, module)
+        for path, module in model.get_submodule(reader).named_modules(prefix=reader)
+        if isinstance(module, nn.Embedding) and not re.search(r"\.\d+\.", path) and path != table
+    ]
+    return next((path for path, _ in inside if _POSITIONS.search(path.rpartition(".")[2])), None)

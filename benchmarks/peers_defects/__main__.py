@@ -8,6 +8,7 @@ import logging
 import warnings
 
 import adapters
+import architectures
 import compositions
 import maths
 import saving
@@ -21,7 +22,7 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
-    for module in (maths, tasks, compositions, saving, vocabularies, training):
+    for module in (maths, architectures, tasks, compositions, saving, vocabularies, training):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

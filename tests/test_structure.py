@@ -31,6 +31,7 @@ ROOMS = [
     "inspecting",
     "summary",
     "model",
+    "flexible",
     "arguments",
     "classes",
     "auto",

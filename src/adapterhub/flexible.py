@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from adapterhub import saving
-from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.composition import Composition, Parallel
 from adapterhub.engine import Plan, calls
 from adapterhub.engine.repeat import repeated_inputs
@@ -46,7 +46,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if name is None:
             name = self.active_head if isinstance(self.active_head, str) else None
         head = None if name is None else self.heads.get(name)
-        return None if name is None or head is None else (name, Part(head.to_dict(), head.state_dict()))
+        return None if name is None or head is None else (name, Part(head.to_dict(), whole_state(head)))
 
     def stage_head(self, name: str, part: Part, overwrite_ok: bool) -> Callable[[], None]:
         """Build a saved head, and return what adds it to the model.

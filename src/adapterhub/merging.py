@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from adapterhub.engine import Adapter
 from adapterhub.engine.adapter import held_by
-from adapterhub.engine.quantised import is_packed
+from adapterhub.engine.stored import is_packed
 from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
@@ -89,6 +89,8 @@ def _check_weight(
 ) -> None:
     name = f"{place.path}.weight" if place.expert_weight is None else place.path
     base: Any = getattr(model.get_submodule(held_by(place)), name.rpartition(".")[2], None)
+    if isinstance(base, Tensor) and base.is_meta:
+        raise MergeError(f"{place.path} is offloaded: load the model without offloading to merge an adapter into it")
     if not isinstance(base, Tensor) or is_packed(base):
         raise MergeError(
             f"{place.path} is quantised, and would be rounded again if adapter {adapter.name!r} were merged into it: "

@@ -17,7 +17,7 @@ from transformers.masking_utils import create_masks_for_generate
 
 from adapterhub import merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
-from adapterhub.checkpoints import Part, load_into
+from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.checkpoints.described import adapter_folder
 from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, parse_composition
@@ -25,8 +25,8 @@ from adapterhub.embeddings import EmbeddingsMixin
 from adapterhub.engine import Adapter, Engine, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
-from adapterhub.engine.quantised import check_gradients
 from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
+from adapterhub.engine.stored import check_gradients
 from adapterhub.errors import AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import StaticHead
 from adapterhub.inspecting import InspectingMixin
@@ -249,6 +249,8 @@ class AdapterMixin(
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
         ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. With ``format``
         ``"peft"`` or ``"adapters"`` the folder is one that the library of that name loads, with equal outputs.
+        Where parameters are spread over processes (FSDP2, DeepSpeed ZeRO-3), each of these has to call it, and what is
+        saved is whole.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
@@ -256,6 +258,7 @@ class AdapterMixin(
             ConfigError: for an unknown format.
         """
         if saving_foreign.is_foreign(format):
+            saving_foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer)
             saving_foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
         else:
             saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
@@ -280,7 +283,7 @@ class AdapterMixin(
         adapter_name_or_path: str | PathLike[str],
         load_as: str | None = None,
         with_head: bool = True,
-        leave_out: Iterable[int] | None = None,
+        leave_out: Iterable[int | str] | None = None,
         id2label: Mapping[int, str] | None = None,
         set_active: bool = False,
         overwrite_ok: bool = False,
@@ -290,10 +293,10 @@ class AdapterMixin(
         """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
 
         Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
-        unless all of it fits. ``load_as`` gives it another name, ``leave_out``
-        drops it from some layers, ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it
-        into a base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in
-        a pickle (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
+        unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some layers (by number) or
+        towers (by name), ``id2label`` says which labels the head must have, and ``allow_other_base`` loads it into a
+        base model that it was not trained for, as long as the shapes fit. With ``allow_pickle`` the tensors in a pickle
+        (``pytorch_adapter.bin``, ``adapter_model.bin``) are read, and nothing else in it.
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
@@ -456,7 +459,7 @@ class AdapterMixin(
         if next(self._head_parameters(), None) is None:
             return None
         head = StaticHead.from_model(self._plain())
-        return name or "default", Part(head.to_dict(), head.state_dict())
+        return name or "default", Part(head.to_dict(), whole_state(head))
 
     def _plain(self) -> PreTrainedModel:
         """This model without its adapters: the same modules in an object of the transformers class."""

@@ -27,6 +27,7 @@ from adapterhub.checkpoints import (
     compare,
     load_into,
     read,
+    whole_state,
     write,
 )
 from adapterhub.checkpoints.files import replace
@@ -57,7 +58,7 @@ class LoadOptions:
 
     load_as: str | None = None
     with_head: bool = True
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     id2label: Mapping[int, str] | None = None
     set_active: bool = False
     overwrite_ok: bool = False
@@ -75,7 +76,7 @@ def save_adapter(
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
-    parts = {"adapter": Part(adapter.config.to_dict(), adapter.state_dict())}
+    parts = {"adapter": Part(adapter.config.to_dict(), whole_state(adapter))}
     head = model.head_part(name) if with_head else None
     if head is not None:
         parts["head"] = head[1]
@@ -206,7 +207,7 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     return {
         "name": name,
         "base_model": _fingerprint(model, tokenizer).to_dict(),
-        "model_class": type(model).__name__,
+        "model_class": type(model).__name__.removeprefix("FSDP"),  # as FSDP2 renames it
         "versions": {
             "adapterhub": adapterhub.__version__,
             "torch": torch.__version__,
@@ -239,7 +240,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
         logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
 
 
-def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int, ...]) -> Adapter:
+def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int | str, ...]) -> Adapter:
     config = load_config(manifest.config("adapter"))
     with torch.random.fork_rng(devices=[]):  # initial values that are replaced must not shift anyone's random numbers
         adapter = model.engine.build(name, config)
@@ -247,7 +248,7 @@ def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_ou
     return without(model, adapter, leave_out) if leave_out else adapter
 
 
-def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int, ...]) -> Adapter:
+def without(model: "AdapterMixin", adapter: Adapter, layers: tuple[int | str, ...]) -> Adapter:
     """An adapter that leaves out more layers, and is the same in the others."""
     less = adapter.config.leaving_out(layers)
     with torch.random.fork_rng(devices=[]):

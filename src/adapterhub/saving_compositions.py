@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapterhub import saving, saving_foreign
-from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read
+from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
 from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
@@ -28,7 +28,7 @@ def save_fusion(
         saving_foreign.save_fusion(model, folder, name, meta, head, form)
         return
     fusion = model.engine.get_fusion(name)
-    parts = {"fusion": Part(fusion.config.to_dict(), fusion.state_dict())}
+    parts = {"fusion": Part(fusion.config.to_dict(), whole_state(fusion))}
     if head is not None and (found := model.head_part(head)) is not None:
         parts["head"] = found[1]
     info = saving.described(model, name) | {"adapter_names": list(fusion.adapter_names)}

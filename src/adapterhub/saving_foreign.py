@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors
+from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors, whole_state
 from adapterhub.checkpoints.files import write_folder
+from adapterhub.checkpoints.foreign import told
 from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, read_peft
 from adapterhub.composition import Composition, Rows
 from adapterhub.engine.named import ADDED
@@ -32,6 +33,21 @@ _TASKS = {  # what PEFT calls the transformers classes that it knows by their ta
 }
 FORMATS = ("adapterhub", "adapters", "peft")
 Puts = list[Callable[[], None]]
+Where = TypeVar("Where", contravariant=True)
+
+
+class Foreign(Protocol[Where]):
+    """What a folder of another library holds, and how it is read where names stand for something in a model."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+
+    def config(self, where: Where, /) -> AdapterConfig:
+        """The configuration that acts as it does."""
+
+    def read(self, content: Content, where: Where, /) -> dict[str, Tensor]:
+        """Its tensors by their names here."""
 
 
 def is_foreign(form: str) -> bool:
@@ -63,9 +79,9 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: LoadOptions) -> st
     name = options.load_as or found.name
     model.engine.check_fusion_free(name, options.overwrite_ok)
     config = AdapterFusionConfig.from_dict(found.fusion_config)
-    with torch.random.fork_rng(devices=[]):
+    with told(folder), torch.random.fork_rng(devices=[]):
         fusion = model.engine.build_fusion(name, config, found.adapter_names)
-    load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
+        load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
     puts: Puts = [lambda: model.engine.hold_fusion(fusion), *_staged_head(model, folder, name, options)]
     for put in puts:
         put()
@@ -89,28 +105,34 @@ def save_adapter(
     """Write an adapter, and the head that goes with it, as another library does."""
     check_unmerged(model)
     adapter = model.engine.get(name)
-    content = Content(adapter.config, adapter.state_dict())
+    content = Content(adapter.config, whole_state(adapter))
     if form == "peft":
-        _save_peft(model, folder, content, name if with_head else None, meta)
+        _save_peft(model, folder, content, name if with_head else None)
         return
     files = _head_files(model, name) if with_head else {}
     files |= adapters.adapter_files(name, content, layout(model), _about(model) | dict(meta or {}))
     write_folder(folder, files)
 
 
-def _save_peft(
-    model: "AdapterMixin", folder: Path, content: Content, head: str | None, meta: Mapping[str, Any] | None
-) -> None:
+def check_has_place(form: str, **given: Any) -> None:
+    """Pass what a format can keep beside an adapter: nothing of what is ``given``.
+
+    Raises:
+        CheckpointError: naming what it has no place for.
+    """
+    if names := [name for name, value in given.items() if value]:
+        raise CheckpointError(f"the format {form} has no place for {' and '.join(names)}: leave it out")
+
+
+def _save_peft(model: "AdapterMixin", folder: Path, content: Content, head: str | None) -> None:
     """Write an adapter as PEFT does, and the head of the transformers class as modules that were trained beside it."""
-    if meta:
-        raise CheckpointError("a checkpoint of PEFT has no place for meta_dict")
     found = None if head is None else model.head_part(head)
     if found is not None and found[1].config["head_type"] != "static":
         raise CheckpointError(
             "PEFT has no flexible heads: save the adapter alone (with_head=False), or load it into the transformers "
             "class with that head"
         )
-    others = {} if found is None else {key.removeprefix("shell."): tensor for key, tensor in found[1].tensors.items()}
+    others = {} if found is None else _own_paths(found[1])
     plain = next(kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
     tasks = (task for ending, task in _TASKS.items() if plain.__name__.endswith(ending))
     about = {
@@ -139,7 +161,7 @@ def save_fusion(
     fusion = model.engine.get_fusion(name)
     about = _about(model) | dict(meta or {})
     files = {} if head is None else _head_files(model, head)
-    config, tensors = fusion.config.to_dict(), fusion.state_dict()
+    config, tensors = fusion.config.to_dict(), whole_state(fusion)
     files |= adapters.fusion_files(name, config, fusion.adapter_names, tensors, layout(model), about)
     write_folder(folder, files)
 
@@ -169,10 +191,17 @@ def _head_files(model: "AdapterMixin", name: str | None) -> dict[str, bytes]:
     if found is None:
         return {}
     name, part = found
+    if part.config["head_type"] == "static" and not isinstance(model, FlexibleHeadsMixin):
+        return adapters.own_head_files(_own_paths(part), model.config.id2label, _about(model))
     table = word_embeddings(model)
     labels = model.get_labels_dict(name) if isinstance(model, FlexibleHeadsMixin) else None
     weight = None if table is None else table.weight
     return adapters.head_files(name, part.config, part.tensors, labels, weight, _about(model))
+
+
+def _own_paths(head: Part) -> dict[str, Tensor]:
+    """The tensors of the head of a transformers class by their paths in that."""
+    return {key.removeprefix("shell."): tensor for key, tensor in head.tensors.items()}
 
 
 def _about(model: "AdapterMixin") -> dict[str, Any]:
@@ -203,7 +232,7 @@ def _load_adapters(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, op
     _check_base(model, found, options)
     name = _free_name(model, found.name, options)
     where = layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    put = _staged(model, name, found, where, options)
     return _finish(model, name, [put, *_staged_head(model, found.folder, name, options)], options)
 
 
@@ -211,7 +240,7 @@ def _load_peft(model: "AdapterMixin", found: PeftCheckpoint, options: LoadOption
     """Load an adapter of PEFT, and what was trained beside it, as long as this model has a place for it."""
     name = _free_name(model, found.name, options)
     where = peft_layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
+    put = _staged(model, name, found, where, options)
     return _finish(model, name, [put, *([_staged_others(model, found)] if options.with_head else [])], options)
 
 
@@ -232,19 +261,15 @@ def _finish(model: "AdapterMixin", name: str, puts: Puts, options: LoadOptions) 
 
 
 def _staged(
-    model: "AdapterMixin",
-    name: str,
-    config: AdapterConfig,
-    read: Callable[[Content], dict[str, Tensor]],
-    folder: Path,
-    options: LoadOptions,
+    model: "AdapterMixin", name: str, found: Foreign[Where], where: Where, options: LoadOptions
 ) -> Callable[[], None]:
-    """What adds an adapter to a model, once its tensors, which ``read`` finds, are known to fit."""
-    with torch.random.fork_rng(devices=[]):
+    """What adds an adapter to a model, once its tensors are known to fit."""
+    with told(found.folder), torch.random.fork_rng(devices=[]):
+        config = found.config(where)
         adapter = model.engine.build(name, config)
-    own = adapter.state_dict()
-    began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
-    load_into(adapter, began | read(Content(config, own)), f"adapter {name!r} of {folder}")
+        own = adapter.state_dict()
+        began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
+        load_into(adapter, began | found.read(Content(config, own), where), f"adapter {name!r} of {found.folder}")
     made = without(model, adapter, options.leave_out) if options.leave_out else adapter
     return lambda: model.engine.hold(made)
 
@@ -268,7 +293,8 @@ def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOp
     found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
     if found is None:
         return []
-    part = Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
+    with told(folder):
+        part = Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
     return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 import adapterhub
 import tiny
-from adapterhub.engine.quantised import is_packed, values_of
+from adapterhub.engine.stored import is_packed, values_of
 from adapterhub.errors import MergeError, TrainingError
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,6 +13,7 @@ from adapterhub.checkpoints.native import (
     read,
     write,
 )
+from adapterhub.checkpoints.sharded import whole_copies, whole_state
 from adapterhub.checkpoints.tensors import load_into, match_tensors
 
 __all__ = [
@@ -30,5 +31,7 @@ __all__ = [
     "load_into",
     "match_tensors",
     "read",
+    "whole_copies",
+    "whole_state",
     "write",
 ]

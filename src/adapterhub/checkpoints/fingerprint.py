@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from adapterhub.checkpoints.sharded import whole
 from adapterhub.errors import CorruptCheckpointError
 
 _SAMPLES = 64  # values of a tensor that go into the digest
@@ -161,13 +162,14 @@ def _is_quantised(model: PreTrainedModel, parameters: list[nn.Parameter]) -> boo
 
 def _sample(parameter: Tensor) -> Tensor | None:
     """Evenly spaced values of a parameter as float32; None if they cannot be read."""
+    parameter = whole(parameter.detach())
     plain = type(parameter) in (nn.Parameter, Tensor) and parameter.dtype in (*_FULL, *_HALVES)
     if parameter.is_meta or not plain:
         return None
     count = min(parameter.numel(), _SAMPLES)
     steps = max(count - 1, 1)
     places = [place * (parameter.numel() - 1) // steps for place in range(count)]  # whole numbers: alike on any device
-    return parameter.detach().reshape(-1)[torch.tensor(places, dtype=torch.long, device=parameter.device)].float().cpu()
+    return parameter.reshape(-1)[torch.tensor(places, dtype=torch.long, device=parameter.device)].float().cpu()
 
 
 def _probe(samples: list[Tensor]) -> tuple[float, ...]:

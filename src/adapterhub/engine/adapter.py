@@ -1,12 +1,14 @@
 """An adapter: one module that holds a configuration and all its parameters, addressed by site."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.engine.experts import expert_places
+from adapterhub.engine.stored import device_of
 from adapterhub.engine.tokens import ModelVocabulary
 from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
@@ -125,6 +127,17 @@ def held_by(place: Place) -> str:
 
 def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """Every place that ``model`` offers to a method, in running order."""
+    paths = {norm.name: norm.path for norm in sites.norms}
+    if sites.embeddings is not None:
+        paths[EMBEDDINGS] = sites.embeddings.table
+    towers = {f"{sites.tower_path(tower)}.": tower for tower in sites.towers if tower}
+    for place in _all_places(model, sites):
+        path = f"{place.path or paths.get(place.name, '')}."
+        outside = next((tower for start, tower in towers.items() if path.startswith(start)), "")
+        yield replace(place, tower=outside if place.layer is None else sites.layers[place.layer].tower)
+
+
+def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for sublayer in sites.sublayers:
         yield Place("sublayer", sublayer.name, sublayer.kind, sublayer.layer, sublayer.width)
         if (at := sublayer.attention) is not None:
@@ -159,19 +172,19 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
-    for site in added.site_names:
-        nearest = _nearest_parameter(model, paths[site])
+    devices = {site: _device_at(model, paths[site]) for site in added.site_names}
+    for site, device in devices.items():
         for part in added.parts(site):
-            part.to(device=nearest.device, dtype=torch.float32)
+            part.to(device=device, dtype=torch.float32)
     for shared in added.shared_modules():
-        shared.to(device=model.device, dtype=torch.float32)
+        shared.to(device=next(iter(devices.values())), dtype=torch.float32)
 
 
-def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
-    """A parameter of the module at ``path``, or of the closest module around it that has one."""
+def _device_at(model: nn.Module, path: str) -> torch.device:
+    """Where the module at ``path`` runs, or the closest module around it that has parameters."""
     while path:
-        parameter = next(model.get_submodule(path).parameters(), None)
-        if parameter is not None:
-            return parameter
+        device = device_of(model.get_submodule(path))
+        if device is not None:
+            return device
         path = path.rpartition(".")[0]
-    return next(model.parameters())
+    return next(model.parameters()).device

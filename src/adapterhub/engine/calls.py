@@ -51,11 +51,12 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         if repeated:
             args = repeated_inputs(args, rows, plan.channels)
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
+    mask = _padding(kwargs.get("attention_mask"))
     call = Call(
         tasks,
         _offset(plan, kwargs),
         None if generation is None else generation.prompt,
-        _padding(kwargs.get("attention_mask")),
+        _prompt_padding(generation, rows) if mask is None else mask,
         _padding(kwargs.get("decoder_attention_mask")),
         {} if given[ATTENTIONS] else None,
     )
@@ -144,6 +145,12 @@ def _offset(plan: "Plan | None", kwargs: Mapping[str, Any]) -> int:
 def _padding(mask: Any) -> Tensor | None:
     """A mask that says which tokens are padding, and not one that attention computes with."""
     return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def _prompt_padding(generation: Call | None, rows: int) -> Tensor | None:
+    """What was said to ``generate``, which with a static cache calls the model with masks for attention alone."""
+    mask = None if generation is None else generation.mask
+    return None if mask is None else mask.repeat_interleave(rows // len(mask), dim=0)
 
 
 def _watch_gates(engine: "Engine", stack: ExitStack) -> dict[str, dict[str, Tensor]]:

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from adapterhub.engine.named import ADDED
-from adapterhub.engine.quantised import values_of
 from adapterhub.engine.setup import AdapterSetup
+from adapterhub.engine.stored import values_of
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Projection, Sites, Sublayer
 from adapterhub.sites.fused import fused_rows

@@ -67,7 +67,9 @@ class BaseInfo:
             HeadError: if the width of the model's output cannot be told from its configuration.
         """
         config = text_config(model.config)
-        embeddings = word_embeddings(model)
+        table = getattr(word_embeddings(model), "weight", None)
+        # What DeepSpeed took apart keeps its shape under another name.
+        vocabulary, width = (None, None) if table is None else getattr(table, "ds_shape", table.shape)
         pooling = _pooling(model)
 
         def number(default: float, *names: str) -> float:
@@ -79,8 +81,8 @@ class BaseInfo:
         scaled = getattr(config, "scale_decoder_outputs", scaled_by_code)
         return cls(
             width=2 * model.config.projection_dim if pooling == "pair" else _width(model),
-            embedding_width=None if embeddings is None else embeddings.weight.shape[1],
-            vocab_size=None if embeddings is None else embeddings.weight.shape[0],
+            embedding_width=width,
+            vocab_size=vocabulary,
             pooling=pooling,
             is_encoder_decoder=bool(model.config.is_encoder_decoder),
             initializer_range=number(0.02, "initializer_range", "init_std"),

@@ -22,6 +22,7 @@ from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import ModelOutput
 
+from adapterhub.checkpoints import whole_copies
 from adapterhub.engine.named import ADDED
 from adapterhub.engine.reader import FIRST, pools_first
 from adapterhub.engine.vocabulary import has_entries, note_size, with_entries
@@ -304,13 +305,21 @@ def _carve(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _copy(model: PreTrainedModel, memo: dict[int, Any]) -> PreTrainedModel:
-    """A deep copy as an instance of the class in transformers, without what this package added to the model."""
+    """A deep copy as an instance of the class in transformers, without hooks and what this package added to it."""
     native: Any = [one for one in type(model).__mro__ if one.__name__ == type(model).__name__][-1]
+    for module in model.modules():  # these lead to all kinds of objects, to some that cannot be copied
+        memo |= {id(value): type(value)() for name, value in vars(module).items() if _is_bookkeeping(name)}
+    memo |= whole_copies(parameter for parameter in model.parameters() if id(parameter) not in memo)
     memo[id(model)] = shell = native.__new__(native)
     state = {name: value for name, value in vars(model).items() if name not in _ADDED}
     state["_modules"] = {name: module for name, module in model._modules.items() if name not in _ADDED}
     shell.__dict__.update(copy.deepcopy(state, memo))
     return shell
+
+
+def _is_bookkeeping(name: str) -> bool:
+    """Whether an attribute of a module holds its hooks, or what FSDP2 notes of it."""
+    return name.endswith("_hooks") or name.startswith("__composable_api")
 
 
 def _tied_names(model: PreTrainedModel) -> dict[str, str]:

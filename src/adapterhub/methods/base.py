@@ -77,6 +77,14 @@ class Weight(ABC):
 class Vocabulary(ABC):
     """The tokens that a base model knows."""
 
+    @abstractmethod
+    def check(self) -> None:
+        """Pass a model in which any vectors can stand for tokens.
+
+        Raises:
+            ConfigError: for any other.
+        """
+
     @property
     @abstractmethod
     def size(self) -> int:
@@ -128,7 +136,7 @@ class Place:
     it is only a part of what that module holds. At one of kind ``experts``, ``expert_weight`` is the weight of all
     experts of a layer, and ``path`` that of the parameter. At one of kind ``attention``, where keys and values are
     read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value. At one of kind
-    ``prompt`` there is the model's ``vocabulary``.
+    ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of several.
     """
 
     kind: PlaceKind
@@ -143,11 +151,16 @@ class Place:
     heads: tuple[int, int, int] | None = None
     expert_weight: Weight | None = None
     vocabulary: Vocabulary | None = None
+    tower: str = ""
 
     @property
     def any_weight(self) -> Weight | None:
         """The weight, or that of experts."""
         return self.weight or self.expert_weight
+
+    def is_in(self, left_out: Sequence[int | str]) -> bool:
+        """Whether its layer (by number) or its tower (by name) is among those."""
+        return self.layer in left_out or (self.tower != "" and self.tower in left_out)
 
 
 @dataclass(frozen=True)
@@ -191,8 +204,13 @@ class AdapterConfig(Mapping[str, Any]):
         """Look at all that a model offers before anything is built, for names that fit nothing, say.
 
         Raises:
-            ConfigError: if the configuration does not fit.
+            ConfigError: if the configuration does not fit: ``leave_out`` names a tower that is not there, say.
         """
+        towers = sorted({place.tower for place in places} - {""})
+        for name in getattr(self, "leave_out", ()):
+            if isinstance(name, str) and name not in towers:
+                there = f"the model has the towers {', '.join(towers)}" if towers else "the model has one tower alone"
+                raise ConfigError(f"{type(self).__name__}: leave_out names the tower {name!r}, and {there}")
 
     def resolved(self, places: Sequence[Place]) -> Self:
         """A copy that names what has to be looked up (the tokens of a text, say), so that it need not be again.
@@ -255,13 +273,14 @@ class AdapterConfig(Mapping[str, Any]):
         self._check_names(changes)
         return replace(self, **changes)
 
-    def leaving_out(self, layers: Iterable[int]) -> Self:
-        """A copy that does not act in some more layers.
+    def leaving_out(self, layers: Iterable[int | str]) -> Self:
+        """A copy that does not act in some more layers (by number) or towers (by name).
 
         Raises:
             ConfigError: if this method cannot leave out layers.
         """
-        return self.replace(leave_out=tuple(sorted({*getattr(self, "leave_out", ()), *layers})))
+        left_out = {*getattr(self, "leave_out", ()), *layers}
+        return self.replace(leave_out=tuple(sorted(left_out, key=lambda one: (isinstance(one, str), f"{one:>9}"))))
 
     def _require(self, holds: bool, name: str, wanted: str) -> None:
         if not holds:
@@ -304,6 +323,7 @@ class OwnNorm(nn.Module):
 def trainable_copy(module: nn.Module) -> nn.Module:
     """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
     made = copy(module)
+    made.__dict__.pop("forward", None)  # what accelerate puts over that of the class is for the original
     for name, value in nn.Module().__dict__.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             made.__dict__[name] = value

@@ -21,7 +21,7 @@ class BitFitConfig(AdapterConfig):
     method: ClassVar[str] = "bitfit"
 
     roles: tuple[str, ...] | None = None
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
@@ -29,7 +29,7 @@ class BitFitConfig(AdapterConfig):
             object.__setattr__(self, "roles", tuple(self.roles))
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.layer in self.leave_out:
+        if place.is_in(self.leave_out):
             return None
         if self.roles is not None and place.role not in self.roles:
             return None

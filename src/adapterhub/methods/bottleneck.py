@@ -74,7 +74,7 @@ class BottleneckConfig(AdapterConfig):
     residual_before_ln: bool | Literal["post_add"] = True
     adapter_residual_before_ln: bool = False
     cross_adapter: bool = False
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     dropout: float = 0.0
     stochastic_depth: float = 0.0
     train_layer_norm: bool = False
@@ -158,7 +158,7 @@ class BottleneckConfig(AdapterConfig):
         )
 
     def _part(self, place: Place, shared: PHMShared | None) -> nn.Module | None:
-        if place.layer in self.leave_out:
+        if place.is_in(self.leave_out):
             return None
         if place.kind == "norm":
             return OwnNorm(place.norm) if self.train_layer_norm and place.norm is not None else None
@@ -173,7 +173,7 @@ class BottleneckConfig(AdapterConfig):
             "cross_attention": self.cross_adapter,
             "feed_forward": self.output_adapter,
         }
-        return wanted.get(place.role, False) and place.layer not in self.leave_out
+        return wanted.get(place.role, False) and not place.is_in(self.leave_out)
 
     def _invertible(self, width: int) -> nn.Module | None:
         if self.inv_adapter is None:

@@ -33,7 +33,7 @@ class IA3Config(AdapterConfig):
 
     method: ClassVar[str] = "ia3"
 
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     feed_forward: Literal["input", "output"] = "input"
     target_modules: tuple[str, ...] | None = None
     feedforward_modules: tuple[str, ...] = ()
@@ -46,13 +46,14 @@ class IA3Config(AdapterConfig):
             raise ConfigError(f"IA3Config: feed_forward is 'input' or 'output', not {self.feed_forward!r}")
 
     def check(self, places: Sequence[Place]) -> None:
+        super().check(places)
         weights = [place for place in places if place.weight is not None]
         check_targets(self.target_modules, weights)
         check_targets(self.feedforward_modules, weights)
 
     def acts_at(self, place: Place) -> Literal["input", "output"] | None:
         """Which side of a weight is scaled, if one is."""
-        if place.weight is None or place.layer in self.leave_out:
+        if place.weight is None or place.is_in(self.leave_out):
             return None
         if self.target_modules is not None:
             if not fits(place, self.target_modules):

@@ -24,7 +24,7 @@ class LayerNormConfig(AdapterConfig):
 
     method: ClassVar[str] = "ln_tuning"
 
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     target_modules: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -34,11 +34,12 @@ class LayerNormConfig(AdapterConfig):
         check_expressions(expressions(self.target_modules), type(self).__name__)
 
     def check(self, places: Sequence[Place]) -> None:
+        super().check(places)
         check_targets(self.target_modules, [place for place in places if place.norm is not None])
 
     def acts_at(self, place: Place) -> bool:
         """Whether there is a copy at a place."""
-        if place.norm is None or place.layer in self.leave_out or next(place.norm.parameters(), None) is None:
+        if place.norm is None or place.is_in(self.leave_out) or next(place.norm.parameters(), None) is None:
             return False
         return self.target_modules is None or fits(place, self.target_modules)
 

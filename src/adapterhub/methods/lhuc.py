@@ -19,13 +19,13 @@ class LHUCConfig(AdapterConfig):
 
     method: ClassVar[str] = "lhuc"
 
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "leave_out", tuple(self.leave_out))
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.weight is None or place.role != "down" or place.layer in self.leave_out:
+        if place.weight is None or place.role != "down" or place.is_in(self.leave_out):
             return None
         return Amplitude(place.weight.shape[1])
 

@@ -36,7 +36,7 @@ class PrefixTuningConfig(AdapterConfig):
 
     encoder_prefix: bool = True
     cross_prefix: bool = True
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     flat: bool = False
     prefix_length: int = 30
     bottleneck_size: int = 512
@@ -69,11 +69,11 @@ class PrefixTuningConfig(AdapterConfig):
 
     def acts_at(self, place: Place, places: Sequence[Place]) -> bool:
         """Whether there is a prefix at a place, one of those of a model."""
-        if place.kind != "attention" or place.layer in self.leave_out:
+        if place.kind != "attention" or place.is_in(self.leave_out):
             return False
         if place.role == "cross_keys_values":
             return self.cross_prefix
-        return self.encoder_prefix or not (_tower(place).endswith("encoder") and _several_towers(places))
+        return self.encoder_prefix or not (place.tower.endswith("encoder") and _several_towers(places))
 
 
 class PrefixNet(nn.Module):
@@ -156,17 +156,13 @@ def _initialise(linear: nn.Linear, generator: torch.Generator | None) -> None:
     nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
 
 
-def _tower(place: Place) -> str:
-    return place.name.partition("layers.")[0].rstrip(".")
-
-
 def _several_towers(places: Sequence[Place]) -> bool:
-    return len({_tower(place) for place in places if place.kind == "attention"}) > 1
+    return len({place.tower for place in places if place.kind == "attention"}) > 1
 
 
 def prefix_location(place: Place) -> str:
     """The name of the network that a place shares with others: that of its tower, or ``cross``."""
-    return "cross" if place.role == "cross_keys_values" else _tower(place).replace(".", "_") or "self"
+    return "cross" if place.role == "cross_keys_values" else place.tower.replace(".", "_") or "self"
 
 
 register(

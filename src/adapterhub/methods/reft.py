@@ -34,7 +34,7 @@ class ReftConfig(AdapterConfig):
     method: ClassVar[str] = "reft"
 
     layers: Literal["all"] | tuple[int, ...] = "all"
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
     prefix_positions: int = 3
     suffix_positions: int = 0
     r: int = 1
@@ -61,7 +61,7 @@ class ReftConfig(AdapterConfig):
             raise ConfigError(f"{type(self).__name__}: dropout must be in [0, 1), and is {self.dropout!r}")
 
     def build(self, place: Place) -> nn.Module | None:
-        if place.kind != "layer" or place.layer in self.leave_out:
+        if place.kind != "layer" or place.is_in(self.leave_out):
             return None
         if self.layers != "all" and place.layer not in self.layers:
             return None

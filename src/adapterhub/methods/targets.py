@@ -31,7 +31,7 @@ class TargetsConfig(AdapterConfig):
     output_lora: bool = False
     attn_matrices: tuple[str, ...] = ("q", "v")
     target_modules: str | tuple[str, ...] | None = None
-    leave_out: tuple[int, ...] = ()
+    leave_out: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("leave_out", "attn_matrices"):
@@ -48,6 +48,7 @@ class TargetsConfig(AdapterConfig):
         Raises:
             ConfigError: naming those that fit nothing, and what is near.
         """
+        super().check(places)
         check_targets(self.target_modules, [place for place in places if self.weight_at(place) is not None])
 
     def weight_at(self, place: Place) -> Weight | None:
@@ -56,7 +57,7 @@ class TargetsConfig(AdapterConfig):
 
     def acts_at(self, place: Place) -> bool:
         """Whether there is a part at a place."""
-        if self.weight_at(place) is None or place.layer in self.leave_out:
+        if self.weight_at(place) is None or place.is_in(self.leave_out):
             return False
         if self.target_modules is not None:
             return fits(place, self.target_modules)

@@ -60,7 +60,7 @@ class ConfigUnion(AdapterConfig):
     def to_dict(self) -> dict[str, Any]:
         return {"method": self.method, "configs": [config.to_dict() for config in self.configs]}
 
-    def leaving_out(self, layers: Iterable[int]) -> Self:
+    def leaving_out(self, layers: Iterable[int | str]) -> Self:
         given = tuple(layers)
         return self.from_dict({"configs": [config.leaving_out(given) for config in self.configs]})
 

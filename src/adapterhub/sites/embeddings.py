@@ -3,10 +3,14 @@
 import inspect
 import re
 from collections.abc import Iterable
+from typing import Any
 
+import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
 
+from adapterhub.sites import probe
+from adapterhub.sites.fused import still
 from adapterhub.sites.layout import Embeddings, Layer
 from adapterhub.sites.trace import Trace
 
@@ -36,6 +40,22 @@ def embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) ->
     return Embeddings(path, around.path, False, width, reader, _positions(model, reader, path))
 
 
+@torch.no_grad()
+def embeds_alike(model: PreTrainedModel, reader: nn.Module) -> bool:
+    """Whether ``reader`` gives the same for tokens, and for what its table maps them to in their place.
+
+    It does not where it looks at tokens for something else too, or takes for embeddings what is more than that.
+    """
+    module: Any = reader
+    table = module.get_input_embeddings()
+    start = table.num_embeddings // 2
+    ids = torch.arange(start, min(start + probe.TOKENS, table.num_embeddings), device=table.weight.device).unsqueeze(0)
+    with still(model), torch.no_grad():
+        found = module.forward(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
+        again = module.forward(inputs_embeds=table(ids), attention_mask=torch.ones_like(ids), return_dict=True)
+    return torch.allclose(found[0], again[0], rtol=1e-3, atol=1e-3 * float(found[0].abs().max()))
+
+
 def is_decoder(config: PretrainedConfig) -> bool:
     """Whether a text model sees, at each token, those before it alone."""
     writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
@@ -43,15 +63,16 @@ def is_decoder(config: PretrainedConfig) -> bool:
 
 
 def _reader(model: PreTrainedModel, layer: str) -> str | None:
-    """The innermost module around a layer that takes tokens, or their embeddings in their place."""
+    """The innermost module around a layer that takes tokens, or something embedded in their place."""
     path = layer
     while path:
         path = path.rpartition(".")[0]
         module = model.get_submodule(path)
         if isinstance(module, PreTrainedModel):
             named = inspect.signature(module.forward).parameters
-            if "input_ids" in named and "inputs_embeds" in named:
-                return path
+            if {"input_ids", "inputs_embeds"} <= named.keys():
+                whole = "decoder_input_ids" in named or named["input_ids"].default is inspect.Parameter.empty
+                return None if whole else path
     return None
 
 

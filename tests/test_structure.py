@@ -32,6 +32,7 @@ ROOMS = [
     "inspecting",
     "summary",
     "model",
+    "flexible",
     "arguments",
     "classes",
     "auto",

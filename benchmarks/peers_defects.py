@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import adapters
+import peft
 import torch
 import transformers as tf
 from adapters.composition import Average, Fuse, Split, Stack
@@ -194,14 +195,120 @@ def saved_norm() -> str:
         return f"ln_before is saved as {[path.name for path in Path(folder).iterdir()]}"
 
 
+def prompt_text() -> str:
+    try:
+        model("a", config=adapters.PromptTuningConfig(prompt_init="from_string", prompt_init_text="good or bad"))
+    except Exception as error:
+        return f"a prompt of a text: {type(error).__name__}: {error}"
+    return "a prompt of a text works"
+
+
+def prompt_scale() -> str:
+    try:
+        adapters.PromptTuningConfig(random_uniform_scale=0.1)
+    except Exception as error:
+        return f"PromptTuningConfig(random_uniform_scale=0.1): {type(error).__name__}: {error}"
+    return "random_uniform_scale is an option"
+
+
+def prompt_stack() -> str:
+    made = model("a", "b", config=adapters.PromptTuningConfig(prompt_length=3))
+    same = torch.equal(run(made, Stack("a", "b")), run(made, "a"))
+    return f"a Stack of two prompts is the first alone: {same}"
+
+
+def prompt_load_as() -> str:
+    made = model("a", config=adapters.PromptTuningConfig(prompt_length=3))
+    with tempfile.TemporaryDirectory() as folder:
+        made.save_adapter(folder, "a")
+        expected = run(made, "a")
+        made.load_adapter(folder, load_as="b")
+        return (
+            f"a prompt loaded under another name: the output changes by {(run(made, 'b') - expected).abs().max():.3f}"
+        )
+
+
+def prompt_distilbert() -> str:
+    settings = {"vocab_size": 60, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 20}
+    made = tf.DistilBertModel(tf.DistilBertConfig(**settings, attn_implementation="eager")).eval()
+    adapters.init(made)
+    made.add_adapter("a", config=adapters.PromptTuningConfig(prompt_length=3))
+    try:
+        run(made, "a")
+    except Exception as error:
+        return f"a prompt on DistilBERT with eager attention: {type(error).__name__}: {error}"
+    return "a prompt on DistilBERT with eager attention runs"
+
+
+def prompt_labels() -> str:
+    """With labels, the loss of a tagging head is not that of the scores at the tokens that the labels are of."""
+    torch.manual_seed(0)
+    made = adapters.BertAdapterModel(tf.BertConfig(**CONFIG)).eval()
+    made.add_adapter("a", config=adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"))
+    made.add_tagging_head("a", num_labels=4)
+    made.set_active_adapters("a")
+    labels = IDS % 4
+    with torch.no_grad():
+        output = made(IDS, labels=labels)
+    own = torch.cat((output.logits[:, :1], output.logits[:, 4:]), dim=1)
+    loss = torch.nn.functional.cross_entropy(own.flatten(0, 1), labels.flatten())
+    return f"labels of tokens with the prompt after the first one: the loss is off by {abs(output.loss - loss):.3f}"
+
+
+def peft_prompt(made: tf.PreTrainedModel, task: str) -> peft.PeftModel:
+    torch.manual_seed(0)
+    config = peft.PromptTuningConfig(task_type=task, num_virtual_tokens=3)
+    return peft.get_peft_model(made.eval(), config).eval()
+
+
+def peft_prompt_padding() -> str:
+    torch.manual_seed(0)
+    config = tf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=60, pad_token_id=0)
+    made = peft_prompt(tf.GPT2ForSequenceClassification(config), "SEQ_CLS")
+    mask = torch.ones_like(IDS)
+    mask[:, -2:] = 0
+    with torch.no_grad():
+        padded = made(input_ids=IDS * mask, attention_mask=mask).logits
+        alone = made(input_ids=IDS[:, :-2], attention_mask=mask[:, :-2]).logits
+    return (
+        f"PEFT, a prompt on GPT2ForSequenceClassification: padding changes a row by {(padded - alone).abs().max():.3f}"
+    )
+
+
+def peft_prompt_answers() -> str:
+    torch.manual_seed(0)
+    made = peft_prompt(tf.BertForQuestionAnswering(tf.BertConfig(**CONFIG)), "QUESTION_ANS")
+    start = torch.tensor([1, 2])
+    with torch.no_grad():
+        output = made(input_ids=IDS, attention_mask=torch.ones_like(IDS), start_positions=start, end_positions=start)
+    logits = output.start_logits, output.end_logits
+    loss = sum(torch.nn.functional.cross_entropy(one[:, 3:], start) for one in logits) / 2
+    scores, off = logits[0].shape[1], abs(output.loss - loss)
+    return f"PEFT, a prompt and positions of answers: {scores} scores for 6 tokens, the loss is off by {off:.3f}"
+
+
+def peft_prompt_left() -> str:
+    """RoBERTa counts positions without padding; PEFT's embedded tokens are counted with it."""
+    torch.manual_seed(0)
+    config = tf.RobertaConfig(**{**CONFIG, "max_position_embeddings": 40}, pad_token_id=1)
+    made = peft_prompt(tf.RobertaForTokenClassification(config), "TOKEN_CLS")
+    padded = torch.cat((torch.ones(2, 4, dtype=torch.long), IDS), dim=1)
+    with torch.no_grad():
+        alone = made(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits[:, 3:]
+        left = made(input_ids=padded, attention_mask=(padded != 1).long()).logits[:, 7:]
+    return f"PEFT, a prompt on RoBERTa: padding on the left changes a row by {(left - alone).abs().max():.3f}"
+
+
 CHECKS: tuple[Callable[[], str], ...] = (
     average, dora_merge, ia3_merge, dora_reset, vera_size, direft_reload, average_adapter, fuse_name, fusion_load,
     split, whole_scaling, lora_stack, fused_lora, depth, saved_norm, prefix_sdpa, gated_lora,
+    prompt_text, prompt_scale, prompt_stack, prompt_load_as, prompt_distilbert, prompt_labels, peft_prompt_padding,
+    peft_prompt_answers, peft_prompt_left,
 )  # fmt: skip
 
 
 if __name__ == "__main__":
-    print(f"adapters {adapters.__version__}, transformers {tf.__version__}")
+    print(f"adapters {adapters.__version__}, PEFT {peft.__version__}, transformers {tf.__version__}")
     for check in CHECKS:
         try:
             print(f"{check.__name__}: {check()}")

@@ -1,4 +1,4 @@
-"""What `adapters` gets wrong, shown by running it: each line is a check against a closed form.
+"""What `adapters` (and PEFT, where it is named) gets wrong, shown by running it: each line is a check against a closed form.
 
 Runs in the environment of the peers (``scripts/peer-env``): ``.venv-peers/bin/python benchmarks/peers_defects``.
 Tests of this library check the same closed forms for it.
@@ -11,6 +11,7 @@ import adapters
 import architectures
 import compositions
 import maths
+import peft
 import saving
 import tasks
 import transformers
@@ -21,7 +22,7 @@ import training
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
+    print(f"adapters {adapters.__version__}, PEFT {peft.__version__}, transformers {transformers.__version__}")
     for module in (maths, architectures, tasks, compositions, saving, vocabularies, training):
         for check in module.CHECKS:
             try:

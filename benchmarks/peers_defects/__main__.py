@@ -12,6 +12,7 @@ import architectures
 import compositions
 import maths
 import peft
+import prompts
 import saving
 import tasks
 import transformers

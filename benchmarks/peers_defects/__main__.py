@@ -24,7 +24,7 @@ if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     print(f"adapters {adapters.__version__}, PEFT {peft.__version__}, transformers {transformers.__version__}")
-    for module in (maths, prompts, architectures, tasks, compositions, saving, vocabularies, training):
+    for module in (saving, maths, prompts, architectures, tasks, compositions, vocabularies, training):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

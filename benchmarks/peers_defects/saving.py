@@ -7,7 +7,7 @@ import adapters
 import torch
 import transformers as tf
 from adapters.heads import CausalLMHead
-from common import IDS, bottleneck, difference, model, run, tried
+from common import CONFIG, IDS, bottleneck, difference, model, run, tried
 from tokenizers import Tokenizer, models
 
 
@@ -78,10 +78,10 @@ def tied_keys() -> str:
 
 
 def configuration_class() -> str:
-    before = dict(tf.DistilBertConfig.attribute_map)
-    adapters.init(tf.DistilBertModel(tf.DistilBertConfig(dim=16, n_layers=1, n_heads=2, hidden_dim=20, vocab_size=60)))
-    added = sorted(tf.DistilBertConfig.attribute_map.keys() - before.keys())
-    return f"init adds {added} to the attribute map of every DistilBertConfig"
+    before = dict(tf.AlbertConfig.attribute_map)
+    adapters.init(tf.AlbertModel(tf.AlbertConfig(**CONFIG, embedding_size=8)))
+    added = sorted(tf.AlbertConfig.attribute_map.keys() - before.keys())
+    return f"init adds {added} to the attribute map of every AlbertConfig"
 
 
 CHECKS = (

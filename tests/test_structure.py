@@ -22,6 +22,7 @@ ROOMS = [
     "heads",
     "saving",
     "saving_foreign",
+    "loading_foreign",
     "saving_compositions",
     "pruning",
     "composing",

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.masking_utils import create_masks_for_generate
 
-from adapterhub import merging, saving, saving_foreign
+from adapterhub import loading_foreign, merging, saving, saving_foreign
 from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.checkpoints.described import adapter_folder
@@ -318,7 +318,7 @@ class AdapterMixin(
             allow_pickle,
         )
         folder = adapter_folder(Path(adapter_name_or_path))
-        foreign = saving_foreign.load_adapter(self, folder, options)
+        foreign = loading_foreign.load_adapter(self, folder, options)
         return saving.load_adapter(self, folder, options) if foreign is None else foreign
 
     def save_head(
@@ -354,7 +354,7 @@ class AdapterMixin(
                 ``load_adapter``.
         """
         options = saving.LoadOptions(load_as, id2label=id2label, overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        foreign = saving_foreign.load_head(self, Path(save_directory), options)
+        foreign = loading_foreign.load_head(self, Path(save_directory), options)
         if foreign is not None:
             return foreign
         return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)

@@ -348,10 +348,10 @@ def test_the_next_token_is_learnt_of_the_text_alone(setup: str) -> None:
 def test_flexible_heads(family: str, setup: Any) -> None:
     """One for a whole text reads the first position of all, one for tokens those of the text."""
     model: Any = adapterhub.AutoAdapterModel.from_config(tiny.config(family))
+    model.add_tagging_head("tokens", num_labels=4)
+    model.add_classification_head("whole", num_labels=3)  # which is active while prompts are added
     for name in "pbor":
         model.add_adapter(name, config=CONFIGS[name])
-    model.add_classification_head("whole", num_labels=3)
-    model.add_tagging_head("tokens", num_labels=4)
     model.double().eval()
     given = inputs(family)
     plain: Any = adapterhub.init(type(tiny.model(family))(model.config)).double().eval()
@@ -372,6 +372,40 @@ def test_flexible_heads(family: str, setup: Any) -> None:
     logits = tokens.logits
     torch.testing.assert_close(logits, model.heads["tokens"].layers(states))
     torch.testing.assert_close(whole.logits, model.heads["whole"].layers(hidden[:, 0]))
+
+
+def test_the_head_of_a_checkpoint_reads_what_its_class_reads(tmp_path: Path) -> None:
+    tiny.model("roberta", "ForSequenceClassification").save_pretrained(tmp_path)
+    logits = []
+    for kind in (adapterhub.AutoAdapterModel, adapterhub.AutoModelForSequenceClassification):
+        model: Any = kind.from_pretrained(tmp_path)
+        model.add_adapter("p", config=CONFIGS["p"])
+        model.set_active_adapters("p")
+        with torch.no_grad():
+            logits.append(model.eval()(**tiny.inputs("roberta")).logits)
+    torch.testing.assert_close(*logits)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_flexible_heads_write(family: str) -> None:
+    model: Any = adapterhub.AutoAdapterModel.from_config(tiny.config(family))
+    for name in "pb":
+        model.add_adapter(name, config=CONFIGS[name])
+    add = model.add_seq2seq_lm_head if family == "t5" else model.add_causal_lm_head
+    add("head")
+    model.double().eval()
+    ids = inputs(family)["input_ids"]
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 98, "pad_token_id": 0}
+    found = {}
+    for setup in ("p", "b"):
+        tokens = longer({"input_ids": ids}, "input_ids", setup)["input_ids"]
+        wanted = model.generate(tokens, attention_mask=torch.ones_like(tokens), **options)
+        with AdapterSetup(setup, head_setup="head"):
+            found[setup] = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        assert found[setup][:, -4:].tolist() == wanted[:, -4:].tolist()
+    with AdapterSetup(Parallel("p", "b")):
+        both = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    assert both.tolist() == [*found["p"].tolist(), *found["b"].tolist()]
 
 
 # What else a model is put through
@@ -399,7 +433,7 @@ SETUPS = ("p", Stack("o", "a"), Rows(["p", None, "o", Stack("b", "r")]), Paralle
 
 
 @pytest.mark.parametrize(
-    ("family", "setup"), [*((family, setup) for family in ("bert", "llama") for setup in SETUPS), ("t5", SETUPS[2])]
+    ("family", "setup"), [*(("bert", setup) for setup in SETUPS), ("llama", SETUPS[2]), ("t5", SETUPS[2])]
 )
 def test_copied_pickled_and_compiled(family: str, setup: Any) -> None:
     model, given = copy.deepcopy(MODELS[family]).float(), tiny.inputs(family, batch=4)
@@ -414,6 +448,21 @@ def test_copied_pickled_and_compiled(family: str, setup: Any) -> None:
         torch.compiler.reset()
         compiled = torch.compile(model, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(**given).last_hidden_state, wanted)
+
+
+def test_what_goes_on_from_a_static_cache_compiles() -> None:
+    model, ids = build("llama", names="p").float(), inputs("llama")["input_ids"]
+    model.set_active_adapters("p")
+    cache = transformers.StaticCache(config=model.config, max_cache_len=20)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        whole = model(ids).last_hidden_state
+        model(ids[:, :5], past_key_values=cache, use_cache=True)
+        for at in (5, 6):
+            positions = torch.full((1, 1), at)
+            found = compiled(ids[:, at, None], past_key_values=cache, position_ids=positions).last_hidden_state
+            torch.testing.assert_close(found[:, 0], whole[:, at])
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
@@ -550,3 +599,5 @@ def test_of_a_text(tmp_path: Path) -> None:
     other.load_adapter(tmp_path / "t")  # which needs no tokenizer any more
     assert torch.equal(other.adapters["t"].at("prompt")(), model.adapters["t"].at("prompt")())
     assert other.adapters["t"].config == model.adapters["t"].config
+    other.load_adapter(tmp_path / "t", load_as="v")
+    assert torch.equal(other.adapters["v"].at("prompt")(), model.adapters["t"].at("prompt")())

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -40,20 +40,18 @@ def embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) ->
     return Embeddings(path, around.path, False, width, reader, _positions(model, reader, path))
 
 
-@torch.no_grad()
-def embeds_alike(model: PreTrainedModel, reader: nn.Module) -> bool:
-    """Whether ``reader`` gives the same for tokens, and for what its table maps them to in their place.
+def embeds_alike(model: PreTrainedModel, table: Any, run: Callable[[dict[str, Any]], Any]) -> bool:
+    """Whether ``run``, of arguments, gives the same for tokens, and for what ``table`` maps them to in their place.
 
-    It does not where it looks at tokens for something else too, or takes for embeddings what is more than that.
+    A module does not that looks at tokens for something else too, or takes for embeddings what is more than that.
     """
-    module: Any = reader
-    table = module.get_input_embeddings()
     start = table.num_embeddings // 2
     ids = torch.arange(start, min(start + probe.TOKENS, table.num_embeddings), device=table.weight.device).unsqueeze(0)
+    rest = {"attention_mask": torch.ones_like(ids), "return_dict": True}
     with still(model), torch.no_grad():
-        found = module.forward(input_ids=ids, attention_mask=torch.ones_like(ids), return_dict=True)
-        again = module.forward(inputs_embeds=table(ids), attention_mask=torch.ones_like(ids), return_dict=True)
-    return torch.allclose(found[0], again[0], rtol=1e-3, atol=1e-3 * float(found[0].abs().max()))
+        wanted = run({"input_ids": ids, **rest})[0]
+        found = run({"inputs_embeds": table(ids), **rest})[0]
+    return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
 def is_decoder(config: PretrainedConfig) -> bool:

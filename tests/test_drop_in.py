@@ -263,6 +263,8 @@ def test_classes_of_models() -> None:
     assert isinstance(model, adapters.ModelAdaptersMixin) and isinstance(model, adapters.EmbeddingAdaptersMixin)
     model.add_classification_head("a")
     assert isinstance(model.heads["a"], adapters.ClassificationHead)
+    model.add_prediction_head(adapters.TaggingHead.of(model, "b", num_labels=3), set_active=False)
+    assert model.active_head == "a" and model.get_labels("b") == ["LABEL_0", "LABEL_1", "LABEL_2"]
     assert issubclass(adapters.BertGenerationAdapterModel, adapters.ModelAdaptersMixin)
     block = adapters.AdapterCompositionBlock.from_dict(Stack("a", Parallel("b", "c")).to_dict())
     assert block == Stack("a", Parallel("b", "c")) and block.parallel_channels == 2

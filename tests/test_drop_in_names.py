@@ -125,3 +125,23 @@ def test_exceptions_are_exceptions(name: str) -> None:
     model: Any = AutoAdapterModel.from_config(tiny.config("bert"))
     everywhere = {"average_head", "prepare_inputs_for_generation", "config_class"}  # on some models alone, or not ours
     assert name in everywhere or not (hasattr(adapterhub, name) or hasattr(model, name))
+
+
+# What makes DiReFT of a ReFT is not written.
+WRITTEN = sorted(set(API["configurations"]) - {"direft"})
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_configurations_as_adapters_writes_them(name: str, tmp_path: Path) -> None:
+    written = API["configurations"][name]
+    loaded = adapterhub.AdapterConfig.load(written)
+    assert loaded == adapterhub.ADAPTER_CONFIG_MAP[name]
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"config": written, "name": name}))
+    assert adapterhub.load_config(tmp_path / "adapter_config.json") == loaded
+
+
+def test_configurations_without_equal() -> None:
+    ia3, vera = API["configurations"]["ia3"], API["configurations"]["vera"]
+    for wrong in (ia3 | {"attn_matrices": ["q"]}, vera | {"alpha": 2}, {"architecture": "lora", "dtype": "float16"}):
+        with pytest.raises(adapterhub.errors.ConfigError):
+            adapterhub.load_config(wrong)

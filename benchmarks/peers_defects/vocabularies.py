@@ -1,4 +1,7 @@
-"""Switchable embeddings, and the parsing head."""
+"""Switchable embeddings, language-modelling heads, and the parsing head."""
+
+import tempfile
+from functools import partial
 
 import adapters
 import torch
@@ -84,4 +87,13 @@ def root() -> str:
     )
 
 
-CHECKS = (scores, loss, scaled, first_word, root)
+def saved_head() -> str:
+    made = tf.BertForMaskedLM(tf.BertConfig(**CONFIG))
+    adapters.init(made)
+    made.add_adapter("a")
+    with tempfile.TemporaryDirectory() as folder:
+        save = partial(made.save_adapter, folder, "a", use_safetensors=True)
+        return tried("the head of a masked-language model saved as safetensors", save)
+
+
+CHECKS = (scores, loss, scaled, saved_head, first_word, root)

@@ -193,8 +193,8 @@ class ComposingMixin(_Base):
 
         Raises:
             AdapterNotFoundError: if one of its adapters is not there.
-            CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError, TensorMismatchError,
-            AdapterExistsError: as ``load_adapter``.
+            CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
+            TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
         options = saving.LoadOptions(
             load_as,
@@ -243,8 +243,8 @@ class ComposingMixin(_Base):
         Without ``overwrite_ok`` the model is as it was if any part of it does not fit.
 
         Raises:
-            CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError, TensorMismatchError,
-            AdapterExistsError: as ``load_adapter``.
+            CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
+            TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
         options = saving.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
         setup, heads = saving_compositions.load_setup(self, Path(adapter_setup_name_or_path), options)

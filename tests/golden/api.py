@@ -56,7 +56,7 @@ def main() -> None:
     adapters.init(plain)
     content = {
         "version": adapters.__version__,
-        "configurations": sorted(adapters.ADAPTER_CONFIG_MAP),
+        "configurations": {name: config.to_dict() for name, config in sorted(adapters.ADAPTER_CONFIG_MAP.items())},
         "module": names(adapters),
         "composition": names(adapters.composition),
         "heads": names(adapters.heads),

@@ -271,6 +271,17 @@ class Head(nn.Module, ABC):
         self.config: Any = config
 
     @classmethod
+    def of(cls, model: PreTrainedModel, head_name: str, **options: Any) -> Self:
+        """A new head for a model, to be added by ``model.add_prediction_head``; ``options`` as of its configuration.
+
+        Raises:
+            HeadError: for an unknown option, or one that does not fit the model.
+        """
+        made = cls.from_options(options, BaseInfo.of(model))
+        made.name = head_name
+        return made
+
+    @classmethod
     def from_options(cls, options: Mapping[str, Any], base: BaseInfo) -> Self:
         """A new head with the given options.
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import AdapterConfig
+from adapterhub.methods.spelling import in_own_words
 
 DEFAULT_CONFIG = "seq_bn"
 PLUGINS = "adapterhub.methods"  # the group of entry points by which other packages bring methods
@@ -63,7 +64,7 @@ def load_config(
     source: "AdapterConfig | str | Mapping[str, Any] | Path | None" = None, **overrides: Any
 ) -> AdapterConfig:
     """A configuration from an object, a name with overrides (``"seq_bn[reduction_factor=8]"``), a dictionary of
-    fields with its ``method``, or a JSON file of such a dictionary; None is ``"seq_bn"``.
+    fields with its ``method`` (or one of ``adapters``), or a JSON file of such a dictionary; None is ``"seq_bn"``.
 
     Raises:
         ConfigError: for an unknown name or option, a malformed string, or a file that is not such a dictionary.
@@ -96,7 +97,8 @@ def _load(source: "AdapterConfig | str | Mapping[str, Any] | Path") -> AdapterCo
     raise ConfigError(f"a configuration is an object, a name, a dictionary or a JSON file, not {type(source).__name__}")
 
 
-def _from_dict(values: Mapping[str, Any]) -> AdapterConfig:
+def _from_dict(given: Mapping[str, Any]) -> AdapterConfig:
+    values = in_own_words(given)
     method = values.get("method")
     if not isinstance(method, str) or method not in _methods:
         raise ConfigError(f"a configuration names its method, one of {', '.join(_methods)}; this one says {method!r}")

@@ -18,6 +18,7 @@ from adapterhub.errors import (
     AdapterHubError,
     BaseModelMismatchError,
     CheckpointNotFoundError,
+    CompositionError,
     ConfigError,
     CorruptCheckpointError,
     EmbeddingsError,
@@ -369,6 +370,14 @@ def test_adapters_that_are_fitted_to_the_table_stand_in_the_way() -> None:
     model.merge_adapter("a")
     with pytest.raises(MergeError):
         model.add_embeddings("new", NEW)
+    model.reset_adapter()
+    model.add_embeddings("new", NEW)
+    with pytest.raises(CompositionError, match="99 tokens, and those in use are of 110"):
+        model.set_active_adapters("a")
+    with pytest.raises(CompositionError, match="99 tokens"), adapterhub.AdapterSetup("a"):
+        model(**tiny.inputs("bert"))
+    model.set_active_embeddings("default")
+    model.set_active_adapters("a")
 
 
 def test_another_padding_token_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""What `adapters` gets wrong, shown by running it: each line is a check against a closed form.
+"""What `adapters` gets wrong, and PEFT where it is named, shown by running them: each line is a check of a closed form.
 
 Runs in the environment of the peers (``scripts/peer-env``): ``.venv-peers/bin/python benchmarks/peers_defects``.
 Tests of this library check the same closed forms for it.
@@ -8,19 +8,23 @@ import logging
 import warnings
 
 import adapters
+import architectures
 import compositions
 import maths
+import peft
+import prompts
 import saving
 import tasks
 import transformers
+import vocabularies
 
 import training
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    print(f"adapters {adapters.__version__}, transformers {transformers.__version__}")
-    for module in (maths, tasks, compositions, saving, training):
+    print(f"adapters {adapters.__version__}, PEFT {peft.__version__}, transformers {transformers.__version__}")
+    for module in (maths, prompts, architectures, tasks, compositions, saving, vocabularies, training):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

@@ -20,15 +20,6 @@ def direft_reload() -> str:
         return f"DiReFT saved and loaded: the output changes by {difference(run(made, 'b'), expected)}"
 
 
-def prompt_reload() -> str:
-    made = model("a", config="prompt_tuning")
-    with tempfile.TemporaryDirectory() as folder:
-        made.save_adapter(folder, "a")
-        expected = run(made, "a")
-        made.load_adapter(folder, load_as="b")
-        return f"a prompt loaded under another name: the output changes by {difference(run(made, 'b'), expected)}"
-
-
 def half_a_file() -> str:
     made = model("a")
     with tempfile.TemporaryDirectory() as folder:
@@ -94,6 +85,6 @@ def configuration_class() -> str:
 
 
 CHECKS = (
-    direft_reload, prompt_reload, half_a_file, average_adapter, fusion_load, saved_norm, embeddings, gating_scores,
+    direft_reload, half_a_file, average_adapter, fusion_load, saved_norm, embeddings, gating_scores,
     tied_keys, configuration_class,
 )  # fmt: skip

@@ -16,7 +16,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from adapterhub.arguments import ArgumentsMixin
-from adapterhub.model import AdapterMixin, FlexibleAdapterMixin
+from adapterhub.flexible import FlexibleAdapterMixin
+from adapterhub.model import AdapterMixin
 
 _made: dict[tuple[type, type], type[Any]] = {}
 _FLEXIBLE = "AdapterModel"

@@ -259,8 +259,7 @@ class EmbeddingsMixin(_Base):
         saving.check_unmerged(_with_adapters(self))
         model = _with_adapters(self)
         setup = model.active_adapters
-        places = [place.name for place in model.engine.places if place.role == "embedding"]
-        fitted = [name for name in (setup.names() if setup else ()) if any(map(model.adapters[name].at, places))]
+        fitted = [name for name in (setup.names() if setup else ()) if model.adapters[name].vocabulary is not None]
         if fitted:
             raise EmbeddingsError(
                 f"adapter {fitted[0]!r} is active and changes the table of embeddings that is in use now: call "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapterhub import saving, saving_foreign
+from adapterhub import loading_foreign, saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
 from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
@@ -37,7 +37,7 @@ def save_fusion(
 
 def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions) -> str:
     """Read a fusion, and the head beside it; see ``ComposingMixin.load_adapter_fusion``."""
-    if (foreign := saving_foreign.load_fusion(model, folder, options)) is not None:
+    if (foreign := loading_foreign.load_fusion(model, folder, options)) is not None:
         return foreign
     manifest = read(folder, FUSION_MANIFEST)
     if not manifest.has("fusion"):

@@ -1,23 +1,20 @@
-"""Loading what other libraries wrote, and writing what they load: checkpoints of PEFT, and of ``adapters``."""
+"""Writing what other libraries load: checkpoints of PEFT, and of ``adapters``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors, whole_state
+from adapterhub.checkpoints import Content, Part, adapters, whole_state
 from adapterhub.checkpoints.files import write_folder
-from adapterhub.checkpoints.peft import PeftCheckpoint, PeftLayout, peft_files, read_peft
+from adapterhub.checkpoints.peft import PeftLayout, peft_files
 from adapterhub.composition import Composition, Rows
 from adapterhub.engine.named import ADDED
-from adapterhub.errors import BaseModelMismatchError, CheckpointError, ConfigError, HeadError, TensorMismatchError
+from adapterhub.errors import CheckpointError, ConfigError, HeadError
 from adapterhub.heads import FlexibleHeadsMixin
 from adapterhub.heads.base import text_config, word_embeddings
-from adapterhub.methods import AdapterConfig
-from adapterhub.methods.fusion import AdapterFusionConfig
-from adapterhub.saving import LoadOptions, check_unmerged, staged_head, without
+from adapterhub.saving import check_unmerged
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
@@ -30,7 +27,6 @@ _TASKS = {  # what PEFT calls the transformers classes that it knows by their ta
     "LMHeadModel": "CAUSAL_LM",
 }
 FORMATS = ("adapterhub", "adapters", "peft")
-Puts = list[Callable[[], None]]
 
 
 def is_foreign(form: str) -> bool:
@@ -44,44 +40,6 @@ def is_foreign(form: str) -> bool:
     return form != FORMATS[0]
 
 
-def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
-    """Load an adapter that another library wrote; None if the folder holds none."""
-    if (of_peft := read_peft(folder, options.allow_pickle)) is not None:
-        return _load_peft(model, of_peft, options)
-    if (found := adapters.read_adapters(folder, adapters.ADAPTER, options.allow_pickle)) is not None:
-        return _load_adapters(model, found, options)
-    return None
-
-
-def load_fusion(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
-    """Load a fusion that ``adapters`` wrote; None if the folder holds none."""
-    found = adapters.read_adapters(folder, adapters.FUSION, options.allow_pickle)
-    if found is None:
-        return None
-    _check_base(model, found, options)
-    name = options.load_as or found.name
-    model.engine.check_fusion_free(name, options.overwrite_ok)
-    config = AdapterFusionConfig.from_dict(found.fusion_config)
-    with torch.random.fork_rng(devices=[]):
-        fusion = model.engine.build_fusion(name, config, found.adapter_names)
-    load_into(fusion, found.fusion(fusion.state_dict(), layout(model)), f"fusion {name!r} of {folder}")
-    puts: Puts = [lambda: model.engine.hold_fusion(fusion), *_staged_head(model, folder, name, options)]
-    for put in puts:
-        put()
-    return name
-
-
-def load_head(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
-    """Load a head that ``adapters`` wrote; None if the folder holds none."""
-    found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle)
-    if found is None:
-        return None
-    name = options.load_as or found.name
-    for put in _staged_head(model, folder, name, options):
-        put()
-    return name
-
-
 def save_adapter(
     model: "AdapterMixin", folder: Path, name: str, with_head: bool, meta: Mapping[str, Any] | None, form: str
 ) -> None:
@@ -90,26 +48,32 @@ def save_adapter(
     adapter = model.engine.get(name)
     content = Content(adapter.config, whole_state(adapter))
     if form == "peft":
-        _save_peft(model, folder, content, name if with_head else None, meta)
+        _save_peft(model, folder, content, name if with_head else None)
         return
     files = _head_files(model, name) if with_head else {}
     files |= adapters.adapter_files(name, content, layout(model), _about(model) | dict(meta or {}))
     write_folder(folder, files)
 
 
-def _save_peft(
-    model: "AdapterMixin", folder: Path, content: Content, head: str | None, meta: Mapping[str, Any] | None
-) -> None:
+def check_has_place(form: str, **given: Any) -> None:
+    """Pass what a format can keep beside an adapter: nothing of what is ``given``.
+
+    Raises:
+        CheckpointError: naming what it has no place for.
+    """
+    if names := [name for name, value in given.items() if value]:
+        raise CheckpointError(f"the format {form} has no place for {' and '.join(names)}: leave it out")
+
+
+def _save_peft(model: "AdapterMixin", folder: Path, content: Content, head: str | None) -> None:
     """Write an adapter as PEFT does, and the head of the transformers class as modules that were trained beside it."""
-    if meta:
-        raise CheckpointError("a checkpoint of PEFT has no place for meta_dict")
     found = None if head is None else model.head_part(head)
     if found is not None and found[1].config["head_type"] != "static":
         raise CheckpointError(
             "PEFT has no flexible heads: save the adapter alone (with_head=False), or load it into the transformers "
             "class with that head"
         )
-    others = {} if found is None else {key.removeprefix("shell."): tensor for key, tensor in found[1].tensors.items()}
+    others = {} if found is None else _own_paths(found[1])
     plain = next(kind for kind in type(model).__mro__ if kind.__module__.startswith("transformers."))
     tasks = (task for ending, task in _TASKS.items() if plain.__name__.endswith(ending))
     about = {
@@ -168,10 +132,17 @@ def _head_files(model: "AdapterMixin", name: str | None) -> dict[str, bytes]:
     if found is None:
         return {}
     name, part = found
+    if part.config["head_type"] == "static" and not isinstance(model, FlexibleHeadsMixin):
+        return adapters.own_head_files(_own_paths(part), model.config.id2label, _about(model))
     table = word_embeddings(model)
     labels = model.get_labels_dict(name) if isinstance(model, FlexibleHeadsMixin) else None
     weight = None if table is None else table.weight
     return adapters.head_files(name, part.config, part.tensors, labels, weight, _about(model))
+
+
+def _own_paths(head: Part) -> dict[str, Tensor]:
+    """The tensors of the head of a transformers class by their paths in that."""
+    return {key.removeprefix("shell."): tensor for key, tensor in head.tensors.items()}
 
 
 def _about(model: "AdapterMixin") -> dict[str, Any]:
@@ -195,112 +166,3 @@ def peft_layout(model: "AdapterMixin") -> PeftLayout:
     """What the names of PEFT stand for in this model."""
     modules = tuple(path for path, _ in model.named_modules() if path.partition(".")[0] not in ADDED)
     return PeftLayout(model.engine.places, modules, model.config.model_type)
-
-
-def _load_adapters(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, options: LoadOptions) -> str:
-    """Load an adapter of ``adapters``, and the head beside it."""
-    _check_base(model, found, options)
-    name = _free_name(model, found.name, options)
-    where = layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
-    return _finish(model, name, [put, *_staged_head(model, found.folder, name, options)], options)
-
-
-def _load_peft(model: "AdapterMixin", found: PeftCheckpoint, options: LoadOptions) -> str:
-    """Load an adapter of PEFT, and what was trained beside it, as long as this model has a place for it."""
-    name = _free_name(model, found.name, options)
-    where = peft_layout(model)
-    put = _staged(model, name, found.config(where), lambda content: found.read(content, where), found.folder, options)
-    return _finish(model, name, [put, *([_staged_others(model, found)] if options.with_head else [])], options)
-
-
-def _free_name(model: "AdapterMixin", name: str, options: LoadOptions) -> str:
-    name = options.load_as or name
-    model.engine.check_free(name, options.overwrite_ok)
-    check_unmerged(model)
-    return name
-
-
-def _finish(model: "AdapterMixin", name: str, puts: Puts, options: LoadOptions) -> str:
-    """Change the model, now that all of a checkpoint is known to fit."""
-    for put in puts:
-        put()
-    if options.set_active:
-        model.set_active_adapters(name)
-    return name
-
-
-def _staged(
-    model: "AdapterMixin",
-    name: str,
-    config: AdapterConfig,
-    read: Callable[[Content], dict[str, Tensor]],
-    folder: Path,
-    options: LoadOptions,
-) -> Callable[[], None]:
-    """What adds an adapter to a model, once its tensors, which ``read`` finds, are known to fit."""
-    with torch.random.fork_rng(devices=[]):
-        adapter = model.engine.build(name, config)
-    own = adapter.state_dict()
-    began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
-    load_into(adapter, began | read(Content(config, own)), f"adapter {name!r} of {folder}")
-    made = without(model, adapter, options.leave_out) if options.leave_out else adapter
-    return lambda: model.engine.hold(made)
-
-
-def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, options: LoadOptions) -> None:
-    """What ``adapters`` says of a base model is its type and its width; there is no fingerprint to compare."""
-    config = model.config
-    width = getattr(text_config(config), "hidden_size", None)
-    said = (found.content.get("model_type"), found.content.get("hidden_size"))
-    fits = said[0] == config.model_type and (said[1] is None or width is None or said[1] == width)
-    if not fits and not options.allow_other_base:
-        raise BaseModelMismatchError(
-            f"{found.folder} was made for a model of type {said[0]} and width {said[1]} "
-            f"({found.content.get('model_name') or 'unnamed'}), and this one is {config.model_type}, {width}. Load "
-            "that base model, or pass allow_other_base=True if you know that it fits."
-        )
-
-
-def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOptions) -> Puts:
-    """What adds the head of ``adapters`` in a folder to a model; nothing where there is none, or none is wanted."""
-    found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
-    if found is None:
-        return []
-    part = Part(*found.head(layout(model)))
-    return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
-
-
-def _staged_others(model: "AdapterMixin", checkpoint: PeftCheckpoint) -> Callable[[], None]:
-    """Copies what PEFT saved of whole modules into the head, once all of it is known to fit.
-
-    Raises:
-        HeadError: if this model has no such modules.
-        CheckpointError: if they are of the base model, with other values than that has.
-    """
-    own = dict(model.named_parameters())
-    try:
-        match_tensors({key: own[key] for key in checkpoint.others if key in own}, checkpoint.others, "what was trained")
-    except TensorMismatchError as error:
-        raise HeadError(
-            f"{checkpoint.folder} brings trained modules that {type(model).__name__} has not as they were: {error} "
-            "Load it into the transformers class that it was made from, or without them (with_head=False)."
-        ) from error
-    inner = {id(parameter) for parameter in model.base_model.parameters()}
-    base = [key for key in checkpoint.others if id(own[key]) in inner]
-    changed = [
-        key for key in base if not torch.equal(own[key].detach().cpu(), checkpoint.others[key].to(own[key].dtype))
-    ]
-    if changed:
-        raise CheckpointError(
-            f"{checkpoint.folder} brings other values of the base model itself ({', '.join(changed[:5])}), which never "
-            "changes here. Write them into the base model and save that, or load without them (with_head=False)."
-        )
-
-    @torch.no_grad()
-    def put() -> None:
-        for key, tensor in checkpoint.others.items():
-            if key not in base:
-                own[key].copy_(tensor)
-
-    return put

@@ -9,12 +9,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from adapterhub.composition import Fuse, Stack
+import adapterhub
+import tiny
+from adapterhub.composition import Fuse, Rows, Stack
+from adapterhub.errors import CheckpointError
 from goldens import ADAPTERS as FOLDER
 from goldens import LABELS, expected, flexible
 
 # A prefix is kept there once for each attention besides.
 REPEATED = ".prefix_tuning.pool.prefix_tunings."
+# These are read as other forms that give the same: dense matrices as a LoRA, a scaling as part of a matrix.
+OTHERWISE = ("bert-dora", "bert-dvora", "bert-vera")
 
 
 def tensors(folder: Path, stem: str) -> dict[str, Tensor]:
@@ -41,7 +46,7 @@ def options(folder: Path, manifest: str) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("label", [label for label in LABELS if label not in OTHERWISE])
 def test_the_bytes_are_those_that_adapters_wrote(label: str, tmp_path: Path) -> None:
     model = flexible(label.partition("-")[0])
     name = model.load_adapter(FOLDER / label, allow_pickle=True)
@@ -79,3 +84,64 @@ def test_a_whole_setup(tmp_path: Path) -> None:
             made, theirs = load_file(tmp_path / "out" / path), load_file(FOLDER / "bert-setup" / path)
             assert made.keys() == theirs.keys()
             assert all(torch.equal(made[key], theirs[key]) for key in made)
+
+
+@pytest.mark.parametrize(
+    ("base", "config", "said"),
+    [
+        ("bert", "bitfit", "no equal of the method 'bitfit'"),
+        ("bert", "houlsby_2019", "train_layer_norm"),
+        ("bert", "ia3", "feed_forward='input'"),
+        ("bert", "dora", "scales the bias of the base model"),
+        ("bert", "lora[bias=True]", "trains no bias"),
+        ("bert", "lora[target_modules=all-linear]", "not encoder.layer.0.attention.output.dense"),
+        ("bert", "lora[target_modules=['0.attention.self.query', '1.output.dense']]", "would act on"),
+        ("bert", "vera[attn_matrices=[q], intermediate_lora=True]", "of one shape"),
+        ("bert", "direft[non_linearity=relu]", "comes back as another method"),
+        ("bert", "prefix_tuning_flat[shift_positions=True]", "shift_positions"),
+        ("t5", "prefix_tuning", "distances"),
+        ("bert", "bitfit|lora", "'bitfit'"),
+    ],
+)
+def test_what_adapters_has_no_equal_of_is_refused(base: str, config: str, said: str, tmp_path: Path) -> None:
+    model = flexible(base)
+    model.add_adapter("a", config=config)
+    for parameter in model.adapters["a"].parameters():
+        parameter.data.add_(0.1)
+    with pytest.raises(CheckpointError, match=said):
+        model.save_adapter(tmp_path / "out", "a", format="adapters")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_architectures_and_heads_that_adapters_has_not(tmp_path: Path) -> None:
+    model: Any = adapterhub.init(tiny.model("mpnet"))
+    model.add_adapter("a")
+    with pytest.raises(CheckpointError, match="no models of the type 'mpnet'"):
+        model.save_adapter(tmp_path / "out", "a", format="adapters")
+    flex = flexible("bert")
+    flex.add_adapter("a")
+    flex.add_sentence_embedding_head("a")
+    with pytest.raises(CheckpointError, match="no head of the type 'sentence_embedding'"):
+        flex.save_adapter(tmp_path / "out", "a", format="adapters")
+    flex.add_adapter("b")
+    with pytest.raises(CheckpointError, match="no Rows"):
+        flex.save_adapter_setup(tmp_path / "out", Rows(["a", "b"]), format="adapters")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:
+    """Other files stay, and what cannot be saved leaves all as it was."""
+    model = flexible("bert")
+    model.load_adapter(FOLDER / "bert-lora")
+    model.load_adapter(FOLDER / "bert-double", load_as="other")
+    model.save_adapter(tmp_path, "task", format="adapters")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    next(model.adapters["other"].parameters()).data.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="not finite"):
+        model.save_adapter(tmp_path, "other", format="adapters")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    model.load_adapter(FOLDER / "bert-double", load_as="other", overwrite_ok=True)
+    model.save_adapter(tmp_path, "other", format="adapters")
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["name"] == "other"
+    assert (tmp_path / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == len(before)

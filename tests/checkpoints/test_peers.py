@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import adapterhub
 import goldens
+import tiny
 from adapterhub.composition import Fuse, Stack
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +62,33 @@ def new_of_adapters(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "adapters", "base": base}, model, goldens.expected(goldens.ADAPTERS / label)[0]
 
 
+def family_of_adapters(family: str, folder: Path) -> Made:
+    """Bottlenecks and LoRA on the bare model of one architecture."""
+    bare = tiny.model(family).eval()
+    bare.save_pretrained(folder.parent / "bases" / family)
+    kind, inputs = type(bare).__name__, tiny.inputs(family)
+    model: Any = adapterhub.init(bare)
+    lora = LORA(r=2, alpha=4, attn_matrices=("q", "v"), output_lora=True)
+    bottleneck = adapterhub.BnConfig(reduction_factor=4, mh_adapter=family != "albert")
+    config = lora if family == "gemma2" else adapterhub.ConfigUnion(bottleneck, lora)
+    model.add_adapter("task", config=config, set_active=True)
+    shaken(model)
+    model.save_adapter(folder, "task", format="adapters")
+    return {"peer": "adapters", "base": family, "path": kind}, model, inputs
+
+
+def with_a_head_of_transformers(folder: Path) -> Made:
+    bare, inputs, _ = goldens.base("bert")
+    config = transformers.BertConfig(**bare.config.to_diff_dict(), num_labels=4)
+    model: Any = adapterhub.init(transformers.BertForSequenceClassification(config).eval())
+    model.bert.load_state_dict(bare.state_dict())
+    model.add_adapter("task", config="seq_bn[reduction_factor=4]", set_active=True)
+    shaken(model)
+    model.classifier.weight.data.normal_()
+    model.save_adapter(folder, "task", format="adapters")
+    return {"peer": "adapters", "base": "bert", "head": True}, model, inputs
+
+
 def golden_of_peft(label: str, folder: Path) -> Made:
     model, inputs, _ = goldens.classifier(label)
     model.load_adapter(goldens.PEFT / label, allow_pickle=True, set_active=True)
@@ -76,10 +105,24 @@ def new_of_peft(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "peft", "base": base}, model, inputs
 
 
+def convolution(config: Any, folder: Path) -> Made:
+    bare = tiny.model("vit").eval()
+    bare.save_pretrained(folder.parent / "bases" / "vit")
+    model: Any = adapterhub.init(bare)
+    model.add_adapter("a", config=config, set_active=True)
+    shaken(model)
+    model.save_adapter(folder, "a", format="peft")
+    return {"peer": "peft", "base": "vit", "path": "ViTModel"}, model, tiny.inputs("vit")
+
+
 LORA = adapterhub.LoRAConfig
+# Not deberta and modernbert, which adapters.init alone makes give something else.
+FAMILIES = ["roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "llama", "mistral", "qwen2", "qwen3", "gemma2"]
+FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper"]
 CASES: dict[str, Callable[[Path], Made]] = {
     **{f"adapters {label}": lambda folder, label=label: golden_of_adapters(label, folder) for label in goldens.LABELS},
     "adapters setup": golden_setup,
+    "adapters head of transformers": with_a_head_of_transformers,
     **{
         f"adapters {name}": lambda folder, base=base, config=config: new_of_adapters(base, config, folder)
         for name, base, config in [
@@ -95,10 +138,15 @@ CASES: dict[str, Callable[[Path], Made]] = {
         ]
     },
     **{
+        f"adapters on {family}": lambda folder, family=family: family_of_adapters(family, folder) for family in FAMILIES
+    },
+    **{
         f"peft {path.name}": lambda folder, label=path.name: golden_of_peft(label, folder)
         for path in sorted(goldens.PEFT.iterdir())
         if path.name not in ("all_biases", "tokens")
     },
+    "peft convolution": lambda folder: convolution(LORA(r=2, alpha=6, target_modules=("projection",)), folder),
+    "peft DoRA of one": lambda folder: convolution(adapterhub.DoRAConfig(r=2, target_modules=("projection",)), folder),
     **{
         f"peft {name}": lambda folder, base=base, config=config: new_of_peft(base, config, folder)
         for name, base, config in [
@@ -124,7 +172,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tensor 
     cases, inputs, ours = [], {}, {}
     for name, make in CASES.items():
         case, model, given = make(folder / name)
-        cases.append({"setup": False, "head": False, "prompt": (0, 0), "name": name} | case)
+        cases.append({"setup": False, "head": False, "prompt": (0, 0), "path": None, "name": name} | case)
         inputs |= {f"{name}/{key}": value for key, value in given.items()}
         with torch.no_grad():
             result = model.eval()(**given)

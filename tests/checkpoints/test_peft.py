@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, PreTrainedModel
+from transformers import BertConfig, BertModel, GPT2LMHeadModel, PreTrainedModel
 
 import adapterhub
 import goldens
@@ -169,3 +169,38 @@ def test_files_that_are_missing_torn_or_for_another_model(tmp_path: Path) -> Non
     with pytest.raises(TensorMismatchError, match="of another shape"):
         wide.load_adapter(FOLDER / "plain")
     assert not list(model.adapters) and not list(other.adapters) and not list(wide.adapters)
+
+
+def test_values_of_the_base_model_that_were_saved_beside(tmp_path: Path) -> None:
+    """PEFT saves embeddings that it thinks changed: the same ones are passed over, others never written."""
+    folder = altered("plain", tmp_path / "a")
+    model, _, _ = classifier("plain")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    key = "base_model.model.bert.embeddings.word_embeddings.base_layer.weight"
+    tensors[key] = model.bert.embeddings.word_embeddings.weight.detach().clone()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    model.load_adapter(folder, load_as="same")
+    tensors[key][3] += 1
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="other values of the base model itself"):
+        model.load_adapter(folder, load_as="other")
+    model.load_adapter(folder, load_as="other", with_head=False)
+
+
+def test_trained_tokens_change_tied_output_embeddings_too(tmp_path: Path) -> None:
+    bare, inputs, _ = goldens.base("gpt2")
+    model: Any = adapterhub.init(GPT2LMHeadModel(bare.config).eval())
+    model.transformer.load_state_dict(bare.state_dict())
+    values = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
+    tokens, delta = [5, 7], "transformer.wte.token_adapter.trainable_tokens_delta"
+    tensors = {f"base_model.model.transformer.h.0.attn.c_attn.lora_{one}.weight": torch.zeros(shape)
+               for one, shape in (("A", (2, 16)), ("B", (48, 2)))}  # fmt: skip
+    save_file(tensors | {f"base_model.model.{delta}": values}, tmp_path / "adapter_model.safetensors")
+    options = {"peft_type": "LORA", "r": 2, "target_modules": ["c_attn"], "layers_to_transform": [0]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(options | {"trainable_token_indices": {"wte": tokens}}))
+    model.load_adapter(tmp_path, load_as="a", set_active=True)
+    with torch.no_grad():
+        result = model(**inputs).logits
+        model.active_adapters = None
+        model.transformer.wte.weight[tokens] = values
+        torch.testing.assert_close(result, model(**inputs).logits)

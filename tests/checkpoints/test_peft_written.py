@@ -117,6 +117,8 @@ def test_formats_and_heads_that_are_not_there(tmp_path: Path) -> None:
         model.save_adapter(tmp_path / "out", "a", format="peft")
     with pytest.raises(CheckpointError, match="no flexible heads"):
         model.save_head(tmp_path / "out", "a", format="peft")
+    with pytest.raises(CheckpointError, match="no place for meta_dict"):
+        model.save_adapter(tmp_path / "out", "a", with_head=False, meta_dict={"by": "me"}, format="peft")
     model.save_adapter(tmp_path / "out", "a", with_head=False, format="peft")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "adapter_config.json",

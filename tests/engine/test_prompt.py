@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -43,6 +44,7 @@ CONFIGS = {
     "a": "double_seq_bn[reduction_factor=4]",
     "c": "lora[r=2]",
     "s": "seq_bn[reduction_factor=8]",
+    "f": "loreft[r=2, prefix_positions=2, suffix_positions=1, dropout=0.0]",
     "x": "prefix_tuning_flat[prefix_length=2]",
     "i": "seq_bn_inv[reduction_factor=4]",
     "u": "prompt_tuning[prompt_length=2]|loreft[r=2, prefix_positions=2, suffix_positions=1, dropout=0.0]|ia3",
@@ -220,6 +222,7 @@ def test_generates_what_a_text_with_the_tokens_does(family: str, cache: str, bea
     model, text = build(family, KINDS[family], names="pb"), inputs(family)["input_ids"]
     options: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False, "num_beams": beams, "eos_token_id": 98}
     options |= {"pad_token_id": 0, "use_cache": cache != "none"}
+    options |= {"return_dict_in_generate": True, "output_logits": True}
     if cache == "static":
         options["cache_implementation"] = "static"
     for setup, ids in (("p", text), ("b", text), ("b", text[:, :1])):
@@ -228,7 +231,10 @@ def test_generates_what_a_text_with_the_tokens_does(family: str, cache: str, bea
         with AdapterSetup(setup):
             found = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
         own = 1 if model.config.is_encoder_decoder else ids.shape[1]
-        assert found[:, own:].tolist() == wanted[:, -(found.shape[1] - own) :].tolist()
+        new = found.sequences[:, own:]
+        assert new.tolist() == wanted.sequences[:, -new.shape[1] :].tolist()
+        for one, other in zip(found.logits, wanted.logits, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -261,7 +267,7 @@ def test_generates_row_by_row(family: str, cache: str, beams: int) -> None:
 
 def test_a_text_goes_on_from_a_cache() -> None:
     model, ids = build("llama"), inputs("llama")["input_ids"]
-    for setup in ("p", "b", Rows(["p", None, "u"]), Stack("r", Split("a", "c", splits=3))):
+    for setup in ("p", "b", Rows(["p", None, "u"]), Stack("r", Split("s", "a", splits=5))):
         with torch.no_grad(), AdapterSetup(setup):
             whole = model(ids).last_hidden_state
             begun = model(ids[:, :4], use_cache=True)
@@ -342,10 +348,10 @@ def test_the_next_token_is_learnt_of_the_text_alone(setup: str) -> None:
 def test_flexible_heads(family: str, setup: Any) -> None:
     """One for a whole text reads the first position of all, one for tokens those of the text."""
     model: Any = adapterhub.AutoAdapterModel.from_config(tiny.config(family))
+    model.add_tagging_head("tokens", num_labels=4)
+    model.add_classification_head("whole", num_labels=3)  # which is active while prompts are added
     for name in "pbor":
         model.add_adapter(name, config=CONFIGS[name])
-    model.add_classification_head("whole", num_labels=3)
-    model.add_tagging_head("tokens", num_labels=4)
     model.double().eval()
     given = inputs(family)
     plain: Any = adapterhub.init(type(tiny.model(family))(model.config)).double().eval()
@@ -366,6 +372,40 @@ def test_flexible_heads(family: str, setup: Any) -> None:
     logits = tokens.logits
     torch.testing.assert_close(logits, model.heads["tokens"].layers(states))
     torch.testing.assert_close(whole.logits, model.heads["whole"].layers(hidden[:, 0]))
+
+
+def test_the_head_of_a_checkpoint_reads_what_its_class_reads(tmp_path: Path) -> None:
+    tiny.model("roberta", "ForSequenceClassification").save_pretrained(tmp_path)
+    logits = []
+    for kind in (adapterhub.AutoAdapterModel, adapterhub.AutoModelForSequenceClassification):
+        model: Any = kind.from_pretrained(tmp_path)
+        model.add_adapter("p", config=CONFIGS["p"])
+        model.set_active_adapters("p")
+        with torch.no_grad():
+            logits.append(model.eval()(**tiny.inputs("roberta")).logits)
+    torch.testing.assert_close(*logits)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_flexible_heads_write(family: str) -> None:
+    model: Any = adapterhub.AutoAdapterModel.from_config(tiny.config(family))
+    for name in "pb":
+        model.add_adapter(name, config=CONFIGS[name])
+    add = model.add_seq2seq_lm_head if family == "t5" else model.add_causal_lm_head
+    add("head")
+    model.double().eval()
+    ids = inputs(family)["input_ids"]
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 98, "pad_token_id": 0}
+    found = {}
+    for setup in ("p", "b"):
+        tokens = longer({"input_ids": ids}, "input_ids", setup)["input_ids"]
+        wanted = model.generate(tokens, attention_mask=torch.ones_like(tokens), **options)
+        with AdapterSetup(setup, head_setup="head"):
+            found[setup] = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        assert found[setup][:, -4:].tolist() == wanted[:, -4:].tolist()
+    with AdapterSetup(Parallel("p", "b")):
+        both = model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+    assert both.tolist() == [*found["p"].tolist(), *found["b"].tolist()]
 
 
 # What else a model is put through
@@ -393,7 +433,7 @@ SETUPS = ("p", Stack("o", "a"), Rows(["p", None, "o", Stack("b", "r")]), Paralle
 
 
 @pytest.mark.parametrize(
-    ("family", "setup"), [*((family, setup) for family in ("bert", "llama") for setup in SETUPS), ("t5", SETUPS[2])]
+    ("family", "setup"), [*(("bert", setup) for setup in SETUPS), ("llama", SETUPS[2]), ("t5", SETUPS[2])]
 )
 def test_copied_pickled_and_compiled(family: str, setup: Any) -> None:
     model, given = copy.deepcopy(MODELS[family]).float(), tiny.inputs(family, batch=4)
@@ -408,6 +448,21 @@ def test_copied_pickled_and_compiled(family: str, setup: Any) -> None:
         torch.compiler.reset()
         compiled = torch.compile(model, fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(**given).last_hidden_state, wanted)
+
+
+def test_what_goes_on_from_a_static_cache_compiles() -> None:
+    model, ids = build("llama", names="p").float(), inputs("llama")["input_ids"]
+    model.set_active_adapters("p")
+    cache = transformers.StaticCache(config=model.config, max_cache_len=20)
+    torch.compiler.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        whole = model(ids).last_hidden_state
+        model(ids[:, :5], past_key_values=cache, use_cache=True)
+        for at in (5, 6):
+            positions = torch.full((1, 1), at)
+            found = compiled(ids[:, at, None], past_key_values=cache, position_ids=positions).last_hidden_state
+            torch.testing.assert_close(found[:, 0], whole[:, at])
 
 
 @pytest.mark.parametrize("use_reentrant", [False, True])
@@ -455,6 +510,28 @@ def test_positions_of_other_adapters_are_those_of_the_text(family: str) -> None:
     assert not torch.allclose(found["first"], found["second"])
 
 
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_prompt_is_no_token_of_a_text(family: str) -> None:
+    """ReFT acts at the first two tokens of a text and at the last one, padding left out, whatever is before it."""
+    model, given = build(family, names="pbf"), inputs(family)
+    layer = model.get_submodule(model.sites.layers[0].path)
+    for setup, at in (("p", [3, 4, 9]), ("b", [0, 4, 9]), (Rows(["p", None, "b"]), None)):
+        states: list[Tensor] = []
+        for whole in (setup, Stack(setup, "f")):
+            with torch.no_grad(), AdapterSetup(whole):
+                model.engine.enter()
+                handle = layer.register_forward_hook(
+                    lambda module, args, output, states=states: states.append(
+                        output if isinstance(output, Tensor) else output[0]
+                    )
+                )
+                model(**given)
+                handle.remove()
+        changed = (states[0] - states[1]).abs().amax(-1) > 1e-6
+        assert changed.sum(1).tolist() == [3, 3, 3]
+        assert at is None or changed[0].nonzero().flatten().tolist() == at
+
+
 def test_what_cannot_be_is_refused() -> None:
     model, given = copy.deepcopy(MODELS["bert"]), inputs("bert")
     for setup in (Average("p", "r"), Split("p", "r", splits=2), Average("p", "a")):
@@ -485,6 +562,17 @@ def test_a_model_that_reads_no_tokens_says_so() -> None:
             adapterhub.init(tiny.model(family)).add_adapter("p", config="prompt_tuning")
 
 
+def test_a_model_in_which_embeddings_are_something_else_says_so() -> None:
+    settings = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+    config = transformers.EsmConfig(
+        vocab_size=99, pad_token_id=0, mask_token_id=5, max_position_embeddings=64, **settings
+    )
+    model: Any = adapterhub.init(transformers.EsmModel(config))  # which adds no positions to embedded tokens
+    with pytest.raises(ConfigError, match="inputs_embeds"):
+        model.add_adapter("p", config="prompt_tuning")
+    assert not model.adapters
+
+
 def test_of_a_text(tmp_path: Path) -> None:
     folder = tmp_path / "base"
     tiny.model("bert").save_pretrained(folder)
@@ -511,3 +599,5 @@ def test_of_a_text(tmp_path: Path) -> None:
     other.load_adapter(tmp_path / "t")  # which needs no tokenizer any more
     assert torch.equal(other.adapters["t"].at("prompt")(), model.adapters["t"].at("prompt")())
     assert other.adapters["t"].config == model.adapters["t"].config
+    other.load_adapter(tmp_path / "t", load_as="v")
+    assert torch.equal(other.adapters["v"].at("prompt")(), model.adapters["t"].at("prompt")())

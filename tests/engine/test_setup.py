@@ -169,3 +169,30 @@ def test_checkpointed_layers_are_recomputed_under_the_setup_of_the_forward_pass(
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     for got, wanted in zip(gradients(), expected, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_hooks_that_another_thread_puts_in_the_middle_of_a_pass_are_passed_by(model: PreTrainedModel) -> None:
+    """A pass of the bare model has begun; then the hooks of another thread's setup are there, which noted nothing."""
+    bare, sublayer = run(model), next(iter(model.sites.sublayers))
+    done: list[Tensor] = []
+    entered = threading.Event()
+
+    def meanwhile() -> None:
+        with AdapterSetup("a"):
+            model.engine.enter()
+            entered.set()
+            passed.wait()
+
+    def begin(module: torch.nn.Module, args: object) -> None:
+        other.start()
+        entered.wait()
+
+    passed, other = threading.Event(), threading.Thread(target=meanwhile)
+    handle = model.get_submodule(sublayer.output_at).register_forward_pre_hook(begin)
+    worker = threading.Thread(target=lambda: done.append(run(model)))
+    worker.start()
+    worker.join()
+    passed.set()
+    other.join()
+    handle.remove()
+    assert len(done) == 1 and torch.equal(done[0], bare)

@@ -9,6 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import adapters
 import peft
 import torch
 import transformers as tf
@@ -18,7 +19,17 @@ from safetensors.torch import load_file, save_file
 
 def by_adapters(case, folder):
     """What ``adapters`` gives with an adapter and its head, or with a whole setup."""
-    model = flexible(case["base"])
+    if case["head"]:
+        config = tf.BertConfig(**ARCHITECTURES["bert"][1], num_labels=4)
+        model = tf.BertForSequenceClassification(config)
+        adapters.init(model)
+        model.bert.load_state_dict(build("bert").state_dict(), strict=False)
+    elif case["path"]:
+        model = getattr(tf, case["path"]).from_pretrained(folder.parent / "bases" / case["base"])
+        model.set_attn_implementation("eager")
+        adapters.init(model)
+    else:
+        model = flexible(case["base"])
     if case["setup"]:
         model.load_adapter_setup(str(folder), set_active=True, use_safetensors=True)
         return model
@@ -31,9 +42,12 @@ def by_adapters(case, folder):
 
 def by_peft(case, folder):
     """What PEFT gives on the class with a head that the adapter was made for, or on the bare model."""
-    prefix, settings = (ARCHITECTURES | BARE)[case["base"]]
+    if case["path"]:
+        model = getattr(tf, case["path"]).from_pretrained(folder.parent / "bases" / case["base"])
+        return peft.PeftModel.from_pretrained(model, folder)
     if not case["head"]:
         return peft.PeftModel.from_pretrained(build(case["base"]), folder)
+    prefix, settings = (ARCHITECTURES | BARE)[case["base"]]
     config = getattr(tf, f"{prefix}Config")(**settings | ({} if case["base"] == "bert" else {"pad_token_id": 0}))
     model = getattr(tf, f"{prefix}ForSequenceClassification")(config)
     getattr(model, model.base_model_prefix).load_state_dict(build(case["base"]).state_dict())

@@ -289,6 +289,8 @@ METHODS = {
         {"num_virtual_tokens": 3, "prefix_projection": True, "encoder_hidden_size": 5},
     ),
     "llama_prefix": ("llama", peft.PrefixTuningConfig, {"num_virtual_tokens": 3}),
+    "prompt": ("bert", peft.PromptTuningConfig, {"num_virtual_tokens": 3}),
+    "prompt_net": ("bert", peft.PromptEncoderConfig, {"num_virtual_tokens": 3, "encoder_hidden_size": 5}),
 }
 
 
@@ -509,7 +511,11 @@ def golden_checkpoints():
     for label, options in CHECKPOINTS.items():
         golden_checkpoint(label, "bert", peft.LoraConfig(**options))
     for label, (name, config, options) in METHODS.items():
-        golden_checkpoint(label, name, config(**options, task_type="SEQ_CLS" if "prefix" in label else None))
+        golden_checkpoint(
+            label,
+            name,
+            config(**options, task_type="SEQ_CLS" if label.rpartition("_")[2] in ("prefix", "prompt", "net") else None),
+        )
     golden_checkpoint("pickled", "bert", peft.LoraConfig(**CHECKPOINTS["plain"]), safe_serialization=False)
 
 

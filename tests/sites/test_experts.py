@@ -93,8 +93,17 @@ def test_a_change_comes_after_each_weight(layout: dict[str, bool], sizes: dict[s
     assert (found - wanted).abs().max() > 0.1
 
 
+def test_a_handler_that_is_removed_meanwhile_is_not_missed() -> None:
+    """Another thread may remove it between the question for the function and its call."""
+    module, given = build(), routed()
+    assert torch.equal(experts.experts_forward(module, *given), module(*given))
+
+
 def test_other_modules_have_none() -> None:
     assert not list(experts.weights(nn.Linear(2, 2)))
     module = build()
     module._is_expert_parallel = True
     assert not list(experts.weights(module))
+    module = build()
+    module.down_proj = nn.Parameter(module.down_proj.detach().to(torch.float8_e4m3fn), requires_grad=False)
+    assert [name for name, _ in experts.weights(module)] == ["gate_up_proj"]

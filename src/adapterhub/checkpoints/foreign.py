@@ -1,7 +1,8 @@
 """Folders that other libraries write and read: a JSON file beside a file of tensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from torch import Tensor
 
 from adapterhub.checkpoints.files import leads_out
 from adapterhub.checkpoints.tensors import check_finite, decode
-from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
+from adapterhub.errors import (
+    AdapterHubError,
+    CheckpointError,
+    CheckpointNotFoundError,
+    ConfigError,
+    CorruptCheckpointError,
+)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:
@@ -58,6 +65,26 @@ def inside(folder: Path, name: str) -> Path:
     if leads_out(folder, name):
         raise CorruptCheckpointError(f"{folder / name} leads out of the folder; put the file itself there")
     return folder / name
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Say of what another library is said to have written, and cannot have written so, where it is.
+
+    Raises:
+        CorruptCheckpointError: in place of what goes wrong with options of other types and tensors of other shapes.
+    """
+    try:
+        yield
+    except (CheckpointError, ConfigError) as error:
+        raise error if str(folder) in str(error) else type(error)(f"{folder}: {error}") from error
+    except (AdapterHubError, torch.OutOfMemoryError):
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CorruptCheckpointError(
+            f"{folder} holds options or tensors that do not go together ({type(error).__name__}: {error}). Copy it "
+            "again."
+        ) from error
 
 
 def json_bytes(content: Mapping[str, Any], what: str) -> bytes:

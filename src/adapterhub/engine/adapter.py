@@ -81,6 +81,15 @@ class Adapter(SiteModules):
             raise ConfigError(f"adapter {name!r} would act nowhere in this model: {config}")
         self.config = config
         self.group = ""
+        self.vocabulary = next(filter(None, (self._tokens(place) for place in offered)), None)
+
+    def _tokens(self, place: Place) -> int | None:
+        """The number of tokens that a part of this adapter is fitted to, at a table of embeddings."""
+        if place.role != "embedding" or place.weight is None:
+            return None
+        tokens = place.weight.shape[1]
+        shapes = [parameter.shape for part in self.parts(place.name) for parameter in part.parameters()]
+        return tokens if any(tokens in shape for shape in shapes) else None
 
 
 @torch.no_grad()

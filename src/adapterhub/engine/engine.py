@@ -14,22 +14,10 @@ from transformers import PreTrainedModel
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import (
-    BatchHook,
-    EmbeddingHook,
-    ExpertsHook,
-    Hook,
-    InverseHook,
-    LayerHook,
-    NormHook,
-    PrefixHook,
-    RepeatHook,
-    SublayerHook,
-    WeightHook,
-)
-from adapterhub.engine.moved import PositionHook
+from adapterhub.engine.hooks import Hook, SublayerHook
 from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
+from adapterhub.engine.placing import key, needed
 from adapterhub.engine.plan import Plan, compile_plan
 from adapterhub.engine.program import Call
 from adapterhub.engine.prompt import Layout, max_length
@@ -41,10 +29,8 @@ from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
-# A norm may be a weight's module too: their hooks are kept under keys of their own.
-_WEIGHT, _EXPERTS, _REPEATED, _PREFIX, _AFTER = "weight ", "experts ", "repeated ", "prefix ", "after "
-_EMBEDDINGS, _OUTPUT, _BATCH, _PROMPT, _POSITIONS = "embeddings", "output embeddings", "batch", "prompt", "positions"
 _NO_CALL = Call()
+_PROMPT = key(PromptHook)
 
 
 class Entered(NamedTuple):
@@ -210,6 +196,7 @@ class Engine:
             raise CompositionError(
                 f"skip_layers names {unknown}; the model has layers 0 to {len(self.sites.layers) - 1}"
             )
+        self._check_vocabulary(setup)
         with self._lock:
             plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
             if plan.moved is not None:
@@ -217,6 +204,19 @@ class Engine:
             self._in_use[plan] += 1
             self._place_hooks()
         return plan
+
+    def _check_vocabulary(self, setup: Composition) -> None:
+        """Pass adapters that are fitted to the table of embeddings in use, or to none."""
+        size = next(
+            (place.weight.shape[1] for place in self.places if place.weight and place.role == "embedding"), None
+        )
+        for name in setup.names():
+            made_for = self.adapters[name].vocabulary if name in self.adapters else None
+            if made_for not in (None, size):
+                raise CompositionError(
+                    f"adapter {name!r} changes the embeddings of {made_for} tokens, and those in use are of {size}: "
+                    "switch to the embeddings that it was made for"
+                )
 
     def release(self, plan: Plan | None) -> None:
         """Give back a plan: hooks that no other plan needs are removed."""
@@ -363,67 +363,19 @@ class Engine:
         whole = hidden.new_zeros(total, *hidden.shape[1:])
         return plan.embeddings.inverse(whole.index_copy(0, rows.to(hidden.device), hidden), self.call)[rows]
 
-    def _tied_output(self) -> nn.Module | None:
-        """The module of the output embeddings, if they are the input embeddings too."""
-        output: Any = self.model.get_output_embeddings()
-        table: Any = None if self.sites.embeddings is None else self.model.get_submodule(self.sites.embeddings.table)
-        return output if output is not None and output.weight is table.weight else None
-
     def _place_hooks(self) -> None:
         """Make the hooks those that the plans in use need."""
-        sublayers = {name for plan in self._in_use for name in plan.sublayers}
-        norms = {path for plan in self._in_use for path in plan.norms}
-        weights = {f"{_WEIGHT}{path}" for plan in self._in_use for path in plan.weights}
-        experts = {f"{_EXPERTS}{path}" for plan in self._in_use for path in plan.experts}
-        repeated = {path: layer for plan in self._in_use for path, layer in plan.repeated(self.sites)}
-        layers = {f"{_REPEATED}{path}" for path in repeated}
-        prefixes = {f"{_PREFIX}{name}" for plan in self._in_use for name in plan.prefixes}
-        inverted = {_EMBEDDINGS, _OUTPUT} if any(plan.embeddings is not None for plan in self._in_use) else set()
-        inserted = {_EMBEDDINGS} if any(plan.prompts_apart for plan in self._in_use) else set()
-        prompts = {_PROMPT} if any(plan.prompts is not None for plan in self._in_use) else set()
-        outputs = {f"{_AFTER}{path}" for plan in self._in_use for path in plan.layers}
-        of_head_model = self.model.base_model is not self.model  # the call of any other is seen as a whole
-        batch = {_BATCH} if of_head_model and any(plan.channels > 1 for plan in self._in_use) else set()
-        moved = {_POSITIONS} if any(plan.moved is not None for plan in self._in_use) else set()
-        needed = outputs | prefixes | inverted | inserted | prompts | sublayers | norms | weights | experts | layers
-        needed |= batch | moved
-        for key in [key for key in self._hooks if key not in needed]:
-            self._hooks.pop(key).detach()
-        for layer in self.sites.layers:
-            if (key := f"{_AFTER}{layer.path}") in outputs and key not in self._hooks:
-                self._hooks[key] = LayerHook(self, layer)
-        for sublayer in self.sites.sublayers:
-            key = f"{_PREFIX}{sublayer.name}"
-            if key in prefixes and key not in self._hooks and sublayer.attention is not None:
-                self._hooks[key] = PrefixHook(self, sublayer.name, sublayer.attention)
-            if sublayer.name in sublayers and sublayer.name not in self._hooks:
-                self._hooks[sublayer.name] = SublayerHook(self, sublayer)
-        for norm in self.sites.norms:
-            if norm.path in norms and norm.path not in self._hooks:
-                self._hooks[norm.path] = NormHook(self, norm)
-        for key in sorted(weights - self._hooks.keys()):
-            self._hooks[key] = WeightHook(self, key.removeprefix(_WEIGHT))
-        for key in sorted(experts - self._hooks.keys()):
-            self._hooks[key] = ExpertsHook(self, key.removeprefix(_EXPERTS))
-        if moved and _POSITIONS not in self._hooks:
-            self._hooks[_POSITIONS] = PositionHook(self)
-        if batch and _BATCH not in self._hooks:
-            self._hooks[_BATCH] = BatchHook(self)
-        for key in sorted(layers - self._hooks.keys()):
-            path = key.removeprefix(_REPEATED)
-            self._hooks[key] = RepeatHook(self, path, repeated[path])
-        if (embeddings := self.sites.embeddings) is not None:
-            if prompts and _PROMPT not in self._hooks:
-                self._hooks[_PROMPT] = PromptHook(self, embeddings)
-            if inverted | inserted and _EMBEDDINGS not in self._hooks:
-                self._hooks[_EMBEDDINGS] = EmbeddingHook(self, embeddings)
-            if inverted and _OUTPUT not in self._hooks and (output := self._tied_output()) is not None:
-                self._hooks[_OUTPUT] = InverseHook(self, output)
+        wanted = {site: make for plan in self._in_use for site, make in needed(self, plan)}
+        for stale in [site for site in self._hooks if site not in wanted]:
+            self._hooks.pop(stale).detach()
+        for site, make in wanted.items():
+            if site not in self._hooks:
+                self._hooks[site] = make()
         for plan in self._in_use:
             for name in plan.replacing:
-                hook = self._hooks[name]
-                if isinstance(hook, SublayerHook):
-                    hook.attach_norm()
+                hook = self._hooks[key(SublayerHook, name)]
+                assert isinstance(hook, SublayerHook)
+                hook.attach_norm()
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}

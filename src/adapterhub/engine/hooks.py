@@ -94,7 +94,7 @@ class SublayerHook(NotingHook):
         """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
         plan = self.engine.plan()
         program = plan.sublayers.get(self.site.name) if plan is not None else None
-        residual = self._noted.residual
+        residual: Any = getattr(self._noted, "residual", None)  # None if another thread put the hook here meanwhile
         self._noted.residual = None  # a tensor kept here would outlive the pass
         if plan is None or program is None:
             return output

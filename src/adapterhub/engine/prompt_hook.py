@@ -86,7 +86,7 @@ class PromptHook(NotingHook):
         plan = self.engine.plan()
         given = dict(zip(self._arguments, args, strict=False)) | kwargs
         states, mask = given.get("encoder_hidden_states"), given.get("encoder_attention_mask")
-        if plan is None or states is None:
+        if plan is None or plan.prompts is None or states is None:
             return None
         layout = self.engine.layout
         if layout is None:  # the encoder ran in another call

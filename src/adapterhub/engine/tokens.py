@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel
 
+from adapterhub.engine.setup import AdapterSetup
 from adapterhub.errors import ConfigError
 from adapterhub.methods import Vocabulary
+from adapterhub.sites import embeds_alike
 
 
 class ModelVocabulary(Vocabulary):
@@ -16,6 +18,27 @@ class ModelVocabulary(Vocabulary):
 
     def __init__(self, model: PreTrainedModel, reader: nn.Module) -> None:
         self._model, self._reader = model, reader
+        self._alike = False  # what is known of it
+
+    def check(self) -> None:
+        if self._alike or self._model.device.type == "meta":
+            return
+        name = type(self._reader).__name__
+        try:
+            with AdapterSetup(None):  # the bare model is to be looked at, whatever is active
+                self._alike = embeds_alike(self._model, self._table, self._run)
+        except Exception as error:  # any model's code may run here
+            raise ConfigError(f"{name} could not be run on embedded tokens (inputs_embeds): {error}") from error
+        if not self._alike:
+            raise ConfigError(
+                f"{name} does not give the same for tokens and for their embeddings (inputs_embeds), so that the "
+                "vectors of a prompt cannot stand for tokens in this model"
+            )
+
+    def _run(self, inputs: dict[str, Any]) -> Any:
+        """The reader's own forward, without heads that are beside it."""
+        own = getattr(self._reader, "_run_base", None)
+        return self._reader.forward(**inputs) if own is None else own(inputs)
 
     @property
     def _table(self) -> Any:

@@ -139,12 +139,22 @@ class StaticHead(Head):
         Raises:
             HeadError: if the model has no head, or no base model can be told apart in it.
         """
-        settings = json.loads(model.config.to_json_string())
-        for name in ("architectures", "_name_or_path", "transformers_version", "prediction_heads"):
-            settings.pop(name, None)
         shell = _carve(model)
-        config = StaticConfig(type(model).__name__, settings, _tied_names(model))
+        config = StaticConfig(type(model).__name__, settings_of(model.config), _tied_names(model))
         return cls(config, BaseInfo.of(base_of(model)), shell)
+
+    @classmethod
+    def of_class(cls, architecture: str, settings: Mapping[str, Any], base: BaseInfo) -> Self:
+        """A new head of a class of transformers, for a configuration of it.
+
+        Raises:
+            HeadError: if transformers has no such class, or no base model can be told apart in it.
+        """
+        kind = _model_class(architecture)
+        with torch.device("meta"):
+            model: PreTrainedModel = kind(_configuration(kind.config_class, settings))
+        model.tie_weights()
+        return cls(StaticConfig(architecture, settings, _tied_names(model)), base)
 
     def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs as the class prepares them for its base model."""
@@ -325,10 +335,7 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
     Raises:
         HeadError: if transformers has no such class.
     """
-    made: Any = getattr(transformers, config.architecture, None)
-    if not (isinstance(made, type) and issubclass(made, PreTrainedModel)):
-        raise HeadError(f"transformers {transformers.__version__} has no model class {config.architecture!r}")
-    kind: Any = made
+    kind = _model_class(config.architecture)
     with torch.device("meta"):
         model: PreTrainedModel = kind(_configuration(kind.config_class, config.settings))
     for path, one in list(model.named_parameters(remove_duplicate=False)):
@@ -347,6 +354,21 @@ def _new_model(config: StaticConfig) -> PreTrainedModel:
             if module not in inside:
                 model._init_weights(module)
     return model
+
+
+def settings_of(config: PretrainedConfig) -> dict[str, Any]:
+    """A configuration as the JSON of where it differs from the defaults, without what it says of files."""
+    settings: dict[str, Any] = json.loads(config.to_json_string())
+    for name in ("architectures", "_name_or_path", "transformers_version", "prediction_heads"):
+        settings.pop(name, None)
+    return settings
+
+
+def _model_class(architecture: str) -> Any:
+    made = getattr(transformers, architecture, None)
+    if not (isinstance(made, type) and issubclass(made, PreTrainedModel)):
+        raise HeadError(f"transformers {transformers.__version__} has no model class {architecture!r}")
+    return made
 
 
 def _configuration(config_class: Any, settings: Mapping[str, Any]) -> PretrainedConfig:

@@ -77,6 +77,14 @@ class Weight(ABC):
 class Vocabulary(ABC):
     """The tokens that a base model knows."""
 
+    @abstractmethod
+    def check(self) -> None:
+        """Pass a model in which any vectors can stand for tokens.
+
+        Raises:
+            ConfigError: for any other.
+        """
+
     @property
     @abstractmethod
     def size(self) -> int:

@@ -68,6 +68,11 @@ class PromptTuningConfig(AdapterConfig):
                 "prompt_init_ids"
             )
 
+    def check(self, places: Sequence[Place]) -> None:
+        for place in places:
+            if place.vocabulary is not None:
+                place.vocabulary.check()
+
     def resolved(self, places: Sequence[Place]) -> Self:
         """A copy with the tokens of ``prompt_init_text``."""
         vocabulary = next((place.vocabulary for place in places if place.vocabulary is not None), None)

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from adapterhub.sites.discovery import discover
-from adapterhub.sites.embeddings import is_decoder
+from adapterhub.sites.embeddings import embeds_alike, is_decoder
 from adapterhub.sites.interface import AdapterModelInterface
 from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer
 
@@ -25,6 +25,7 @@ __all__ = [
     "Sites",
     "Sublayer",
     "discover",
+    "embeds_alike",
     "is_decoder",
 ]
 

@@ -2,11 +2,15 @@
 
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING, PretrainedConfig, PreTrainedModel
 
+from adapterhub.sites import probe
+from adapterhub.sites.fused import still
 from adapterhub.sites.layout import Embeddings, Layer
 from adapterhub.sites.trace import Trace
 
@@ -36,6 +40,20 @@ def embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) ->
     return Embeddings(path, around.path, False, width, reader, _positions(model, reader, path))
 
 
+def embeds_alike(model: PreTrainedModel, table: Any, run: Callable[[dict[str, Any]], Any]) -> bool:
+    """Whether ``run``, of arguments, gives the same for tokens, and for what ``table`` maps them to in their place.
+
+    A module does not that looks at tokens for something else too, or takes for embeddings what is more than that.
+    """
+    start = table.num_embeddings // 2
+    ids = torch.arange(start, min(start + probe.TOKENS, table.num_embeddings), device=table.weight.device).unsqueeze(0)
+    rest = {"attention_mask": torch.ones_like(ids), "return_dict": True}
+    with still(model), torch.no_grad():
+        wanted = run({"input_ids": ids, **rest})[0]
+        found = run({"inputs_embeds": table(ids), **rest})[0]
+    return torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
 def is_decoder(config: PretrainedConfig) -> bool:
     """Whether a text model sees, at each token, those before it alone."""
     writes = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING
@@ -43,15 +61,16 @@ def is_decoder(config: PretrainedConfig) -> bool:
 
 
 def _reader(model: PreTrainedModel, layer: str) -> str | None:
-    """The innermost module around a layer that takes tokens, or their embeddings in their place."""
+    """The innermost module around a layer that takes tokens, or something embedded in their place."""
     path = layer
     while path:
         path = path.rpartition(".")[0]
         module = model.get_submodule(path)
         if isinstance(module, PreTrainedModel):
             named = inspect.signature(module.forward).parameters
-            if "input_ids" in named and "inputs_embeds" in named:
-                return path
+            if {"input_ids", "inputs_embeds"} <= named.keys():
+                whole = "decoder_input_ids" in named or named["input_ids"].default is inspect.Parameter.empty
+                return None if whole else path
     return None
 
 

@@ -15,6 +15,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _grouped_mm
 
 _NAME = "adapterhub"
 _OPTIONS = ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm")
+_TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _ROLES = {"gate_up_proj": "gate_up", "up_proj": "up", "down_proj": "down"}
 # Of a parameter's name, what it gave, what it read, and which expert each token of these went to: what it is to give.
 Change = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -53,11 +54,13 @@ class Routing:
 def experts_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The registered function: the experts as before, or with what the module's handler changes."""
     config: Any = module.config
-    change = config.handler()
+    installed = hasattr(config, "handler")  # else another thread removed it since the module looked for its function
+    change = config.handler() if installed else None
     if change is not None:
         return _changed(module, change, *args, **kwargs)
+    named = (config.original if installed else config)._experts_implementation
     own: Any = type(module).forward  # wrapped by what asks the interface
-    run = ALL_EXPERTS_FUNCTIONS.get_interface(config.original._experts_implementation, own.__wrapped__)
+    run = ALL_EXPERTS_FUNCTIONS.get_interface(named, own.__wrapped__)
     return run(module, *args, **kwargs)
 
 
@@ -71,7 +74,7 @@ def weights(module: nn.Module) -> Iterator[tuple[str, str]]:
         return
     for name, role in _ROLES.items():
         parameter = module._parameters.get(name)
-        if parameter is not None and parameter.dim() == 3 and parameter.is_floating_point():
+        if parameter is not None and parameter.dim() == 3 and parameter.dtype in _TYPES:
             yield name, role
 
 

@@ -31,7 +31,7 @@ def fused_rows(model: PreTrainedModel, sublayer: Sublayer, projection: Projectio
         SiteError: if they cannot be told apart so.
     """
     out = next(one.path for one in sublayer.projections if one.role == "o")
-    with _still(model):
+    with still(model):
         values = _dependence(model, projection.path, out, lambda like: torch.randn_like(like[:1]).expand_as(like), None)
         before = _dependence(model, projection.path, out, torch.randn_like, -1)
     roles = {"q": ~(values | before), "k": before & ~values, "v": values}
@@ -88,7 +88,7 @@ def _dependence(
 
 
 @contextmanager
-def _still(model: PreTrainedModel) -> Iterator[None]:
+def still(model: PreTrainedModel) -> Iterator[None]:
     """The model without dropout, and random numbers as they were afterwards."""
     was_training = [module for module in model.modules() if module.training]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():

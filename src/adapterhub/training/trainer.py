@@ -168,7 +168,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             for module in self.adapter_model.fusions.modules()
             if isinstance(module, FusionLayer) and module.value is not None
         }
-        own = dict(model.named_parameters())
+        own = dict(model.named_parameters(remove_duplicate=False))  # a tied one has several names
         return [name for name in super().get_decay_parameter_names(model) if id(own[name]) not in values]
 
     def _set_signature_columns_if_needed(self) -> None:

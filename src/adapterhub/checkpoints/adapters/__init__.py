@@ -6,6 +6,7 @@ from adapterhub.checkpoints.adapters.folder import (
     adapter_files,
     fusion_files,
     head_files,
+    own_head_files,
     read_adapters,
 )
 from adapterhub.checkpoints.adapters.layout import ADAPTER, FUSION, HEAD, Layout
@@ -20,5 +21,6 @@ __all__ = [
     "adapter_files",
     "fusion_files",
     "head_files",
+    "own_head_files",
     "read_adapters",
 ]

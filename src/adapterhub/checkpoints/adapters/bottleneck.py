@@ -15,6 +15,7 @@ from adapterhub.methods.bottleneck import BottleneckConfig
 _LEAVES = {"up_proj": "adapter_up", "norm_after": "adapter_norm_after"}
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 # Entries of 2020 that have other names since, or no meaning.
+_BEFORE_NORM = ("gemma2", "gemma3_text")
 _UNUSED = ("invertible_adapter", "type", "architecture")
 
 
@@ -22,6 +23,7 @@ def config(
     given: Mapping[str, Any], found: Mapping[str, Tensor], layout: Layout, about: Mapping[str, Any]
 ) -> BottleneckConfig:
     """The configuration that acts as the ``given`` one."""
+    _check(bool(given.get("mh_adapter")), layout)
     here = {field.name for field in fields(BottleneckConfig)}
     if strange := [name for name in given if name not in here and name not in _UNUSED]:
         raise CheckpointError(f"the adapter has options that are not known: {', '.join(strange)}")
@@ -46,6 +48,7 @@ def read(content: Content, found: Mapping[str, Tensor], layout: Layout, what: st
 def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Options and tensors."""
     assert isinstance(content.config, BottleneckConfig)
+    _check(content.config.mh_adapter, layout)
     given = asdict(content.config)
     if given.pop("train_layer_norm"):
         raise CheckpointError(
@@ -81,3 +84,21 @@ def entries(content: Content, layout: Layout) -> Iterator[Entry]:
         if part in ("down_proj", "up_proj") and leaf == "bias" and getattr(content.config, "phm_layer", False):
             leaf = "b"
         yield same(".".join(filter(None, (stem, {"down_proj": down, **_LEAVES}.get(part, part), leaf))), name)
+
+
+def _check(mh_adapter: bool, layout: Layout) -> None:
+    """Pass a model in which ``adapters`` puts bottlenecks where they are here.
+
+    Raises:
+        CheckpointError: for any other.
+    """
+    if layout.model_type in _BEFORE_NORM:
+        raise CheckpointError(
+            f"in {layout.model_type}, adapters puts bottlenecks before the norm of what a sublayer gives, and here "
+            "they are after it, where the residual is added: what was trained in one gives something else in the other"
+        )
+    if layout.model_type == "albert" and mh_adapter:
+        raise CheckpointError(
+            "in albert, adapters takes the residual stream for the output of attention (mh_adapter): what was trained "
+            "so gives something else here"
+        )

@@ -21,7 +21,7 @@ from adapterhub.checkpoints.adapters.layout import (
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
 from adapterhub.checkpoints.tensors import encode_plainly
-from adapterhub.errors import CheckpointError, ConfigError, CorruptCheckpointError
+from adapterhub.errors import CheckpointError, CorruptCheckpointError
 from adapterhub.methods import AdapterConfig
 from adapterhub.methods.union import ConfigUnion
 
@@ -98,12 +98,7 @@ class AdaptersCheckpoint:
             TensorMismatchError: for a tensor that belongs to no place in this model.
         """
         found = layout.aligned(self.tensors, self.folder)
-        try:
-            made = [self._kind(given).config(given, own, layout, self.content) for given, own in self._parts(found)]
-        except (CheckpointError, ConfigError) as error:
-            raise type(error)(f"{self.folder}: {error}") from error
-        except (KeyError, TypeError) as error:
-            raise CorruptCheckpointError(f"{self.folder / ADAPTER} is not whole: {error!r}") from error
+        made = [self._kind(given).config(given, own, layout, self.content) for given, own in self._parts(found)]
         return ConfigUnion(*made) if self._is_union else made[0]
 
     def read(self, content: Content, layout: Layout) -> dict[str, Tensor]:
@@ -225,6 +220,17 @@ def head_files(
     given, made = heads.write(head, tensors, labels, embeddings)
     named = {key.replace(f".{ANY}.", f".{name}."): tensor for key, tensor in made.items()}
     return _files(HEAD, {"config": given, "name": name} | dict(about), named)
+
+
+def own_head_files(tensors: Tensors, labels: Mapping[int, str], about: Given) -> dict[str, bytes]:
+    """The files of the head of a transformers class; ``tensors`` by their paths in it."""
+    given = {
+        "config": None,
+        "name": None,
+        "label2id": {label: index for index, label in labels.items()},
+        "num_labels": len(labels),
+    }
+    return _files(HEAD, given | dict(about), tensors)
 
 
 def fusion_files(

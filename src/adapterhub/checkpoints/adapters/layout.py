@@ -12,6 +12,7 @@ from functools import cached_property
 from torch import Tensor
 
 from adapterhub.checkpoints.entries import alignment
+from adapterhub.checkpoints.renamed import to_here, to_there
 from adapterhub.errors import CorruptCheckpointError, TensorMismatchError
 from adapterhub.methods import Place
 from adapterhub.sites import Layer, Sites, Sublayer
@@ -133,7 +134,7 @@ class Layout:
         """
         named: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            key = _key(name)
+            key = to_here(_key(name), self.model_type)
             if key in named and not named[key].equal(tensor):
                 raise CorruptCheckpointError(f"{where} holds {key.replace(f'.{ANY}', '')} twice, with other values")
             named[key] = tensor
@@ -152,7 +153,7 @@ class Layout:
                 before = base
             else:
                 before = base if key.startswith(tuple(_GLOBALS.values())) else self.prefix
-            made[before + key.replace(f".{ANY}.", f".{name}.")] = tensor
+            made[before + to_there(key, self.model_type).replace(f".{ANY}.", f".{name}.")] = tensor
         return made
 
     def variants(self) -> Iterator["Layout"]:

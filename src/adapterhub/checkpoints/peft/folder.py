@@ -11,10 +11,10 @@ from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
-from adapterhub.checkpoints.peft import experts, ia3, lora, norms, prefix, vera
-from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout
+from adapterhub.checkpoints.peft import experts, ia3, lora, norms, prefix, prompt, vera
+from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayout, check_targets
 from adapterhub.checkpoints.tensors import encode_plainly
-from adapterhub.errors import CheckpointError, ConfigError, CorruptCheckpointError
+from adapterhub.errors import CheckpointError, CorruptCheckpointError
 from adapterhub.methods import AdapterConfig
 
 VERSION = "0.21.2"  # of the format that is written
@@ -48,8 +48,18 @@ KINDS = {
     "VERA": _kind(vera),
     "LN_TUNING": _kind(norms),
     "PREFIX_TUNING": _kind(prefix),
+    "PROMPT_TUNING": _kind(prompt),
+    "P_TUNING": _kind(prompt),
 }
-_METHODS = {"lora": "LORA", "ia3": "IA3", "vera": "VERA", "ln_tuning": "LN_TUNING", "prefix_tuning": "PREFIX_TUNING"}
+_OF_PROMPTS = ("PREFIX_TUNING", "PROMPT_TUNING")
+_METHODS = {
+    "lora": "LORA",
+    "ia3": "IA3",
+    "vera": "VERA",
+    "ln_tuning": "LN_TUNING",
+    "prefix_tuning": "PREFIX_TUNING",
+    "prompt_tuning": "PROMPT_TUNING",
+}
 
 
 @dataclass(frozen=True)
@@ -85,14 +95,12 @@ class PeftCheckpoint:
         origin = {
             match["path"]: there["path"]
             for here, key in zip(found, self._named(layout), strict=True)
-            if (match := owner.fullmatch(here)) is not None and (there := owner.fullmatch(key)) is not None
+            if (match := owner.fullmatch(here)) is not None
+            and (there := owner.fullmatch(key)) is not None
+            and match["path"]
         }
-        try:
-            return self._kind.config(self.given, found, layout, origin)
-        except (CheckpointError, ConfigError) as error:
-            raise type(error)(f"{self.folder}: {error}") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CorruptCheckpointError(f"{self.folder / CONFIG} is not whole: {error!r}") from error
+        check_targets(self.given, origin, layout, self.folder)
+        return self._kind.config(self.given, found, layout, origin)
 
     def read(self, content: Content, layout: PeftLayout) -> dict[str, Tensor]:
         """The tensors of this adapter by their names here; ``content`` is that of a new one of its configuration.
@@ -127,7 +135,7 @@ def read_peft(folder: Path, allow_pickle: bool) -> PeftCheckpoint | None:
     given = read_json(folder, CONFIG)
     if given is None or "peft_type" not in given:
         return None
-    kind = KINDS.get(given["peft_type"])
+    kind = KINDS.get(str(given["peft_type"]))
     if kind is None:
         known = ", ".join(KINDS)
         raise CheckpointError(f"{folder} is of PEFT's type {given['peft_type']}; {known} can be read")
@@ -154,7 +162,7 @@ def peft_files(content: Content, layout: PeftLayout, others: Tensors, about: Giv
             f"PEFT has no equal of the method {content.config.method!r}: save in the format of adapterhub or adapters"
         )
     given, tensors = KINDS[kind].write(content, layout)
-    outer = "base_model." if kind == "PREFIX_TUNING" else _PREFIX  # where PEFT keeps the model itself
+    outer = "base_model." if kind in _OF_PROMPTS else _PREFIX  # where PEFT keeps the model itself
     named = {_named(key): tensor for key, tensor in tensors.items()}
     named |= {f"{outer}{key}": tensor for key, tensor in others.items()}
     saved = sorted({key.partition(".")[0] for key in others})

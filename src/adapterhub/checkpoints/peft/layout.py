@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterhub.checkpoints.entries import alignment
+from adapterhub.checkpoints.renamed import to_here
 from adapterhub.errors import TensorMismatchError
 from adapterhub.methods import Place
 
@@ -55,6 +56,7 @@ class PeftLayout:
         Raises:
             TensorMismatchError: if a path is none of this model's.
         """
+        found = {to_here(key, self.model_type): tensor for key, tensor in found.items()}
         paths = {key: match["path"] for key in found if (match := owner.fullmatch(key)) is not None and match["path"]}
         change = alignment(paths.values(), self.by_path.keys())
         strange = sorted(path for path in paths.values() if change(path) not in self.by_path)
@@ -80,3 +82,37 @@ class PeftLayout:
 def shortest(names: Any, paths: Iterable[str]) -> tuple[str, ...]:
     """The names of a checkpoint where they are a list, else paths."""
     return tuple(sorted(names)) if isinstance(names, list) else tuple(sorted(paths))
+
+
+def check_targets(given: Mapping[str, Any], origin: Mapping[str, str], layout: PeftLayout, where: object) -> None:
+    """Pass a checkpoint with tensors for every module that it says it acts on; ``origin`` has those that there are.
+
+    Raises:
+        TensorMismatchError: naming the modules without.
+    """
+    added = next((there.removesuffix(here) for here, there in origin.items() if there.endswith(here)), "")
+    kinds = {layout.by_path[path].kind for path in origin}
+    layers = given.get("layers_to_transform")
+    layers = [layers] if isinstance(layers, int) else layers
+    missing = [
+        path
+        for path, place in layout.by_path.items()
+        if path not in origin
+        and place.kind in kinds
+        and _named(added + path, given.get("target_modules"))
+        and not _named(added + path, given.get("exclude_modules"))
+        and not any(f".{name}." in f".{path}." for name in given.get("modules_to_save") or ())
+        and (layers is None or place.layer in layers)
+    ]
+    if missing:
+        raise TensorMismatchError(
+            f"{where}: {len(missing)} modules are named by target_modules, and their tensors are missing from the "
+            f"checkpoint: {', '.join(missing[:5])}. Copy it again."
+        )
+
+
+def _named(path: str, targets: Any) -> bool:
+    """PEFT's rule: a list of ends of paths, or a regular expression for whole ones."""
+    if isinstance(targets, str):
+        return targets != "all-linear" and re.fullmatch(targets, path) is not None
+    return any(f".{path}".endswith(f".{name}") for name in targets or ())

@@ -76,9 +76,7 @@ def assert_same(program: Any, model: PreTrainedModel, family: str) -> None:
             torch.testing.assert_close(program(**inputs)[0], model(**inputs)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("setup", "strict"), [*((setup, False) for setup in SETUPS), (SETUPS[0], True), (SETUPS[-1], True)], ids=repr
-)
+@pytest.mark.parametrize(("setup", "strict"), [*((setup, False) for setup in SETUPS), (SETUPS[-1], True)], ids=repr)
 def test_an_exported_decoder_gives_the_same(llama: PreTrainedModel, setup: Composition, strict: bool) -> None:
     llama.set_active_adapters(setup)
     program = exported(
@@ -87,7 +85,7 @@ def test_an_exported_decoder_gives_the_same(llama: PreTrainedModel, setup: Compo
     assert_same(program.module(), llama, "llama")
 
 
-@pytest.mark.parametrize("setup", [SETUPS[at] for at in (1, 3, 4, 5, 7)], ids=repr)
+@pytest.mark.parametrize("setup", [SETUPS[at] for at in (1, 4, 5, 7)], ids=repr)
 def test_onnx_gives_the_same(bert: PreTrainedModel, setup: Composition, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

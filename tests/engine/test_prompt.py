@@ -215,6 +215,24 @@ def test_embedded_tokens_do_as_well(family: str) -> None:
     torch.testing.assert_close(run(model, setup, [0, 1, 2], found), run(model, setup, [0, 1, 2], given))
 
 
+@pytest.mark.parametrize("family", ["bert", "t5"])
+def test_tuples_are_cut_too(family: str) -> None:
+    flexible: Any = adapterhub.AutoAdapterModel.from_config(tiny.config(family))
+    flexible.add_adapter("p", config=CONFIGS["p"])
+    given = inputs(family)
+    for model in (build(family, names="p"), flexible.double().eval()):
+        with torch.no_grad(), AdapterSetup("p"):
+            named = model(**given, output_hidden_states=True, output_attentions=True).to_tuple()
+            found = model(**given, output_hidden_states=True, output_attentions=True, return_dict=False)
+        assert isinstance(found, tuple) and len(found) == len(named)
+        for one, other in zip(found, named, strict=True):
+            if isinstance(one, Tensor):
+                assert torch.equal(one, other) and (one.dim() < 3 or one.shape[1] in (5, 7))
+            elif isinstance(one, tuple):
+                assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+                assert all(value.shape[value.dim() - 2] in (5, 7) for value in one)
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 @pytest.mark.parametrize("cache", ["none", "dynamic", "static"])
 @pytest.mark.parametrize("family", KINDS)

@@ -60,12 +60,17 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         _padding(kwargs.get("decoder_attention_mask")),
         {} if given[ATTENTIONS] else None,
     )
+    as_tuple = plan is not None and plan.prompts is not None and not _as_dict(engine, kwargs)
+    if as_tuple:
+        kwargs["return_dict"] = True  # by the names in it is known what is to be cut
     with ExitStack() as stack:
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
         if engine.layout is not None:
-            output = cut_encoder(engine.layout, output)
+            cut_encoder(engine.layout, output)
+    if as_tuple:
+        output = output.to_tuple()
     places, found = engine.places, {}
     if call.attentions is not None:
         found["adapter_fusion_attentions"] = {
@@ -120,6 +125,12 @@ def check_rows(plan: "Plan", rows: int) -> None:
     """
     if plan.rows is not None and rows != plan.rows:
         raise CompositionError(f"{plan.setup!r} is for batches of {plan.rows} rows, and this one has {rows}")
+
+
+def _as_dict(engine: "Engine", kwargs: Mapping[str, Any]) -> bool:
+    """Whether the caller wants an output with names."""
+    given = kwargs.get("return_dict")
+    return bool(engine.model.config.return_dict if given is None else given)
 
 
 def _task_ids(given: Any, rows: int, plan: "Plan | None") -> Tensor:

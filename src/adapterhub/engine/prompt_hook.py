@@ -43,7 +43,7 @@ class PromptHook(NotingHook):
             return forward(inputs)
         _, grown = self.grow(module, (), inputs) or ((), inputs)
         output = forward(grown)
-        hidden = output.get("last_hidden_state")
+        hidden = output.get("last_hidden_state")  # (a call under a prompt is answered with names)
         if self.engine.layout is not None and hidden is not None:
             output[FIRST] = hidden[:, 0]
         return self.cut(module, (), output)

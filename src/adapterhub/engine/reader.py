@@ -169,18 +169,17 @@ def cut_output(layout: Layout, output: Any, first: bool) -> Any:
     That is what stands for a whole text in many a model: in the place of the first token's.
     """
     if isinstance(output, tuple):
-        return tuple(_cut(layout, value, first) for value in output)
+        return tuple(_cut(layout, value, first and not index) for index, value in enumerate(output))
     for name, value in list(output.items()):
         output[name] = _cut(layout, value, first and name == "last_hidden_state")
     return output
 
 
-def cut_encoder(layout: Layout, output: Any) -> Any:
-    """What a whole encoder-decoder gave, its encoder's states for the tokens of the text alone."""
+def cut_encoder(layout: Layout, output: ModelOutput) -> None:
+    """Cut what a whole encoder-decoder gave: its encoder's states, to those for the tokens of the text."""
     for name in _OF_ENCODER:
-        if isinstance(output, ModelOutput) and output.get(name) is not None:
+        if output.get(name) is not None:
             output[name] = _cut(layout, output[name], False)
-    return output
 
 
 def _cut(layout: Layout, value: Any, first: bool) -> Any:

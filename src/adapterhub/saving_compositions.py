@@ -72,7 +72,7 @@ def save_setup(
             save_fusion(model, folder / block.fusion, block.fusion, meta, None, form)
     for name in _names(heads):
         if name not in setup.names():
-            model.save_head(folder / name, name, form)
+            model.save_head(folder / name, name, format=form)
     content = {"adapter_setup": setup.to_dict(), "head_setup": _written(heads), "version": version}
     if shared := sharing.names_by_group(model.adapters[name] for name in setup.names()):
         content["shared_parameters"] = shared

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from adapterhub.errors import CheckpointError
 from goldens import ADAPTERS as FOLDER
 from goldens import LABELS, expected, flexible
 
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20, "vocab_size": 9}
 # A prefix is kept there once for each attention besides.
 REPEATED = ".prefix_tuning.pool.prefix_tunings."
 # These are read as other forms that give the same: dense matrices as a LoRA, a scaling as part of a matrix.
@@ -118,6 +120,18 @@ def test_architectures_and_heads_that_adapters_has_not(tmp_path: Path) -> None:
     model.add_adapter("a")
     with pytest.raises(CheckpointError, match="no models of the type 'mpnet'"):
         model.save_adapter(tmp_path / "out", "a", format="adapters")
+    own = transformers.XmodModel(transformers.XmodConfig(**SIZES, languages=["en_XX"], default_language="en_XX"))
+    of_languages: Any = adapterhub.init(own)
+    of_languages.add_adapter("a", config="lora")
+    with pytest.raises(CheckpointError, match="language adapters"):
+        of_languages.save_adapter(tmp_path / "out", "a", format="adapters")
+    by_interface: Any = adapterhub.AutoAdapterModel.from_config(tiny.config("qwen2"))
+    by_interface.add_adapter("a", config="prefix_tuning")
+    with pytest.raises(CheckpointError, match="no prefix_tuning in models of the type 'qwen2'"):
+        by_interface.save_adapter(tmp_path / "out", "a", format="adapters")
+    by_interface.add_classification_head("a")
+    with pytest.raises(CheckpointError, match="no flexible heads for models of the type 'qwen2'"):
+        by_interface.save_adapter(tmp_path / "out", "a", format="adapters")
     flex = flexible("bert")
     flex.add_adapter("a")
     flex.add_sentence_embedding_head("a")

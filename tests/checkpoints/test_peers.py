@@ -64,9 +64,9 @@ def new_of_adapters(base: str, config: Any, folder: Path) -> Made:
 
 def family_of_adapters(family: str, folder: Path) -> Made:
     """Bottlenecks and LoRA on the bare model of one architecture."""
-    bare = tiny.model(family).eval()
-    bare.save_pretrained(folder.parent / "bases" / family)
-    kind, inputs = type(bare).__name__, tiny.inputs(family)
+    bare = MORE[family]() if family in MORE else tiny.model(family)
+    bare.eval().save_pretrained(folder.parent / "bases" / family)
+    kind, inputs = type(bare).__name__, tiny.inputs(READS_LIKE.get(family, family))
     model: Any = adapterhub.init(bare)
     lora = LORA(r=2, alpha=4, attn_matrices=("q", "v"), output_lora=True)
     bottleneck = adapterhub.BnConfig(reduction_factor=4, mh_adapter=family != "albert")
@@ -118,7 +118,27 @@ def convolution(config: Any, folder: Path) -> Made:
 LORA = adapterhub.LoRAConfig
 # Not deberta and modernbert, which adapters.init alone makes give something else.
 FAMILIES = ["roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "llama", "mistral", "qwen2", "qwen3", "gemma2"]
-FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper"]
+FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper", "gptj", "plbart", "bert-generation"]
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+READS_LIKE = {"gptj": "gpt2", "plbart": "mbart", "bert-generation": "bert"}
+MORE: dict[str, Callable[[], Any]] = {  # that ``tiny`` has not
+    "gptj": lambda: transformers.GPTJModel(
+        transformers.GPTJConfig(vocab_size=99, n_embd=32, n_layer=2, n_head=4, rotary_dim=4)
+    ),
+    "plbart": lambda: transformers.PLBartModel(
+        transformers.PLBartConfig(
+            vocab_size=99,
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=4,
+            decoder_attention_heads=4,
+        )
+    ),
+    "bert-generation": lambda: transformers.BertGenerationEncoder(
+        transformers.BertGenerationConfig(**SIZES, vocab_size=99)
+    ),
+}
 CASES: dict[str, Callable[[Path], Made]] = {
     **{f"adapters {label}": lambda folder, label=label: golden_of_adapters(label, folder) for label in goldens.LABELS},
     "adapters setup": golden_setup,

@@ -97,6 +97,7 @@ class AdaptersCheckpoint:
             CheckpointError: for a method, or an option, of which this library has no equal.
             TensorMismatchError: for a tensor that belongs to no place in this model.
         """
+        _check_base(layout)
         found = layout.aligned(self.tensors, self.folder)
         made = [self._kind(given).config(given, own, layout, self.content) for given, own in self._parts(found)]
         return ConfigUnion(*made) if self._is_union else made[0]
@@ -196,17 +197,51 @@ def adapter_files(name: str, content: Content, layout: Layout, about: Given) -> 
     Raises:
         CheckpointError: for a method, an option or an architecture of which ``adapters`` has no equal.
     """
+    _check_base(layout)
     if layout.model_type not in (*BUILT_IN, *BY_INTERFACE):
         raise CheckpointError(
             f"adapters knows no models of the type {layout.model_type!r}. Save in the format of adapterhub or of PEFT."
         )
+    members = [member for _, member in content.members()] if isinstance(content.config, ConfigUnion) else [content]
+    if layout.model_type in BY_INTERFACE:
+        for member in members:
+            _check_fits_interface(member, layout.model_type)
     if not isinstance(content.config, ConfigUnion):
         given, tensors = _written(content, layout)
     else:
-        parts = [_written(member, layout) for _, member in content.members()]
+        parts = [_written(member, layout) for member in members]
         given = {"architecture": "union", "configs": [options for options, _ in parts]}
         tensors = {key: tensor for _, own in parts for key, tensor in own.items()}
     return _files(ADAPTER, {"config": given, "name": name} | dict(about), layout.named(tensors, name))
+
+
+def _check_base(layout: Layout) -> None:
+    """Pass a base model that ``adapters`` leaves as it is.
+
+    Raises:
+        CheckpointError: for another.
+    """
+    if layout.model_type == "xmod":
+        raise CheckpointError(
+            "adapters takes the language adapters out of an X-MOD before it adds its own: what was trained there gives "
+            "something else here, and the other way"
+        )
+
+
+def _check_fits_interface(content: Content, model_type: str) -> None:
+    """Pass what ``adapters`` can do in a model that it knows by an interface.
+
+    Raises:
+        CheckpointError: for anything else.
+    """
+    config = content.config
+    keeps = getattr(config, "original_ln_after", True)
+    if config.method not in ("bottleneck", "lora", "vera", "ia3", "reft") or not keeps:
+        what = config.method if keeps else "original_ln_after=False"
+        raise CheckpointError(
+            f"adapters has no {what} in models of the type {model_type!r}, which it knows by an interface alone. Save "
+            "in the format of adapterhub."
+        )
 
 
 def head_files(
@@ -217,6 +252,11 @@ def head_files(
     Raises:
         CheckpointError: for a head that ``adapters`` has not.
     """
+    if about["model_type"] not in BUILT_IN:
+        raise CheckpointError(
+            f"adapters has no flexible heads for models of the type {about['model_type']!r}. Save the adapter alone "
+            "(with_head=False), or in the format of adapterhub."
+        )
     given, made = heads.write(head, tensors, labels, embeddings)
     named = {key.replace(f".{ANY}.", f".{name}."): tensor for key, tensor in made.items()}
     return _files(HEAD, {"config": given, "name": name} | dict(about), named)

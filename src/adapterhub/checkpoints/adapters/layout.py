@@ -49,13 +49,13 @@ _FEED_FORWARD = "output_adapters"
 _LIKE_BERT = {"attention": "attention.output", "cross_attention": "crossattention.output", "feed_forward": "output"}
 _OWN = {
     **dict.fromkeys(
-        ("bert", "roberta", "xlm-roberta", "xmod", "electra", "bert-generation", "deberta", "deberta-v2"), _LIKE_BERT
+        ("bert", "roberta", "xlm-roberta", "electra", "bert-generation", "deberta", "deberta-v2"), _LIKE_BERT
     ),
     "vit": {"feed_forward": "output.output_adapters"},
     "albert": {"attention": "attention.attention_adapters"},
 }
 _IN_LISTS = ("t5", "mt5")
-_BY_ATTRIBUTE = ("bart", "beit", "clip", "distilbert", "gpt2", "gptj", "llama", "mbart", "mistral", "plbart", "whisper")
+_BY_ATTRIBUTE = ("bart", "clip", "distilbert", "gpt2", "gptj", "llama", "mbart", "mistral", "plbart", "whisper")
 _IN_ENCODER = ("bart", "mbart", "plbart", "t5", "mt5", "whisper")  # where invertible adapters are kept
 BUILT_IN = (*_OWN, *_IN_LISTS, *_BY_ATTRIBUTE)
 BY_INTERFACE = ("modernbert", "gemma2", "gemma3_text", "qwen2", "qwen3", "phi")

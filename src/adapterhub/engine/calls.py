@@ -51,15 +51,7 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         if repeated:
             args = repeated_inputs(args, rows, plan.channels)
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
-    mask = _padding(kwargs.get("attention_mask"))
-    call = Call(
-        tasks,
-        _offset(plan, kwargs),
-        None if generation is None else generation.prompt,
-        _prompt_padding(generation, rows) if mask is None else mask,
-        _padding(kwargs.get("decoder_attention_mask")),
-        {} if given[ATTENTIONS] else None,
-    )
+    call = _call(plan, generation, tasks, rows, kwargs, {} if given[ATTENTIONS] else None)
     as_tuple = plan is not None and plan.prompts is not None and not _as_dict(engine, kwargs)
     if as_tuple:
         kwargs["return_dict"] = True  # by the names in it is known what is to be cut
@@ -71,14 +63,27 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
             cut_encoder(engine.layout, output)
     if as_tuple:
         output = output.to_tuple()
-    places, found = engine.places, {}
-    if call.attentions is not None:
-        found["adapter_fusion_attentions"] = {
-            name: attentions_of(places, sites) for name, sites in call.attentions.items()
-        }
-    if gates is not None:
-        found["adapter_gating_scores"] = {name: gates_of(places, sites) for name, sites in gates.items()}
-    return _with_found(output, found)
+    return _with_found(output, _found(engine, call.attentions, gates))
+
+
+def _call(
+    plan: "Plan | None",
+    generation: Call | None,
+    tasks: Tensor | None,
+    rows: int,
+    kwargs: Mapping[str, Any],
+    attentions: dict[str, dict[str, Tensor]] | None,
+) -> Call:
+    """What programs have to know of a call with these arguments."""
+    mask = _padding(kwargs.get("attention_mask"))
+    return Call(
+        tasks,
+        _offset(plan, kwargs),
+        None if generation is None else generation.prompt,
+        _prompt_padding(generation, rows) if mask is None else mask,
+        _padding(kwargs.get("decoder_attention_mask")),
+        attentions,
+    )
 
 
 def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -178,6 +183,22 @@ def _watch_gates(engine: "Engine", stack: ExitStack) -> dict[str, dict[str, Tens
             if last == "gate":
                 stack.callback(module.register_forward_hook(partial(keep, name, site)).remove)
     return scores
+
+
+def _found(
+    engine: "Engine",
+    attentions: Mapping[str, Mapping[str, Tensor]] | None,
+    gates: Mapping[str, Mapping[str, Tensor]] | None,
+) -> dict[str, Any]:
+    """Attention of fusions and what gates came to, where they were asked for, by layer and place."""
+    found: dict[str, Any] = {}
+    if attentions is not None:
+        found["adapter_fusion_attentions"] = {
+            name: attentions_of(engine.places, sites) for name, sites in attentions.items()
+        }
+    if gates is not None:
+        found["adapter_gating_scores"] = {name: gates_of(engine.places, sites) for name, sites in gates.items()}
+    return found
 
 
 def _with_found(output: Any, found: dict[str, Any]) -> Any:

@@ -26,8 +26,9 @@ def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
 ) -> Any:
     """The registered function: attention as before, with what the module's handler makes of its arguments."""
-    config: Any = module.config
-    key, value, attention_mask, kwargs = config.handler(module, query, key, value, attention_mask, kwargs)
+    handler: Handler | None = getattr(module.config, "handler", None)
+    if handler is not None:  # else another thread removed it since the module looked for its function
+        key, value, attention_mask, kwargs = handler(module, query, key, value, attention_mask, kwargs)
     return original(module)(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -61,7 +62,7 @@ def remove(module: nn.Module) -> None:
 def implementation(module: nn.Module) -> str:
     """The name of the attention that a module had before ``install``."""
     config: Any = module.config
-    return str(config.original._attn_implementation)
+    return str(getattr(config, "original", config)._attn_implementation)
 
 
 def original(module: nn.Module) -> Callable[..., Any]:

@@ -74,7 +74,7 @@ _HOMES = {
     "LoRAConfig": "methods.lora",
     "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
-    "ModelAdaptersConfig": "configurations",
+    "ModelAdaptersConfig": "model.configurations",
     "ModelAdaptersMixin": "dropin",
     "ModelWithFlexibleHeadsAdaptersMixin": "dropin",
     "ModelWithHeadsAdaptersMixin": "dropin",
@@ -129,7 +129,6 @@ if TYPE_CHECKING:
         parse_composition,
         validate_composition,
     )
-    from adapterhub.configurations import ModelAdaptersConfig
     from adapterhub.dropin import (
         ADAPTER_CONFIG_MAP,
         ADAPTER_MODEL_MAPPING,
@@ -194,6 +193,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.union import ConfigUnion, MAMConfig, UniPELTConfig
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
+    from adapterhub.model.configurations import ModelAdaptersConfig
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare

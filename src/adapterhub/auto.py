@@ -13,12 +13,12 @@ import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-from adapterhub import saving
 from adapterhub.classes import adapter_class, flexible_class
-from adapterhub.configurations import ModelAdaptersConfig
 from adapterhub.errors import HeadError, SiteError
 from adapterhub.heads import base_of
 from adapterhub.model import AdapterMixin
+from adapterhub.model.configurations import ModelAdaptersConfig
+from adapterhub.saving import native
 from adapterhub.sites import AdapterModelInterface, Sites
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -97,7 +97,7 @@ def _with_adapters(
 ) -> PreTrainedModel:
     """A model that was loaded without its adapters, with them."""
     made: Any = init(model, interface=interface or AdapterModelInterface.load(Path(name_or_path)))
-    saving.restore(made, name_or_path, options)
+    native.restore(made, name_or_path, options)
     return cast(PreTrainedModel, made)
 
 

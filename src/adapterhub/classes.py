@@ -15,9 +15,9 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING,
 )
 
-from adapterhub.arguments import ArgumentsMixin
-from adapterhub.flexible import FlexibleAdapterMixin
 from adapterhub.model import AdapterMixin
+from adapterhub.model.arguments import ArgumentsMixin
+from adapterhub.model.flexible import FlexibleAdapterMixin
 
 _made: dict[tuple[type, type], type[Any]] = {}
 _FLEXIBLE = "AdapterModel"

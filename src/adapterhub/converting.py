@@ -8,7 +8,7 @@ from typing import Any
 from adapterhub.checkpoints.described import SETUP, describe
 from adapterhub.errors import CheckpointError
 from adapterhub.loading import load_adapter
-from adapterhub.saving_foreign import is_foreign
+from adapterhub.saving.foreign import is_foreign
 
 
 def convert(

@@ -8,14 +8,14 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from adapterhub.classes import flexible_class
 from adapterhub.composition import Composition
-from adapterhub.embeddings import EmbeddingsMixin
-from adapterhub.flexible import FlexibleAdapterMixin
 from adapterhub.heads import DependencyParsingHead, MaskedLMHead, MultiLabelHead
-from adapterhub.inspecting import InspectingMixin
 from adapterhub.methods import DEFAULT_CONFIG, AdapterConfig, load_config, named_configs
 from adapterhub.methods.fusion import DynamicAdapterFusionConfig, StaticAdapterFusionConfig
 from adapterhub.methods.union import ConfigUnion
 from adapterhub.model import AdapterMixin
+from adapterhub.model.embeddings import EmbeddingsMixin
+from adapterhub.model.flexible import FlexibleAdapterMixin
+from adapterhub.model.inspecting import InspectingMixin
 
 ADAPTER_CONFIG_MAP = named_configs()
 ADAPTERFUSION_CONFIG_MAP = {"static": StaticAdapterFusionConfig(), "dynamic": DynamicAdapterFusionConfig()}

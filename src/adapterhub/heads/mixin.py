@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from adapterhub.arithmetic import names_and_weights
 from adapterhub.composition import Composition, Parallel
 from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, check_name
+from adapterhub.engine.shares import names_and_weights
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
 from adapterhub.heads.base import (

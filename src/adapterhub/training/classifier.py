@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, TextClassificat
 from adapterhub.auto import AutoAdapterModel
 from adapterhub.checkpoints import ADAPTER_MANIFEST, read
 from adapterhub.errors import CheckpointError, DataError
-from adapterhub.flexible import FlexibleAdapterMixin
+from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import Trained

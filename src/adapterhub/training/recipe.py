@@ -32,7 +32,7 @@ from transformers import (
 
 from adapterhub.auto import AutoAdapterModel
 from adapterhub.errors import ConfigError, TrainingError
-from adapterhub.flexible import FlexibleAdapterMixin
+from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData, load_data
 from adapterhub.training.dropout import FastDropoutMixin

@@ -16,8 +16,8 @@ from adapterhub.heads.base import text_config
 from adapterhub.heads.static import settings_of
 from adapterhub.methods import AdapterConfig
 from adapterhub.methods.fusion import AdapterFusionConfig
-from adapterhub.saving import LoadOptions, check_unmerged, staged_head, without
-from adapterhub.saving_foreign import layout, peft_layout
+from adapterhub.saving.foreign import layout, peft_layout
+from adapterhub.saving.native import LoadOptions, check_unmerged, staged_head, without
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin

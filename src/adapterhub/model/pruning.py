@@ -14,7 +14,7 @@ from adapterhub.engine.locations import attentions_at
 from adapterhub.errors import CompositionError, DataError
 
 if TYPE_CHECKING:
-    from adapterhub.model import AdapterMixin
+    from adapterhub.model.core import AdapterMixin
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from adapterhub.errors import MergeError
 from adapterhub.methods import Mergeable, MergeableNorm, Place
 
 if TYPE_CHECKING:
-    from adapterhub.model import AdapterMixin
+    from adapterhub.model.core import AdapterMixin
 
 # The parameters of a module, by its path, as they were.
 Originals = dict[str, dict[str, Tensor]]

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapterhub import saving
 from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.composition import Composition, Parallel
 from adapterhub.engine import Plan, calls
@@ -14,7 +13,8 @@ from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, Head, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
-from adapterhub.model import AdapterMixin
+from adapterhub.model.core import AdapterMixin
+from adapterhub.saving import native
 
 
 class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
@@ -28,7 +28,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        head_class = saving.head_class_of(model)
+        head_class = native.head_class_of(model)
         if head_class is not None:
             options = {name: value for name, value in kwargs.items() if name not in ("config", "output_loading_info")}
             headed = head_class.from_pretrained(pretrained_model_name_or_path, *args, **options)

@@ -14,7 +14,7 @@ from adapterhub.engine.named import ADDED
 from adapterhub.errors import CheckpointError, ConfigError, HeadError
 from adapterhub.heads import FlexibleHeadsMixin
 from adapterhub.heads.base import text_config, word_embeddings
-from adapterhub.saving import check_unmerged
+from adapterhub.saving.native import check_unmerged
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adapterhub.model import AdapterMixin
+    from adapterhub.model.core import AdapterMixin
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adapterhub.configurations import ModelAdaptersConfig
 from adapterhub.engine import Adapter, Engine
 from adapterhub.engine.adapter import EMBEDDINGS
 from adapterhub.engine.locations import GLOBAL, located
@@ -17,6 +16,7 @@ from adapterhub.engine.named import NamedModules
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.methods.invertible import CouplingBlock
+from adapterhub.model.configurations import ModelAdaptersConfig
 from adapterhub.sites import Sublayer
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object

@@ -11,7 +11,7 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.methods.union import ConfigUnion
 
 if TYPE_CHECKING:
-    from adapterhub.model import AdapterMixin
+    from adapterhub.model.core import AdapterMixin
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 import adapterhub
 import tiny
-from adapterhub.arithmetic import _dropped, _elected, _trimmed
 from adapterhub.composition import Average
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, ConfigError, HeadError, MergeError
+from adapterhub.model.arithmetic import _dropped, _elected, _trimmed
 
 METHODS = (
     "double_seq_bn[reduction_factor=4]",

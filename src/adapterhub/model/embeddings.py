@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from adapterhub import saving
 from adapterhub.checkpoints import EMBEDDINGS_MANIFEST, Part, read, write
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.vocabulary import TABLE, Vocabulary, exchange, with_entries
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError, EmbeddingsError, TensorMismatchError
-from adapterhub.vocabularies import (
+from adapterhub.model.vocabularies import (
     as_module,
     blank,
     copy_entries,
@@ -24,9 +23,10 @@ from adapterhub.vocabularies import (
     table_of,
     token_tensors,
 )
+from adapterhub.saving import native
 
 if TYPE_CHECKING:
-    from adapterhub.model import AdapterMixin
+    from adapterhub.model.core import AdapterMixin
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class EmbeddingsMixin(_Base):
             CheckpointError: if the folder cannot be written to.
         """
         tensors = self._tensors_of(name)
-        info = saving.described(_with_adapters(self), name, tokenizer)
+        info = native.described(_with_adapters(self), name, tokenizer)
         info["base_model"]["vocab_size"] = self._tensors_of(DEFAULT)[TABLE].shape[0]
         if tokenizer is not None:
             tokenizer.save_pretrained(Path(path) / _TOKENIZER)
@@ -256,7 +256,7 @@ class EmbeddingsMixin(_Base):
         self._check_switchable()
 
     def _check_switchable(self) -> None:
-        saving.check_unmerged(_with_adapters(self))
+        native.check_unmerged(_with_adapters(self))
         model = _with_adapters(self)
         setup = model.active_adapters
         fitted = [name for name in (setup.names() if setup else ()) if model.adapters[name].vocabulary is not None]
@@ -286,7 +286,7 @@ class EmbeddingsMixin(_Base):
         if not manifest.has("embeddings"):
             raise CheckpointNotFoundError(f"{folder} holds no embeddings")
         if not allow_other_base:
-            saving.check_base(_with_adapters(self), manifest)
+            native.check_base(_with_adapters(self), manifest)
         return manifest.tensors("embeddings"), manifest.config("embeddings").get("padding_idx")
 
     def _hold_new(self, name: str, tensors: Mapping[str, Tensor], padding: int | None) -> None:

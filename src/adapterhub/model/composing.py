@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from adapterhub import pruning, saving, saving_compositions
 from adapterhub.composition import Composition, Expression, Fuse, parse_composition
 from adapterhub.engine import Engine, Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods.fusion import AdapterFusionConfig
+from adapterhub.model import pruning
+from adapterhub.saving import native, setups
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
 
@@ -167,7 +168,7 @@ class ComposingMixin(_Base):
         """
         name = self._fusion_name(adapter_names)
         head = with_head if isinstance(with_head, str) else name if with_head else None
-        saving_compositions.save_fusion(self, Path(save_directory), name, meta_dict, head, format)
+        setups.save_fusion(self, Path(save_directory), name, meta_dict, head, format)
 
     def save_all_adapter_fusions(
         self,
@@ -177,7 +178,7 @@ class ComposingMixin(_Base):
     ) -> None:
         """Save every fusion in a folder of its name under ``save_directory``, as ``save_adapter_fusion`` does."""
         for name in self.fusions:
-            saving_compositions.save_fusion(self, Path(save_directory) / name, name, meta_dict, None, format)
+            setups.save_fusion(self, Path(save_directory) / name, name, meta_dict, None, format)
 
     def load_adapter_fusion(
         self,
@@ -196,14 +197,14 @@ class ComposingMixin(_Base):
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
             TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
-        options = saving.LoadOptions(
+        options = native.LoadOptions(
             load_as,
             with_head,
             overwrite_ok=overwrite_ok,
             allow_other_base=allow_other_base,
             allow_pickle=allow_pickle,
         )
-        name = saving_compositions.load_fusion(self, Path(adapter_fusion_name_or_path), options)
+        name = setups.load_fusion(self, Path(adapter_fusion_name_or_path), options)
         if set_active:
             self.set_active_adapters(Fuse(*self.fusions[name].adapter_names, name=name))
         return name
@@ -229,7 +230,7 @@ class ComposingMixin(_Base):
         if setup is None:
             raise AdapterNotFoundError("save_adapter_setup needs the name of an adapter, or a composition of names")
         heads = getattr(self, "active_head", None) if head_setup is True else head_setup
-        saving_compositions.save_setup(self, Path(save_directory), setup, heads, meta_dict, format)
+        setups.save_setup(self, Path(save_directory), setup, heads, meta_dict, format)
 
     def load_adapter_setup(
         self,
@@ -246,8 +247,8 @@ class ComposingMixin(_Base):
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
             TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
-        options = saving.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        setup, heads = saving_compositions.load_setup(self, Path(adapter_setup_name_or_path), options)
+        options = native.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
+        setup, heads = setups.load_setup(self, Path(adapter_setup_name_or_path), options)
         if set_active:
             self.set_active_adapters(setup)
             if heads is not None:

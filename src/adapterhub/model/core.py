@@ -15,13 +15,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.masking_utils import create_masks_for_generate
 
-from adapterhub import loading_foreign, merging, saving, saving_foreign
-from adapterhub.arithmetic import ArithmeticMixin
 from adapterhub.checkpoints import Part, load_into, whole_state
 from adapterhub.checkpoints.described import adapter_folder
-from adapterhub.composing import ComposingMixin
 from adapterhub.composition import Composition, parse_composition
-from adapterhub.embeddings import EmbeddingsMixin
 from adapterhub.engine import Adapter, Engine, calls, setups_open
 from adapterhub.engine.adapter import ejected
 from adapterhub.engine.named import HoldsNamedModules, NamedModules
@@ -29,12 +25,17 @@ from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.engine.stored import check_gradients
 from adapterhub.errors import AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import StaticHead
-from adapterhub.inspecting import InspectingMixin
 from adapterhub.methods import AdapterConfig, load_config
-from adapterhub.sharing import SharingMixin
+from adapterhub.model import merging
+from adapterhub.model.arithmetic import ArithmeticMixin
+from adapterhub.model.composing import ComposingMixin
+from adapterhub.model.embeddings import EmbeddingsMixin
+from adapterhub.model.inspecting import InspectingMixin
+from adapterhub.model.sharing import SharingMixin
+from adapterhub.model.summary import AdapterSummary, summarise
+from adapterhub.saving import foreign, foreign_loading, native
 from adapterhub.sites import AdapterModelInterface, Sites, discover
 from adapterhub.sites.interface import described
-from adapterhub.summary import AdapterSummary, summarise
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
 
@@ -61,7 +62,7 @@ class AdapterMixin(
     adapter_interface: AdapterModelInterface | None
     _merged: tuple[str, merging.Originals] | None = None
     # from_pretrained finds these in what save_pretrained wrote, and does not know them yet.
-    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in saving.RESTORED]
+    _keys_to_ignore_on_load_unexpected = [rf"^{name}\." for name in native.RESTORED]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -75,7 +76,7 @@ class AdapterMixin(
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if "engine" not in model.__dict__:
             model.init_adapters(AdapterModelInterface.load(Path(pretrained_model_name_or_path or "")))
-        saving.restore(model, pretrained_model_name_or_path, kwargs)
+        native.restore(model, pretrained_model_name_or_path, kwargs)
         return loaded
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
@@ -91,7 +92,7 @@ class AdapterMixin(
             given = kwargs.get("state_dict") or self.state_dict()
             kwargs["state_dict"] = with_copies(given, self.adapters.values(), "adapters.")
         super().save_pretrained(*args, **kwargs)
-        saving.save_interface(self, kwargs.get("save_directory") or args[0])
+        native.save_interface(self, kwargs.get("save_directory") or args[0])
 
     def init_adapters(self, sites: Sites | AdapterModelInterface | None = None) -> None:
         """Find the sites of this model (or take those described by hand) and make it ready for adapters.
@@ -257,11 +258,11 @@ class AdapterMixin(
             CheckpointError: if the folder cannot be written to, or the other library has no equal of the adapter.
             ConfigError: for an unknown format.
         """
-        if saving_foreign.is_foreign(format):
-            saving_foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer)
-            saving_foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
+        if foreign.is_foreign(format):
+            foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer)
+            foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
         else:
-            saving.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
+            native.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
 
     def save_all_adapters(
         self,
@@ -307,7 +308,7 @@ class AdapterMixin(
             AdapterExistsError: if there is an adapter or head of that name, unless ``overwrite_ok``.
             HeadError: if it brings a head that this class cannot take (pass ``with_head=False`` then).
         """
-        options = saving.LoadOptions(
+        options = native.LoadOptions(
             load_as,
             with_head,
             tuple(leave_out or ()),
@@ -318,8 +319,8 @@ class AdapterMixin(
             allow_pickle,
         )
         folder = adapter_folder(Path(adapter_name_or_path))
-        foreign = loading_foreign.load_adapter(self, folder, options)
-        return saving.load_adapter(self, folder, options) if foreign is None else foreign
+        foreign = foreign_loading.load_adapter(self, folder, options)
+        return native.load_adapter(self, folder, options) if foreign is None else foreign
 
     def save_head(
         self, save_directory: str | PathLike[str], head_name: str | None = None, format: str = "adapterhub"
@@ -333,10 +334,10 @@ class AdapterMixin(
             CheckpointError: if the folder cannot be written to, or ``adapters`` has no such head.
             ConfigError: for an unknown format.
         """
-        if saving_foreign.is_foreign(format):
-            saving_foreign.save_head(self, Path(save_directory), head_name, format)
+        if foreign.is_foreign(format):
+            foreign.save_head(self, Path(save_directory), head_name, format)
         else:
-            saving.save_head(self, Path(save_directory), head_name)
+            native.save_head(self, Path(save_directory), head_name)
 
     def load_head(
         self,
@@ -353,11 +354,11 @@ class AdapterMixin(
             CorruptCheckpointError, TensorMismatchError, LabelMismatchError, AdapterExistsError, HeadError: as
                 ``load_adapter``.
         """
-        options = saving.LoadOptions(load_as, id2label=id2label, overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        foreign = loading_foreign.load_head(self, Path(save_directory), options)
+        options = native.LoadOptions(load_as, id2label=id2label, overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
+        foreign = foreign_loading.load_head(self, Path(save_directory), options)
         if foreign is not None:
             return foreign
-        return saving.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
+        return native.load_head(self, Path(save_directory), load_as, id2label, overwrite_ok)
 
     def eject_prefix_tuning(self, name: str) -> None:
         """Put the keys and values that the network of a reparametrised prefix makes in the place of the network.

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from adapterhub.engine import Adapter, Engine
+from adapterhub.engine.shares import names_and_weights
 from adapterhub.errors import ConfigError, MergeError
 from adapterhub.methods import AdapterConfig, Mergeable, Place
 from adapterhub.methods.lora import LoRAConfig, LowRank
@@ -307,39 +308,3 @@ def _elected(changes: Sequence[State], weights: Sequence[float]) -> State:
         total = (agree * sizes).sum(0)
         result[path] = torch.where(total > 0, (values * agree).sum(0) / total.clamp(min=1e-12), 0)
     return result
-
-
-def normalised(given: "Sequence[float] | None", count: int, normalize: bool) -> list[float]:
-    """Weights that add up to 1, equal ones by default; with ``normalize`` False as they were given.
-
-    Raises:
-        ConfigError: for another number of weights, or weights that add up to 0.
-    """
-    weights = [1.0 / count] * count if given is None else [float(weight) for weight in given]
-    if len(weights) != count:
-        raise ConfigError(f"there are {count} to combine and {len(weights)} weights")
-    total = sum(weights)
-    if not normalize:
-        return weights
-    if not total:
-        raise ConfigError(f"weights {weights} add up to 0: pass normalize_weights=False to subtract")
-    return [weight / total for weight in weights]
-
-
-def names_and_weights(
-    given: "Sequence[str] | Mapping[str, float]", weights: "Sequence[float] | None", normalize: bool
-) -> tuple[list[str], list[float]]:
-    """The names of what is to be combined, and its weights, out of a list or a dictionary.
-
-    Raises:
-        ConfigError: for no name, weights twice, or as ``normalised``.
-    """
-    if isinstance(given, Mapping):
-        if weights is not None:
-            raise ConfigError("weights are in the dictionary of names already")
-        names, weights = list(given), list(given.values())
-    else:
-        names = list(given)
-    if not names:
-        raise ConfigError("there is nothing to combine")
-    return names, normalised(weights, len(names), normalize)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_model import randomise
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -25,7 +26,6 @@ from adapterhub.errors import (
     MergeError,
     TensorMismatchError,
 )
-from test_model import randomise
 from tokens import tokenizer
 
 LANGUAGE_MODELS = (

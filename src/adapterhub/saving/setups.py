@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapterhub import loading_foreign, saving, saving_foreign
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
 from adapterhub.checkpoints.described import SETUP
 from adapterhub.checkpoints.files import make_folder, replace
@@ -15,6 +14,7 @@ from adapterhub.composition import Composition, Fuse, composition_from_dict
 from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.methods.fusion import AdapterFusionConfig
+from adapterhub.saving import foreign, foreign_loading, native
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
@@ -24,26 +24,26 @@ def save_fusion(
     model: "AdapterMixin", folder: Path, name: str, meta: Any = None, head: str | None = None, form: str = "adapterhub"
 ) -> None:
     """Write a fusion, and a head beside it; see ``ComposingMixin.save_adapter_fusion``."""
-    if saving_foreign.is_foreign(form):
-        saving_foreign.save_fusion(model, folder, name, meta, head, form)
+    if foreign.is_foreign(form):
+        foreign.save_fusion(model, folder, name, meta, head, form)
         return
     fusion = model.engine.get_fusion(name)
     parts = {"fusion": Part(fusion.config.to_dict(), whole_state(fusion))}
     if head is not None and (found := model.head_part(head)) is not None:
         parts["head"] = found[1]
-    info = saving.described(model, name) | {"adapter_names": list(fusion.adapter_names)}
-    saving.write(folder, FUSION_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
+    info = native.described(model, name) | {"adapter_names": list(fusion.adapter_names)}
+    native.write(folder, FUSION_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
 
 
-def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions) -> str:
+def load_fusion(model: "AdapterMixin", folder: Path, options: native.LoadOptions) -> str:
     """Read a fusion, and the head beside it; see ``ComposingMixin.load_adapter_fusion``."""
-    if (foreign := loading_foreign.load_fusion(model, folder, options)) is not None:
+    if (foreign := foreign_loading.load_fusion(model, folder, options)) is not None:
         return foreign
     manifest = read(folder, FUSION_MANIFEST)
     if not manifest.has("fusion"):
         raise CheckpointNotFoundError(f"{folder} holds no fusion")
     if not options.allow_other_base:
-        saving.check_base(model, manifest)
+        native.check_base(model, manifest)
     name = options.load_as or str(manifest.content["name"])
     model.engine.check_fusion_free(name, options.overwrite_ok)
     config = AdapterFusionConfig.from_dict(manifest.config("fusion"))
@@ -52,8 +52,8 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: saving.LoadOptions
     load_into(fusion, manifest.tensors("fusion"), f"fusion {name!r}")
     put_head = None
     if options.with_head and manifest.has("head"):
-        head = saving.head_of(manifest)
-        put_head = saving.staged_head(model, folder, name, head, options.id2label, options.overwrite_ok)
+        head = native.head_of(manifest)
+        put_head = native.staged_head(model, folder, name, head, options.id2label, options.overwrite_ok)
     model.engine.hold_fusion(fusion)
     if put_head is not None:
         put_head()
@@ -64,7 +64,7 @@ def save_setup(
     model: "AdapterMixin", folder: Path, setup: Composition, heads: Any, meta: Any = None, form: str = "adapterhub"
 ) -> None:
     """Write every adapter, fusion and head of a setup, and the setup; see ``ComposingMixin.save_adapter_setup``."""
-    version = saving_foreign.setup_version(setup, form) if saving_foreign.is_foreign(form) else saving.VERSION
+    version = foreign.setup_version(setup, form) if foreign.is_foreign(form) else native.VERSION
     for name in setup.names():
         model.save_adapter(folder / name, name, meta_dict=meta, format=form)
     for block in setup.walk():
@@ -80,7 +80,7 @@ def save_setup(
     replace(folder / SETUP, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def load_setup(model: "AdapterMixin", folder: Path, options: saving.LoadOptions) -> tuple[Composition, Any]:
+def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions) -> tuple[Composition, Any]:
     """Read everything that ``save_setup`` wrote; see ``ComposingMixin.load_adapter_setup``."""
     try:
         content = json.loads((folder / SETUP).read_text(encoding="utf-8"))

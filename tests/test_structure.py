@@ -28,7 +28,9 @@ ROOMS = [
     "classes",
     "auto",
     "training",
+    "sweep",
     "cli",
+    "__main__",
 ]
 # ``adapterhub/__init__.py`` hands out names lazily; reading its version is no import of what it hands out.
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -26,6 +26,7 @@ from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import BaseInfo, FlexibleHeadsMixin, StaticHead, build_head
 from adapterhub.heads.routing import heads_of
+from adapterhub.heads.static import is_base_model
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.sites import Sites, discover
 from adapterhub.summary import AdapterSummary, summarise
@@ -82,8 +83,10 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
         """Find the sites of this model (or take ``sites``) and make it ready for adapters.
 
         Raises:
-            SiteError: if no site is found.
+            SiteError: if no site is found, or ``sites`` name a module that is not there.
         """
+        if sites is not None:
+            sites.check(self)
         self.engine = Engine(self, discover(self) if sites is None else sites)
         self.adapters, self.fusions = self.engine.adapters, self.engine.fusions
 
@@ -387,7 +390,7 @@ class AdapterMixin(ComposingMixin, ArithmeticMixin, HoldsNamedModules, _Base):
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the head that a transformers class adds to its base model, if it is to be trained."""
         base = self.base_model
-        if base is self or self.get_output_embeddings() is not None:
+        if base is self or is_base_model(self) or self.get_output_embeddings() is not None:
             return
         apart = {id(p) for module in (base, self.adapters, self.fusions) for p in module.parameters()}
         yield from (parameter for parameter in self.parameters() if id(parameter) not in apart)

@@ -118,18 +118,15 @@ def places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
         width = next((parameter.numel() for parameter in module.parameters()), 0)
         yield Place("norm", norm.name, "norm", norm.layer, width, module)
     for layer in sites.layers:
-        if layer.sublayers:
-            yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
+        if layer.sublayers and layer.width:
+            yield Place("layer", layer_site(layer), "layer", layer.index, layer.width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
     yield from weight_places(model, sites)
 
 
-def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
-    """Move each module of ``added`` to the device of the base module that it follows; halves become float32.
-
-    An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
-    """
+def site_paths(sites: Sites, weights: Iterable[Place]) -> dict[str, str]:
+    """The path of the base module at every site, those of ``weights`` included."""
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {layer_site(layer): layer.path for layer in sites.layers}
@@ -137,15 +134,24 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {place.name: place.path for place in weights if place.weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = sites.embeddings.table
+    return paths
+
+
+def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
+    """Move each module of ``added`` to the device of the base module that it follows; halves become float32.
+
+    An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
+    """
+    paths = site_paths(sites, weights)
     for site in added.site_names:
-        nearest = _nearest_parameter(model, paths[site])
+        nearest = nearest_parameter(model, paths[site])
         for part in added.parts(site):
             part.to(device=nearest.device, dtype=torch.float32)
     for shared in added.shared_modules():
         shared.to(device=model.device, dtype=torch.float32)
 
 
-def _nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
+def nearest_parameter(model: nn.Module, path: str) -> torch.Tensor:
     """A parameter of the module at ``path``, or of the closest module around it that has one."""
     while path:
         parameter = next(model.get_submodule(path).parameters(), None)

@@ -127,12 +127,14 @@ def compile_plan(
         for layer in sites.layers
         if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
     }
+    replacing = frozenset(name for name, program in sublayers.items() if not program.keeps_base_output)
+    _check_replaced(sites, replacing)
     kinds = {type(block) for block in setup.walk()}
     return Plan(
         setup,
         skipped,
         sublayers,
-        frozenset(name for name, program in sublayers.items() if not program.keeps_base_output),
+        replacing,
         read,
         own_norms,
         weights,
@@ -252,6 +254,15 @@ def _check_known(setup: Composition, adapters: Iterable[str], fusions: Iterable[
                 f"no fusion named {block.fusion!r} in this model; it holds: {known}. Call "
                 f"model.add_adapter_fusion({block!r}) first."
             )
+
+
+def _check_replaced(sites: Sites, replacing: Iterable[str]) -> None:
+    wrong = [sublayer.name for sublayer in sites.sublayers if sublayer.name in replacing and not sublayer.adds]
+    if wrong:
+        raise CompositionError(
+            f"original_ln_after=False leaves out that the base model adds x, and at {wrong[0]} it adds none: it mixes "
+            "the output into several residual streams"
+        )
 
 
 def _by_row(setup: Rows, programs: tuple[Program | None, ...]) -> Program:

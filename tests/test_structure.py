@@ -25,7 +25,9 @@ ROOMS = [
     "training",
     "loading",
     "converting",
+    "sweep",
     "cli",
+    "__main__",
 ]
 # ``adapterhub/__init__.py`` hands out names lazily; reading its version is no import of what it hands out.
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

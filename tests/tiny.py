@@ -145,3 +145,17 @@ def inputs(family: str, batch: int = 3, length: int = 7, seed: int = 1) -> dict[
     if family == "clip":
         return text | {"pixel_values": images}
     return text | ({"decoder_input_ids": ids(5)} if family in ENCODER_DECODERS else {})
+
+
+def output(model: PreTrainedModel, family: str) -> torch.Tensor:
+    """The first tensor that a model gives for the inputs of its family."""
+    outputs = model(**inputs(family))
+    return next(value for value in outputs.to_tuple() if torch.is_tensor(value))
+
+
+def randomise(model: PreTrainedModel, name: str, std: float = 0.3) -> None:
+    """Give an adapter other values than those that it starts with."""
+    generator = torch.Generator().manual_seed(11)
+    with torch.no_grad():
+        for parameter in model.adapters[name].parameters():
+            parameter.normal_(std=std, generator=generator)

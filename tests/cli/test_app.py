@@ -276,6 +276,20 @@ def test_sites_are_shown_layer_by_layer(run: Any, tmp_path: Path) -> None:
     assert run("sites", tmp_path, "--json").json == json.loads(json.dumps(found.to_dict()))
 
 
+def test_a_sweep_shows_what_passes_and_why_the_rest_does_not(run: Any, tmp_path: Path) -> None:
+    ended = run("sites", "--sweep", "--only", "bert", "--only", "resnet", "-o", tmp_path)
+    assert ended.code == 0 and "looked for a list of" in ended.out
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jsonl"]
+    found = run("sites", "--sweep", "--only", "bert", "-o", tmp_path, "--json").json
+    assert found["architectures"][0]["name"] == "bert" and "transformers" in found["versions"]
+    assert run("sites", "--sweep", "--only", "brt", "-o", tmp_path).code == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("bert", "--sweep")])
+def test_sites_are_of_one_model_or_of_all(run: Any, arguments: tuple[str, ...]) -> None:
+    assert run("sites", *arguments).code == 2
+
+
 def test_summary_of_an_adapter_and_of_a_model(run: Any, adapter: Path, backbone: Path) -> None:
     values = describe_adapter(adapter)
     ended = run("summary", adapter)

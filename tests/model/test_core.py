@@ -9,7 +9,6 @@ import pytest
 import torch
 import transformers
 from torch import Tensor
-from transformers import PreTrainedModel
 
 import adapterhub
 import tiny
@@ -20,22 +19,11 @@ from adapterhub.errors import (
     ConfigError,
     SiteError,
 )
+from tiny import output, randomise
 
 CONFIGS = ("seq_bn", "double_seq_bn", "par_bn", "scaled_par_bn", "adapter_plus", "houlsby_2019")
 SMALL = "[reduction_factor=4]"
 WEIGHTS = ("lora[r=2,attn_matrices=[q,v,o]]", "dora[r=2,bias=True]", "lora[r=2,target_modules=all-linear]", "ia3")
-
-
-def output(model: PreTrainedModel, family: str) -> Tensor:
-    outputs = model(**tiny.inputs(family))
-    return next(value for value in outputs.to_tuple() if torch.is_tensor(value))
-
-
-def randomise(model: PreTrainedModel, name: str, std: float = 0.3) -> None:
-    generator = torch.Generator().manual_seed(11)
-    with torch.no_grad():
-        for parameter in model.adapters[name].parameters():
-            parameter.normal_(std=std, generator=generator)
 
 
 @pytest.mark.parametrize("config", CONFIGS)

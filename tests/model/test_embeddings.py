@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_model import randomise
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -26,6 +25,7 @@ from adapterhub.errors import (
     MergeError,
     TensorMismatchError,
 )
+from tiny import randomise
 from tokens import tokenizer
 
 LANGUAGE_MODELS = (

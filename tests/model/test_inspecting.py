@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_model import randomise
 
 import adapterhub
 import tiny
@@ -13,6 +12,7 @@ from adapterhub import AdapterSetup, AutoAdapterModel, ModelAdaptersConfig, Para
 from adapterhub.errors import AdapterNotFoundError, ConfigError, HeadError
 from adapterhub.methods import get_adapter_config_hash
 from adapterhub.methods.lora import LoRAConfig
+from tiny import randomise
 
 BOTH = {0: ["mh_adapter", "output_adapter"], 1: ["mh_adapter", "output_adapter"]}
 LORA = ["selfattn_lora", "intermediate_lora", "output_lora"]

@@ -1,15 +1,18 @@
 """Discovery against what the modelling code of each family is known to do."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, XLMConfig, XLMModel
 
+import adapterhub
 import tiny
 from adapterhub.errors import SiteError
-from adapterhub.sites import discover
+from adapterhub.sites import Layer, Norm, Projection, Sites, Sublayer, discover
+from adapterhub.sweep.checks import check, seeded_run
 
 BERT_LIKE = {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet"}
 POST_NORM = BERT_LIKE | {"bart", "marian"}
@@ -123,3 +126,55 @@ def test_reads_as_text_and_as_json() -> None:
     sites = discover(tiny.model("bert"))
     assert "post-norm encoder.layer.0.output.LayerNorm  [up down]" in str(sites)
     assert json.loads(json.dumps(sites.to_dict()))["layers"][1]["name"] == "layers.1"
+
+
+# Sites by hand
+
+
+def xlm(width: int = 32) -> tuple[PreTrainedModel, Sites]:
+    """A model in which nothing is found (its attentions and feed-forwards are lists of their own), and its sites."""
+    torch.manual_seed(0)
+    model = XLMModel(XLMConfig(vocab_size=99, emb_dim=width, n_layers=2, n_heads=4)).eval()
+
+    def sublayer(layer: int, kind: str, inside: str, roles: dict[str, str]) -> Sublayer:
+        first, *_, last = paths = [f"{inside}.{layer}.{name}" for name in roles.values()]
+        norm = f"layer_norm{1 if kind == 'attention' else 2}.{layer}"
+        projections = tuple(map(Projection, roles, paths))
+        return Sublayer(f"layers.{layer}.{kind}", kind, layer, width, first, last, norm, projections)
+
+    attention = {"q": "q_lin", "k": "k_lin", "v": "v_lin", "o": "out_lin"}
+    feed_forward = {"up": "lin1", "down": "lin2"}
+    layers = tuple(
+        Layer(
+            index,
+            f"layers.{index}",
+            "",
+            f"layer_norm2.{index}",
+            width,
+            (
+                sublayer(index, "attention", "attentions", attention),
+                sublayer(index, "feed_forward", "ffns", feed_forward),
+            ),
+        )
+        for index in range(2)
+    )
+    norms = tuple(Norm(f"layers.{i}.norms.{n - 1}", f"layer_norm{n}.{i}", i) for i in range(2) for n in (1, 2))
+    return model, Sites("XLMModel", layers, norms, None)
+
+
+@pytest.mark.parametrize("method", ["bottleneck", "lora", "reft"])
+def test_sites_by_hand_work_as_those_found(method: str) -> None:
+    model, sites = xlm()
+    with pytest.raises(SiteError, match="XLMModel has no adapter sites"):
+        adapterhub.init(model)
+    adapterhub.init(model, sites=sites)
+    inputs = {"input_ids": torch.arange(3, 11).view(2, 4)}
+    check(model, method, seeded_run(model, inputs))
+
+
+def test_sites_that_name_no_module_are_refused() -> None:
+    model, sites = xlm()
+    wrong = replace(sites, norms=(Norm("norms.0", "no.such.norm", None),))
+    with pytest.raises(SiteError, match=r"XLMModel has no module 'no.such.norm'"):
+        adapterhub.init(model, sites=wrong)
+    assert type(model) is XLMModel

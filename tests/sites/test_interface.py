@@ -12,7 +12,7 @@ import adapterhub
 import tiny
 from adapterhub import AdapterModelInterface, AutoAdapterModel, load_model
 from adapterhub.errors import ConfigError, SiteError
-from test_model import output, randomise
+from tiny import output, randomise
 
 APART = {"attn_q_proj": "q_proj", "attn_k_proj": "k_proj", "attn_v_proj": "v_proj", "attn_o_proj": "o_proj"}
 DECODER = APART | {

@@ -373,18 +373,55 @@ def compare(
 def sites(
     screen: Screen,
     model: Annotated[
-        str,
-        typer.Argument(help="A name on the Hub, a folder, or a config.json; weights are not read.", metavar="MODEL"),
-    ],
+        str | None,
+        typer.Argument(
+            help="A name on the Hub, a folder, or a config.json; weights are not read.",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option("--sweep", help="Check adapters in a small random model of every architecture of transformers."),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="An architecture (a model type) to check, anew; once for each.", metavar="NAME"),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Architectures at a time.", metavar="N")] = 1,
+    limit: Annotated[int, typer.Option(min=1, help="Seconds that an architecture may take.", metavar="SECONDS")] = 120,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the outcomes of a sweep.", metavar="FOLDER")
+    ] = Path("runs/sites"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Check again what was checked before.")] = False,
 ) -> None:
-    """Show where adapters can act in a model.
+    """Show where adapters can act in a model; or check every architecture.
+
+    A sweep that is interrupted goes on where it stopped.
 
     [bold]adapterhub sites minilm[/bold]
-    """
-    from adapterhub.training.evaluation import sites_of
 
-    found = sites_of(model)
-    screen.show(found.to_dict(), tables.sites(found))
+    [bold]adapterhub sites --sweep --jobs 4[/bold]
+
+    [bold]adapterhub sites --sweep --only bert --only llama[/bold]
+    """
+    if sweep == (model is not None):
+        raise typer.BadParameter("give either the name of a model, or --sweep", param_hint="MODEL")
+    if model is not None:
+        from adapterhub.training.evaluation import sites_of
+
+        found = sites_of(model)
+        screen.show(found.to_dict(), tables.sites(found))
+        return
+    from adapterhub.sweep import sweep as do
+
+    try:
+        with screen.progress() as progress:
+            report = do(only or (), output, jobs=jobs, limit=limit, overwrite=overwrite, progress=progress)
+    except KeyboardInterrupt as error:
+        again = screen.command(without=("--overwrite",))
+        raise Resumable(f"what was checked is kept in {output}", again) from error
+    screen.show(report.to_dict(), *tables.sweep(report))
 
 
 @app.command()

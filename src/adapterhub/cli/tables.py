@@ -11,6 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from adapterhub.sites import Layer, Sites
+    from adapterhub.sweep import Report
     from adapterhub.training.compare import Comparison
 
 
@@ -74,6 +75,25 @@ def sites(found: "Sites") -> RenderableType:
     count = sum(1 for _ in found.sublayers)
     title = f"{found.model_class}: {len(found.layers)} layers, {count} sublayers an adapter can follow"
     return Group(Text(title, style="bold"), "", table)
+
+
+def sweep(report: "Report") -> tuple[RenderableType, ...]:
+    """How many architectures pass each method, and the reason of every no."""
+    counts = _bare(show_header=True)
+    counts.add_column("")
+    for heading in report.counts()["all"]:
+        counts.add_column(heading, justify="right")
+    for kind, row in report.counts().items():
+        counts.add_row("those that read text" if kind == "text" else kind, *map(str, row.values()))
+    reasons = _bare(show_header=True)
+    for heading in ("architecture", "not with", "reason"):
+        reasons.add_column(heading, overflow="fold")
+    for outcome in report.architectures:
+        found = {reason: [m for m, r in outcome.methods.items() if r == reason] for reason in outcome.methods.values()}
+        for reason, methods in found.items():
+            if reason is not None:
+                reasons.add_row(outcome.name, ", ".join(methods), Text(reason))
+    return (counts, "", reasons) if reasons.row_count else (counts,)
 
 
 def adapter(values: Mapping[str, Any]) -> Text:

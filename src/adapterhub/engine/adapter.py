@@ -149,8 +149,8 @@ def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
         width = next((parameter.numel() for parameter in module.parameters()), 0)
         yield Place("norm", norm.name, "norm", norm.layer, width, module, norm.path)
     for layer in sites.layers:
-        if layer.sublayers:
-            yield Place("layer", layer_site(layer), "layer", layer.index, layer.sublayers[-1].width)
+        if layer.sublayers and layer.width:
+            yield Place("layer", layer_site(layer), "layer", layer.index, layer.width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
         if sites.embeddings.reader is not None:
@@ -160,11 +160,8 @@ def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     yield from expert_places(model, sites)
 
 
-def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
-    """Move each module of ``added`` to the device of the base module that it follows; halves become float32.
-
-    An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
-    """
+def site_paths(sites: Sites, weights: Iterable[Place]) -> dict[str, str]:
+    """The path of the base module at every site, those of ``weights`` included."""
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
     paths |= {layer_site(layer): layer.path for layer in sites.layers}
@@ -172,6 +169,15 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
         paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
+    return paths
+
+
+def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weights: Iterable[Place]) -> None:
+    """Move each module of ``added`` to the device of the base module that it follows; halves become float32.
+
+    An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
+    """
+    paths = site_paths(sites, weights)
     devices = {site: _device_at(model, paths[site]) for site in added.site_names}
     for site, device in devices.items():
         for part in added.parts(site):

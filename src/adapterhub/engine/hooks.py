@@ -88,23 +88,28 @@ class SublayerHook(NotingHook):
 
     def note_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Pre-hook of the module that reads the residual stream first."""
-        self._noted.residual = args[0]
+        if self.engine.plan() is not None:  # a pass of the bare model may run inside another
+            self._noted.residual = args[0]
 
     def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
         plan = self.engine.plan()
-        program = plan.sublayers.get(self.site.name) if plan is not None else None
+        if plan is None:
+            return output
         residual: Any = getattr(self._noted, "residual", None)  # None if another thread put the hook here meanwhile
         self._noted.residual = None  # a tensor kept here would outlive the pass
-        if plan is None or program is None:
+        program = plan.sublayers.get(self.site.name)
+        if program is None:
             return output
-        hidden = output if isinstance(output, Tensor) else output[0]
+        given = output if isinstance(output, Tensor) else output[0]
+        hidden = given if given.shape == residual.shape else given.reshape(residual.shape)  # experts take tokens alone
         hidden = run(self.engine, program, hidden, (residual,))
         if self.site.name in plan.replacing:
             if self.layer_norm is None:
                 hidden = hidden - residual  # the base model adds it back
             else:
                 self._noted.result = hidden
+        hidden = hidden if hidden.shape == given.shape else hidden.reshape(given.shape)
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
     def replace_norm(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
@@ -169,7 +174,7 @@ class LayerHook(Hook):
     def __init__(self, engine: "Engine", layer: Layer) -> None:
         super().__init__(engine)
         self.layer = layer
-        self._handles.append(engine.model.get_submodule(layer.path).register_forward_hook(self.adapt))
+        self._handles.append(engine.model.get_submodule(layer.path).register_forward_hook(self.adapt, prepend=True))
 
     def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Hook of the layer."""

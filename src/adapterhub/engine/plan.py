@@ -150,6 +150,8 @@ def compile_plan(
         for layer in sites.layers
         if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
     }
+    replacing = frozenset(name for name, program in sublayers.items() if not program.keeps_base_output)
+    _check_replaced(sites, replacing)
     kinds = {type(block) for block in setup.walk()}
     prompts = compiler.compile(PROMPT, Step)
     if prompts is not None:
@@ -158,7 +160,7 @@ def compile_plan(
         setup,
         skipped,
         sublayers,
-        frozenset(name for name, program in sublayers.items() if not program.keeps_base_output),
+        replacing,
         read,
         _moved(setup, read),
         own_norms,
@@ -297,6 +299,15 @@ def _check_known(setup: Composition, adapters: Iterable[str], fusions: Iterable[
                 f"no fusion named {block.fusion!r} in this model; it holds: {known}. Call "
                 f"model.add_adapter_fusion({block!r}) first."
             )
+
+
+def _check_replaced(sites: Sites, replacing: Iterable[str]) -> None:
+    wrong = [sublayer.name for sublayer in sites.sublayers if sublayer.name in replacing and not sublayer.adds]
+    if wrong:
+        raise CompositionError(
+            f"original_ln_after=False leaves out that the base model adds x, and at {wrong[0]} it adds none: it mixes "
+            "the output into several residual streams"
+        )
 
 
 def _by_row(setup: Rows, programs: tuple[Program | None, ...]) -> Program:

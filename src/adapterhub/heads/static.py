@@ -242,7 +242,7 @@ def base_of(model: PreTrainedModel) -> PreTrainedModel:
 def _base_parts(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The base model under an empty name; or the modules that make it up, by name, where they stand loose."""
     base_class = _base_class(model)
-    if base_class is not None and isinstance(model, base_class):
+    if is_base_model(model):
         raise HeadError(f"{type(model).__name__} has no head")
     inner = getattr(model, model.base_model_prefix or "-", None)
     models = [child for child in model.children() if isinstance(child, PreTrainedModel)]
@@ -262,6 +262,12 @@ def _base_class(model: PreTrainedModel) -> type[PreTrainedModel] | None:
     """The class that transformers has for the base model of this kind of model, if any."""
     known = MODEL_MAPPING.get(type(model.config), None)
     return known[0] if isinstance(known, tuple) else known
+
+
+def is_base_model(model: PreTrainedModel) -> bool:
+    """Whether a model is what transformers has for the base of its kind, with no head, whatever it calls its parts."""
+    base_class = _base_class(model)
+    return base_class is not None and isinstance(model, base_class)
 
 
 def _empty_base(base_class: Any, model: PreTrainedModel) -> PreTrainedModel:

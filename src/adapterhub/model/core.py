@@ -25,6 +25,7 @@ from adapterhub.engine.sharing import names_by_group, sharing_with, with_copies
 from adapterhub.engine.stored import check_gradients
 from adapterhub.errors import AdapterNotFoundError, HeadError, MergeError
 from adapterhub.heads import StaticHead
+from adapterhub.heads.static import is_base_model
 from adapterhub.methods import AdapterConfig, load_config
 from adapterhub.model import merging
 from adapterhub.model.arithmetic import ArithmeticMixin
@@ -98,7 +99,7 @@ class AdapterMixin(
         """Find the sites of this model (or take those described by hand) and make it ready for adapters.
 
         Raises:
-            SiteError: if no site is found.
+            SiteError: if no site is found, or ``sites`` name a module that is not there.
         """
         self.engine = Engine(self, discover(self) if sites is None else described(sites, self))
         self.adapter_interface = sites if isinstance(sites, AdapterModelInterface) else None
@@ -450,7 +451,7 @@ class AdapterMixin(
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the head that a transformers class adds to its base model, if it is to be trained."""
         base = self.base_model
-        if base is self or self.get_output_embeddings() is not None:
+        if base is self or is_base_model(self) or self.get_output_embeddings() is not None:
             return
         apart = {id(p) for module in (base, self.adapters, self.fusions) for p in module.parameters()}
         yield from (parameter for parameter in self.parameters() if id(parameter) not in apart)

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
@@ -75,17 +75,27 @@ def original(module: nn.Module) -> Callable[..., Any]:
     return ALL_ATTENTION_FUNCTIONS.get_interface(implementation(module), eager)
 
 
+class Watched(NamedTuple):
+    """What an attention function got: heads of the keys, widths of a key and of a value; and how often it ran."""
+
+    heads: int
+    key_width: int
+    value_width: int
+    calls: int
+
+
 @contextmanager
-def watched(model: nn.Module) -> Iterator[dict[str, tuple[int, int, int]]]:
-    """What every attention function that runs inside gets: heads of the keys, and widths of a key and of a value."""
-    found: dict[str, tuple[int, int, int]] = {}
+def watched(model: nn.Module) -> Iterator[dict[str, Watched]]:
+    """What every attention function that runs inside gets."""
+    found: dict[str, Watched] = {}
     modules = {path: module for path, module in model.named_modules() if dispatches(module)}
 
     def keep(path: str) -> Handler:
         def handler(
             module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
         ) -> Given:
-            found[path] = (key.shape[1], key.shape[-1], value.shape[-1])
+            calls = found[path].calls + 1 if path in found else 1
+            found[path] = Watched(key.shape[1], key.shape[-1], value.shape[-1], calls)
             return key, value, mask, kwargs
 
         return handler

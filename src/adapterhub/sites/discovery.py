@@ -7,24 +7,29 @@ which value is the residual stream, which one each sublayer adds to it, and whet
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.errors import SiteError
 from adapterhub.sites import attention, probe
-from adapterhub.sites.corrections import CORRECTIONS
 from adapterhub.sites.embeddings import embeddings
 from adapterhub.sites.layout import Attention, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.trace import Call, Trace, record
 
-_ATTENTION = re.compile(r"attention|attn", re.IGNORECASE)
+_ATTENTION = re.compile(r"(?i:attention|attn)|MLA$")
+# What stands in the place of attention in other architectures.
+_MIXER = re.compile(
+    rf"{_ATTENTION.pattern}|(?i:mixer|mamba|ssm|recurrent|rwkv|delta_?net|lstm|lru|short_?conv|fourier|hyena)"
+)
 _NORM = re.compile(r"norm", re.IGNORECASE)
 _LINEAR = re.compile(r"linear|conv1d", re.IGNORECASE)
 # Roles of the projections of attention, by the name of the module; the first pattern that matches wins.
 _ATTENTION_ROLES = (
-    ("other", r"pos"),
+    ("other", r"pos|rel|(^|_)(q|kv|k|v)_a(_|$)|gate|beta|decay|index|router|(^|_)(down|dkv|dq)(_|$)"),
     ("qkv", r"qkv|c_attn|in_proj|query_key_value"),
     ("kv", r"(^|_)kv(_|$)|key_value"),
     ("q", r"(^|_)q(uery)?(_|$)"),
@@ -32,7 +37,6 @@ _ATTENTION_ROLES = (
     ("v", r"(^|_)v(alue)?(_|$)"),
 )
 _GATE = re.compile(r"gate|wi_0|^w1$")
-_BY_HAND = "Describe its sites by hand: adapterhub.init(model, sites=Sites(...))."
 
 
 def discover(model: PreTrainedModel) -> Sites:
@@ -47,16 +51,16 @@ def discover(model: PreTrainedModel) -> Sites:
     if not blocks:
         raise SiteError(
             f"{model_class} has no adapter sites: looked for a list of modules of which every one contains "
-            f"attention, and found none. {_BY_HAND}"
+            f"attention, or a mixer in its place, and found none. {probe.BY_HAND}"
         )
     with attention.watched(model) as attentions:
-        trace = _run(model)
+        trace = probe.run(model, lambda base, kwargs: record(model, partial(base.forward, **kwargs)))
     ran = sorted((path for path in blocks if path in trace.first_calls), key=lambda p: trace.first_calls[p].start)
     layers = tuple(_layers(model, trace, ran, attentions))
     if not any(layer.sublayers for layer in layers):
         raise SiteError(
             f"{model_class} has no adapter sites: its blocks ({', '.join(ran[:3]) or 'none of which ran'}) add no "
-            f"sublayer's output to a residual stream. {_BY_HAND}"
+            f"sublayer's output to a residual stream. {probe.BY_HAND}"
         )
     # What it ran on was one row of some tokens.
     turned = any(trace.first_calls[path].input_shape[:2] == (probe.TOKENS, 1) for path in ran)
@@ -64,38 +68,30 @@ def discover(model: PreTrainedModel) -> Sites:
     return Sites(model_class, layers, norms, found, not turned)
 
 
-def _run(model: PreTrainedModel) -> Trace:
-    correct = CORRECTIONS.get(model.config.model_type, lambda kwargs: kwargs)
-    problems = []
-    for kwargs in probe.inputs(model.base_model):
-        try:
-            return record(model, partial(model.base_model.forward, **correct(kwargs)))
-        except Exception as error:  # any model's code may run here
-            problems.append(f"{', '.join(kwargs)}: {type(error).__name__}: {error}")
-    tried = "; ".join(problems) or "no input of a known name"
-    raise SiteError(f"{type(model).__name__} could not be run to find its sites. Tried {tried}. {_BY_HAND}")
-
-
 def _blocks(model: nn.Module) -> Iterator[str]:
-    """Paths of the elements of the innermost module lists of which every element contains attention."""
+    """Paths of the elements of the innermost lists of blocks."""
     lists = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, (nn.ModuleList, nn.Sequential))
-        and len(module)
-        and all(_has_attention(element) for element in module)
+        if isinstance(module, (nn.ModuleList, nn.Sequential)) and _is_stack(module)
     }
     for path, module in lists.items():
         if not any(other.startswith(path + ".") for other in lists):
             yield from (f"{path}.{name}" for name, _ in module.named_children())
 
 
-def _has_attention(module: nn.Module) -> bool:
-    return any(_ATTENTION.search(type(child).__name__) for child in module.modules() if child is not module)
+def _is_stack(modules: nn.ModuleList | nn.Sequential) -> bool:
+    """Whether a list is one of blocks: every one contains attention or a mixer, or one does and all are of a kind."""
+    mixing = [_has_mixer(module) for module in modules]
+    return bool(mixing) and (all(mixing) or (any(mixing) and len({type(module) for module in modules}) == 1))
+
+
+def _has_mixer(module: nn.Module) -> bool:
+    return any(_MIXER.search(type(child).__name__) for child in module.modules() if child is not module)
 
 
 def _layers(
-    model: nn.Module, trace: Trace, paths: list[str], attentions: Mapping[str, tuple[int, int, int]]
+    model: nn.Module, trace: Trace, paths: list[str], attentions: Mapping[str, attention.Watched]
 ) -> Iterator[Layer]:
     towers = _tower_names(path.rpartition(".")[0] for path in paths)
     counts: Counter[str] = Counter()
@@ -103,7 +99,10 @@ def _layers(
         tower = towers[path.rpartition(".")[0]]
         name = f"{tower}.layers.{counts[tower]}".lstrip(".")
         counts[tower] += 1
-        yield Layer(index, name, tower, path, tuple(_Block(model, trace, path, attentions).sublayers(name, index)))
+        output = trace.first_calls[path].output_shape
+        width = output[-1] if 0 < len(output) < 4 else 0  # several streams, or pixels
+        sublayers = _Block(model, trace, path, attentions).sublayers(name, index)
+        yield Layer(index, name, tower, path, width, tuple(sublayers))
 
 
 def _tower_names(lists: Iterable[str]) -> dict[str, str]:
@@ -118,45 +117,103 @@ def _tower_names(lists: Iterable[str]) -> dict[str, str]:
     return names
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A sublayer: the attention that it is, who reads x and who writes h, when it begins, and the norm after it."""
+
+    owner: str | None
+    reader: Call
+    writer: Call
+    since: int
+    norm: str | None
+    adds: bool = True
+
+
 class _Block:
     """Reads the sublayers of one block out of a trace (out of its first call, where it is called several times)."""
 
-    def __init__(
-        self, model: nn.Module, trace: Trace, path: str, attentions: Mapping[str, tuple[int, int, int]]
-    ) -> None:
+    def __init__(self, model: nn.Module, trace: Trace, path: str, attentions: Mapping[str, attention.Watched]) -> None:
         self.model, self.trace, self.attention_shapes = model, trace, attentions
         self.call = trace.first_calls[path]
         self.calls = [call for call in trace.calls if self.call.start < call.start and call.end < self.call.end]
         self.times_called = Counter(call.path for call in self.calls)
+        names = [type(model.get_submodule(path)).__name__ for path in self.times_called]
+        self.attends = any(_ATTENTION.search(name) for name in names)
         self.attentions = list(self._attentions())
 
     def sublayers(self, layer: str, index: int) -> Iterator[Sublayer]:
         """The sublayers in running order, named ``{layer}.{kind}``, and ``..._2`` where a kind comes again."""
         counts: Counter[str] = Counter()
-        since = self.call.start
-        for total in self._sums():
+        for one in list(self._added()) or self._mixed():
+            kind = self._kind(one.owner)
+            counts[kind] += 1
+            yield Sublayer(
+                f"{layer}.{kind}" + (f"_{counts[kind]}" if counts[kind] > 1 else ""),
+                kind,
+                index,
+                one.writer.width,
+                one.reader.path,
+                one.writer.path,
+                one.norm,
+                tuple(self._projections(one.owner, one.since, one.writer)),
+                self._attention(one.owner),
+                one.adds,
+            )
+
+    def _added(self) -> Iterator["_Found"]:
+        """Sublayers whose output is added to the residual stream."""
+        since, sums = self.call.start, self._sums()
+        carried = {term for total in sums for term in map(self.trace.source, self._flatten(total))}
+        for total in sums:
             terms = [self.trace.source(term) for term in self._flatten(total)]
             streams = {term: reader for term in terms if (reader := self._reader(term, total))}
-            outputs = [term for term in terms if term not in streams and self._writers(term)]
-            if len(streams) != 1:
+            reader = next(iter(streams.values())) if len(streams) == 1 else None
+            outputs = [] if reader is None else list(self._outputs(terms, streams, reader))
+            for output, reads, writes in outputs:
+                owner = self._owner(output)
+                if owner is None and len(outputs) == 1:
+                    owner = self._between(since, writes)
+                yield _Found(owner, reads, writes, since, self._post_norm(total))
+            norms = [call.output for call in self.trace.readers.get(total, ()) if self._is_norm(call)]
+            if outputs or carried & {total, *norms}:
+                since = self.trace.born[total]
+
+    def _outputs(
+        self, terms: Iterable[int], streams: Mapping[int, Call], reader: Call
+    ) -> Iterator[tuple[int, Call, Call]]:
+        """The terms of a sum that modules add to the residual stream, with who reads that and who writes them."""
+        for term in terms:
+            if term not in streams and (writer := self._writer(term, reader)) is not None:
+                yield term, reader, writer
+
+    def _mixed(self) -> Iterator["_Found"]:
+        """Sublayers whose output is mixed into several residual streams: modules that read what a norm gives.
+
+        For x stands what the norm reads, the streams in one.
+        """
+        until = self.call.start
+        norms = {call.output: call for call in self.calls if self._is_norm(call)}
+        for call in self.calls:
+            norm = norms.get(call.input)
+            if norm is None or self._is_leaf(call) or call.start < until or call.output_shape != norm.input_shape:
                 continue
-            (reader,) = streams.values()
-            for output in outputs:
-                owner, writer = self._owner(output), self._writer(output)
-                kind = self._kind(owner)
-                counts[kind] += 1
-                name = f"{layer}.{kind}" + (f"_{counts[kind]}" if counts[kind] > 1 else "")
-                projections = tuple(self._projections(owner, since, writer.end))
-                norm = self._post_norm(total)
-                attends = self._attention(owner)
-                yield Sublayer(name, kind, index, writer.width, reader.path, writer.path, norm, projections, attends)
-            since = self.trace.born[total]
+            until = call.end
+            yield _Found(call.path if call.path in self.attentions else None, norm, call, norm.start, None, adds=False)
 
     def _sums(self) -> list[int]:
-        """Sums made in this block, without those that are only a part of a larger one."""
+        """Sums made in this block, without those that are only a part of a larger one, or of what a larger one adds."""
         made = [v for v in self.trace.terms if self.call.start < self.trace.born[v] < self.call.end]
         parts = {self.trace.source(term) for value in made for term in self.trace.terms[value]}
-        return [value for value in made if value not in parts or self._is_state(value)]
+        sums = [value for value in made if value not in parts or self._is_state(value)]
+        added = [call for total in sums for call in self._calls_added(total)]
+        return [v for v in sums if not any(call.start < self.trace.born[v] < call.end for call in added)]
+
+    def _calls_added(self, total: int) -> Iterator[Call]:
+        """The calls that made what a sum adds to the residual stream."""
+        for term in map(self.trace.source, self._flatten(total)):
+            if not self._reader(term, total):
+                for value in self._back(term):
+                    yield from self._writers(value)
 
     def _is_state(self, value: int) -> bool:
         """Whether a sum is a state of the residual stream (something reads it), not a part of a larger sum."""
@@ -173,17 +230,37 @@ class _Block:
                 yield term
 
     def _reader(self, value: int, total: int) -> Call | None:
-        """The first leaf module of the block that computes something from ``value`` before ``total`` is made."""
-        for call in self.trace.readers.get(value, ()):
-            if self._holds(call) and self._is_leaf(call) and call.end < self.trace.born[total]:
-                return call
+        """The first module of the block that computes something from ``value`` before ``total``; a leaf if one does."""
+        readers = self.trace.readers.get(value, ())
+        found = [call for call in readers if self._holds(call) and call.end < self.trace.born[total]]
+        leaves = [call for call in found if self._is_leaf(call)]
+        return next(iter([*leaves, *(call for call in found if call.positional)]), None)
+
+    def _writer(self, value: int, reader: Call) -> Call | None:
+        """The last leaf module that hands on ``value`` and runs once, else the outermost one; it may be rescaled since.
+
+        It ends after ``reader`` starts, and gives as many rows as that reads, of the residual stream.
+        """
+        for earlier in self._back(value):
+            calls = [
+                call
+                for call in self._writers(earlier)
+                if self.times_called[call.path] == 1
+                and call.output_shape[-1:] == reader.input_shape[-1:]
+                and prod(call.output_shape) == prod(reader.input_shape)
+                and call.end > reader.start
+            ]
+            leaves = [call for call in calls if self._is_leaf(call)]
+            if calls:
+                return (leaves or calls)[-1]
         return None
 
-    def _writer(self, value: int) -> Call:
-        """The last leaf module that hands on ``value`` and runs once, else the outermost module that does."""
-        calls = self._writers(value)
-        leaves = [call for call in calls if self._is_leaf(call) and self.times_called[call.path] == 1]
-        return leaves[-1] if leaves else calls[-1]
+    def _back(self, value: int) -> Iterator[int]:
+        """A value, and those that it was rescaled or reshaped from in this block."""
+        yield value
+        while value in self.trace.origin and self.trace.born[self.trace.origin[value]] > self.call.start:
+            value = self.trace.origin[value]
+            yield value
 
     def _writers(self, value: int) -> list[Call]:
         return [call for call in self.trace.writers.get(value, ()) if self._holds(call)]
@@ -199,17 +276,35 @@ class _Block:
 
     def _owner(self, value: int | None) -> str | None:
         """The attention module that ``value`` comes out of, looking back through norms; None for a feed-forward."""
-        while value is not None and (calls := self._writers(value)):
-            for path in self.attentions:
-                if any(f"{call.path}.".startswith(path + ".") for call in calls):
-                    return path
+        while value is not None:
+            calls: list[Call] = []
+            for earlier in self._back(value):
+                calls += self._writers(earlier)
+                for path in self.attentions:
+                    if any(f"{call.path}.".startswith(path + ".") for call in calls):
+                        return path
             value = next((call.input for call in calls if self._is_norm(call)), None)
+            if value in self.trace.terms:  # the residual stream
+                return None
         return None
+
+    def _between(self, since: int, writer: Call) -> str | None:
+        """The attention module that ran before ``writer`` and after the sum before; None if there is not one alone."""
+        ran = [call.path for call in self.calls if since < call.start and call.end < writer.end]
+        found = [path for path in self.attentions if path in ran]
+        return found[0] if len(found) == 1 else None
 
     def _kind(self, owner: str | None) -> SublayerKind:
         if owner is None:
             return "feed_forward"
-        return "cross_attention" if any(map(self._reads_outside, self._linears(owner))) else "attention"
+        queries, others = set(), set()
+        for call in self._linears(owner):
+            role = _attention_role(call.path.rpartition(".")[2])
+            if role == "q":
+                queries.add(call.input)
+            elif role != "other" and self._reads_outside(call):
+                others.add(call.input)
+        return "cross_attention" if others - queries == others != set() else "attention"
 
     def _reads_outside(self, call: Call) -> bool:
         """Whether a module reads what was there before this block began and is not its input: an encoder's output."""
@@ -220,24 +315,24 @@ class _Block:
         return [call for call in self.calls if call.path.startswith(owner + ".") and self._is_linear(call)]
 
     def _attention(self, owner: str | None) -> Attention | None:
-        """The one module in an attention sublayer that calls the attention function."""
+        """The one module in an attention sublayer that calls the attention function, if it does so once."""
         found = [path for path in self.attention_shapes if owner and f"{path}.".startswith(f"{owner}.")]
-        return Attention(found[0], *self.attention_shapes[found[0]]) if len(found) == 1 else None
+        if len(found) != 1:
+            return None
+        heads, key_width, value_width, calls = self.attention_shapes[found[0]]
+        once = calls == sum(call.path == found[0] for call in self.trace.calls)
+        return Attention(found[0], heads, key_width, value_width) if once else None
 
-    def _projections(self, owner: str | None, since: int, until: int) -> Iterator[Projection]:
+    def _projections(self, owner: str | None, since: int, writer: Call) -> Iterator[Projection]:
         if owner is not None:
-            *calls, last = self._linears(owner)
-            for call in calls:
-                yield Projection(_attention_role(call.path.rpartition(".")[2]), call.path)
-            yield Projection("o", last.path)
+            linears = self._linears(owner)
+            for call in linears[:-1]:
+                yield Projection(_attention_role(call.path.rpartition(".")[2]) if self.attends else "other", call.path)
+            yield from (Projection("o", call.path) for call in linears[-1:])
             return
-        linears = [call for call in self.calls if since < call.start <= until and self._is_linear(call)]
+        linears = [call for call in self.calls if since < call.start <= writer.end and self._is_linear(call)]
         calls = [call for call in linears if not any(call.path.startswith(path + ".") for path in self.attentions)]
-        for call in calls[:-1]:
-            fused = call.width == 2 * calls[-1].input_width
-            role = "gate_up" if fused else "gate" if _GATE.search(call.path.rpartition(".")[2]) else "up"
-            yield Projection(role, call.path)
-        yield from (Projection("down", call.path) for call in calls[-1:])
+        yield from _feed_forward(calls, writer.width)
 
     def _attentions(self) -> Iterator[str]:
         """Outermost modules of the block that are attention by the name of their class."""
@@ -245,9 +340,13 @@ class _Block:
         for call in self.calls:
             module = self.model.get_submodule(call.path)
             inside = any(call.path.startswith(path + ".") for path in found)
-            if _ATTENTION.search(type(module).__name__) and not is_norm(module) and not inside:
+            if self._mixes(module) and not inside:
                 found.append(call.path)
                 yield call.path
+
+    def _mixes(self, module: nn.Module) -> bool:
+        pattern = _ATTENTION if self.attends else _MIXER
+        return bool(pattern.search(type(module).__name__)) and not is_norm(module)
 
     def _is_leaf(self, call: Call) -> bool:
         return not len(self.model.get_submodule(call.path)._modules)
@@ -266,6 +365,20 @@ def is_norm(module: nn.Module) -> bool:
 
 def _attention_role(name: str) -> str:
     return next((role for role, pattern in _ATTENTION_ROLES if re.search(pattern, name.lower())), "other")
+
+
+def _feed_forward(calls: list[Call], width: int) -> Iterator[Projection]:
+    """Roles by what fits: ``down`` gives the width of the layer out of another, which ``up`` and ``gate`` give."""
+    downs = [call for call in calls if call.width == width and call.input_width != width] or calls[-1:]
+    inner = {call.input_width for call in downs}
+    for call in calls:
+        if call in downs:
+            role = "down"
+        elif call.width in inner:
+            role = "gate" if _GATE.search(call.path.rpartition(".")[2]) else "up"
+        else:
+            role = "gate_up" if call.width in {2 * size for size in inner} else "other"
+        yield Projection(role, call.path)
 
 
 def _norms(model: nn.Module, trace: Trace, layers: Iterable[Layer]) -> Iterator[Norm]:

@@ -1,7 +1,7 @@
 """Which outputs of a fused projection are queries, keys and values: found by what depends on what."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 
 from adapterhub.errors import SiteError
 from adapterhub.sites import probe
-from adapterhub.sites.corrections import CORRECTIONS
 from adapterhub.sites.layout import Projection, Sublayer
 
 _NEGLIGIBLE = 1e-5  # of the largest gradient
@@ -69,21 +68,19 @@ def _dependence(
         (gradient,) = torch.autograd.grad((read * torch.randn_like(read)).sum(), leaf)
         raise _EnoughError
 
+    def attempt(base: PreTrainedModel, kwargs: dict[str, Any]) -> Tensor:
+        with suppress(_EnoughError):
+            base.forward(**kwargs)
+        if gradient is None:
+            raise SiteError(f"{out} did not run after {path}")
+        return gradient
+
     with ExitStack() as stack:
         stack.callback(model.get_submodule(path).register_forward_hook(replace).remove)
         stack.callback(model.get_submodule(out).register_forward_pre_hook(differentiate).remove)
-        for kwargs in probe.inputs(model.base_model):
-            correct = CORRECTIONS.get(model.config.model_type, lambda given: given)
-            try:
-                model.base_model.forward(**correct(kwargs))
-            except _EnoughError:
-                break
-            except Exception:  # any model's code may run here; the next input may do
-                continue
-    if gradient is None:
-        raise SiteError(f"{path} could not be run to tell its queries, keys and values apart")
+        found = probe.run(model, attempt)
     # Where positions share their values, a gradient at one position alone is no sign of dependence: the sum is.
-    size = gradient.sum(0).abs() if position is None else gradient[:position].abs().amax(0)
+    size = found.sum(0).abs() if position is None else found[:position].abs().amax(0)
     return size > _NEGLIGIBLE * size.max()
 
 

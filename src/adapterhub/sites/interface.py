@@ -96,15 +96,16 @@ class AdapterModelInterface:
         if not isinstance(found, nn.ModuleList | nn.Sequential):
             raise SiteError(f"{prefix}{self.model_layers} of {type(model).__name__} is no list of layers")
         paths = [f"{prefix}{self.model_layers}.{name}" for name, _ in found.named_children()]
-        layers = tuple(
-            Layer(index, f"layers.{index}", "", path, tuple(self._sublayers(model, index, path)))
-            for index, path in enumerate(paths)
-        )
+        layers = tuple(self._layer(model, index, path) for index, path in enumerate(paths))
         if not any(layer.sublayers for layer in layers):
             raise SiteError(f"the layers of {type(model).__name__} have none of the sublayers that are described")
         return Sites(
             type(model).__name__, layers, tuple(_norms(model, layers)), self._embeddings(model, prefix, layers)
         )
+
+    def _layer(self, model: nn.Module, index: int, path: str) -> Layer:
+        sublayers = tuple(self._sublayers(model, index, path))
+        return Layer(index, f"layers.{index}", "", path, sublayers[-1].width if sublayers else 0, sublayers)
 
     def _prefix(self, model: PreTrainedModel) -> str:
         name = self.base_model or model.base_model_prefix
@@ -166,8 +167,15 @@ class AdapterModelInterface:
 
 
 def described(source: "Sites | AdapterModelInterface", model: PreTrainedModel) -> Sites:
-    """The sites that were described by hand, in either way."""
-    return source.sites(model) if isinstance(source, AdapterModelInterface) else source
+    """The sites that were described by hand, in either way.
+
+    Raises:
+        SiteError: if they name a module that is not there.
+    """
+    if isinstance(source, AdapterModelInterface):
+        return source.sites(model)
+    source.check(model)
+    return source
 
 
 def _norms(model: nn.Module, layers: tuple[Layer, ...]) -> Iterator[Norm]:

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import nn
+
+from adapterhub.errors import SiteError
+
 SublayerKind = Literal["attention", "cross_attention", "feed_forward"]
 
 
@@ -49,7 +53,8 @@ class Sublayer:
     ``residual_at`` is the module whose first argument is x; ``output_at`` is the last module that yields h before
     the addition (a tensor, or the first item of a tuple). ``norm`` is the layer norm applied to ``h + x`` where the
     model is of the post-norm kind, else None. ``attention`` is None in a feed-forward, and where a model does not ask
-    transformers' attention interface for its function.
+    transformers' attention interface for its function. ``adds`` is False where the model does not add h to x, but mixes
+    it into several residual streams, of which x is made.
     """
 
     name: str
@@ -61,16 +66,21 @@ class Sublayer:
     norm: str | None
     projections: tuple[Projection, ...]
     attention: Attention | None = None
+    adds: bool = True
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One repeated block; ``index`` counts over all towers, in the order in which they run."""
+    """One repeated block; ``index`` counts over all towers, in the order in which they run.
+
+    ``width`` is that of what it gives, the residual stream after it; 0 where that is no row of tokens.
+    """
 
     index: int
     name: str
     tower: str
     path: str
+    width: int
     sublayers: tuple[Sublayer, ...]
 
 
@@ -122,6 +132,27 @@ class Sites:
         while any(other[:depth] == inside[0][:depth] for other in others):
             depth += 1
         return ".".join(inside[0][:depth])
+
+    def check(self, model: nn.Module) -> None:
+        """Pass sites of which every path is one of ``model``.
+
+        Raises:
+            SiteError: naming the first that is not.
+        """
+        for path in self._paths():
+            try:
+                model.get_submodule(path)
+            except AttributeError as error:
+                raise SiteError(f"{type(model).__name__} has no module {path!r}, which the sites name") from error
+
+    def _paths(self) -> Iterator[str]:
+        yield from (layer.path for layer in self.layers)
+        yield from (norm.path for norm in self.norms)
+        for sub in self.sublayers:
+            yield from filter(None, (sub.residual_at, sub.output_at, sub.norm, sub.attention and sub.attention.path))
+            yield from (projection.path for projection in sub.projections)
+        if self.embeddings is not None:
+            yield from (self.embeddings.table, self.embeddings.path)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary of everything that was found."""

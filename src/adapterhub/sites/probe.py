@@ -1,74 +1,89 @@
 """The smallest inputs that make a model run, for discovery to watch."""
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-TOKENS = 4
+from adapterhub.errors import SiteError
+from adapterhub.sites import samples
+from adapterhub.sites.corrections import CORRECTIONS
+from adapterhub.sites.samples import TOKENS, nested
+
+__all__ = ["BY_HAND", "TOKENS", "inputs", "nested", "run"]
+
+BY_HAND = "Describe its sites by hand: adapterhub.init(model, sites=Sites(...))."
+_LIMIT = 64  # of inputs that are tried
+_IDS = ("input_ids", "decoder_input_ids")
+_Result = TypeVar("_Result")
+
+
+def run(model: PreTrainedModel, attempt: Callable[[PreTrainedModel, dict[str, Any]], _Result]) -> _Result:
+    """What ``attempt`` gives for the base of ``model`` and the first input of it on which it does not fail.
+
+    Some models call a part of themselves their base; where that cannot be run alone, the whole is. Where that cannot be
+    run either, for want of an image say, a tower that reads text is.
+
+    Raises:
+        SiteError: if it fails on all of them, with what was tried.
+    """
+    problems: dict[str, str] = {}
+    for target in dict.fromkeys((model.base_model, model, *_text_towers(model))):
+        for kwargs in islice(inputs(target), _LIMIT):
+            try:
+                return attempt(target, kwargs)
+            except Exception as error:  # any model's code may run here
+                problems.setdefault(f"{type(error).__name__}: {error}", ", ".join(kwargs) or "no input")
+    tried = "; ".join(f"{names}: {problem}" for problem, names in problems.items()) or "no input of a known name"
+    raise SiteError(f"{type(model).__name__} could not be run to find its sites. Tried {tried}. {BY_HAND}")
+
+
+def _text_towers(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel) and "input_ids" in inspect.signature(module.forward).parameters:
+            yield module
 
 
 def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
     """Candidate keyword arguments for ``model``, the most complete first.
 
-    A model with several towers is offered the inputs of all of them, then those of its main input alone; each without
-    and with an attention mask.
+    A model with several towers is offered the inputs of all of them, then those of its main input alone, then those of
+    its text alone; each without and with an attention mask.
     """
+    correct = CORRECTIONS.get(model.config.model_type, lambda model, given: given)
     accepted = inspect.signature(model.forward).parameters
-    config = model.config
-    makers = {
-        "input_ids": lambda: _ids(model, config.get_text_config()),
-        "decoder_input_ids": lambda: _ids(model, config.get_text_config(decoder=True)),
-        "pixel_values": lambda: _pixels(model, config),
-        "input_features": lambda: _features(model, config),
-        "input_values": lambda: torch.zeros(1, 16000, device=model.device, dtype=model.dtype),
-    }
-    made: dict[str, Any] = {}
-    for name, make in makers.items():
-        if name not in accepted or (name == "decoder_input_ids" and not config.is_encoder_decoder):
-            continue
-        value = make()
-        if value is not None:
-            made[name] = value
     settings = {name: False for name in ("use_cache", "output_attentions") if name in accepted}
-    main = {name: made[name] for name in (model.main_input_name, "decoder_input_ids") if name in made}
-    for given in (made, main) if main != made else (made,):
-        yield given | settings
-        if "input_ids" in given and "attention_mask" in accepted:
-            # Without a mask some models look into the ids, which those without values do not have.
-            yield given | settings | {"attention_mask": torch.ones_like(given["input_ids"])}
+    for given in _choices(model, accepted):
+        for masks in _masks(given, accepted):
+            yield correct(model, given | settings | masks)
 
 
-def _ids(model: PreTrainedModel, config: PretrainedConfig) -> torch.Tensor | None:
-    """Four ordinary token ids ``[1, 4]``, away from the special ones at either end of most vocabularies."""
-    size = getattr(config, "vocab_size", None)
-    if not isinstance(size, int) or size < 2:
-        return None
-    special = {getattr(config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos", "decoder_start")}
-    ids = [token for token in range(size) if token not in special][size // 4 :][:TOKENS] or [size - 1]
-    ids += ids[-1:] * (TOKENS - len(ids))
-    eos = getattr(config, "eos_token_id", None)
-    if isinstance(eos, int) and 0 <= eos < size:
-        ids[-1] = eos  # some models pool at the end-of-sequence token
-    return torch.tensor([ids], device=model.device)
+def _choices(model: PreTrainedModel, accepted: Mapping[str, inspect.Parameter]) -> Iterator[dict[str, Any]]:
+    """Inputs of all towers, of the main one, and of the text, where these differ; in every shape that they may have."""
+    seen: list[set[str]] = []
+    required = {name for name, one in accepted.items() if one.default is one.empty}
+    for given in samples.candidates(model, accepted):
+        yield given
+        seen.append(set(given))
+    for names in ({model.main_input_name, "decoder_input_ids"}, set(_IDS)):
+        for given in samples.candidates(model, {name: accepted[name] for name in accepted if name in names | required}):
+            if set(given) not in seen:
+                yield given
 
 
-def _pixels(model: PreTrainedModel, config: PretrainedConfig) -> torch.Tensor | None:
-    """A black image ``[1, channels, height, width]`` of the size that the configuration names."""
-    vision = getattr(config, "vision_config", None) or config
-    size = getattr(vision, "image_size", None)
-    if size is None:
-        return None
-    height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-    channels = getattr(vision, "num_channels", 3)
-    return torch.zeros(1, channels, height, width, device=model.device, dtype=model.dtype)
-
-
-def _features(model: PreTrainedModel, config: PretrainedConfig) -> torch.Tensor | None:
-    """Silent speech features ``[1, mel bins, frames]`` for two convolutions of stride 1 and 2."""
-    bins, positions = getattr(config, "num_mel_bins", None), getattr(config, "max_source_positions", None)
-    if bins is None or positions is None:
-        return None
-    return torch.zeros(1, bins, 2 * positions, device=model.device, dtype=model.dtype)
+def _masks(given: Mapping[str, Any], accepted: Mapping[str, inspect.Parameter]) -> Iterator[dict[str, Any]]:
+    yield {}
+    ids = given.get("input_ids")
+    if ids is not None and "attention_mask" in accepted:
+        # Without a mask some models look into the ids, which those without values do not have.
+        yield {"attention_mask": torch.ones_like(ids)}
+    features = given.get("input_features")
+    if features is not None:
+        for frames in dict.fromkeys(features.shape[-2:]):
+            mask = torch.ones(features.shape[0], frames, dtype=torch.long, device=features.device)
+            names = [name for name in accepted if name.endswith("mask") and name != "decoder_attention_mask"]
+            for kind in (torch.long, torch.bool):
+                yield {name: mask.to(kind) for name in names if name not in given}

@@ -36,6 +36,8 @@ class Call:
     width: int = 0  # size of the last dimension of the output
     input_width: int = 0
     input_shape: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+    positional: bool = True  # whether its first tensor was given without a name
 
 
 @dataclass
@@ -74,8 +76,9 @@ class Trace:
         return calls
 
     def source(self, value: int) -> int:
-        """Follow ``value`` back through rescaling and reshaping to one that a module or an addition made."""
-        while value in self.origin and value not in self.writers and value not in self.terms:
+        """Follow ``value`` back through rescaling and reshaping to one that a module or an addition made, or a module
+        reads."""
+        while value in self.origin and not (value in self.writers or value in self.terms or value in self.readers):
             value = self.origin[value]
         return value
 
@@ -141,7 +144,7 @@ class _Recorder(TorchFunctionMode):
             self.trace.terms[self._renew(result)] = (operands[0][1], operands[1][1])
         elif unchanged and func not in _ADDITIONS and not _writes_in_place(func):
             return  # dropout in evaluation, ``.to`` of the same type: the same content
-        elif len(operands) == 1:
+        elif len(operands) == 1 and not getattr(func, "__name__", "").endswith("_like"):
             self.trace.origin[self._renew(result)] = operands[0][1]
         else:
             self._renew(result)
@@ -162,7 +165,7 @@ class _Recorder(TorchFunctionMode):
                 number = None if tensor is None else self.value(tensor)
                 width = tensor.shape[-1] if tensor is not None and tensor.dim() else 0
                 shape = () if tensor is None else tuple(tensor.shape)
-                call = Call(path, self.tick(), number, input_width=width, input_shape=shape)
+                call = Call(path, self.tick(), number, -1, None, 0, width, shape, positional=bool(args))
                 self._open.append(call)
                 self.trace.calls.append(call)
 
@@ -174,7 +177,8 @@ class _Recorder(TorchFunctionMode):
                 call = self._open.pop()
                 tensor = first_tensor(output)
                 if tensor is not None:
-                    call.output, call.width = self.value(tensor), tensor.shape[-1] if tensor.dim() else 0
+                    call.output, call.output_shape = self.value(tensor), tuple(tensor.shape)
+                    call.width = tensor.shape[-1] if tensor.dim() else 0
                 call.end = self.tick()
 
         return hook

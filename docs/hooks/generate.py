@@ -1,16 +1,12 @@
 """Parts of pages that are made when the site is built: ``<!-- generate: NAME -->`` and ``<!-- include: FILE -->``."""
 
-import contextlib
 import dataclasses
-import io
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 _EVERYWHERE = ("help", "json", "quiet", "debug")
 _ROOT = Path(__file__).resolve().parents[2]
-_TESTS = str(_ROOT / "tests")
 
 
 def on_page_markdown(markdown: str, **kwargs: object) -> str:
@@ -71,21 +67,13 @@ def heads() -> str:
 
 
 def architectures() -> str:
-    """The families that the tests run on, with what discovery finds in each."""
-    from adapterhub.sites import discover
+    """What the sweep over all architectures found."""
+    from adapterhub.sites.corrections import CORRECTIONS
+    from adapterhub.sweep.exceptions import SETTINGS
+    from adapterhub.sweep.report import Report, markdown
 
-    sys.path.insert(0, _TESTS)
-    import tiny
-
-    lines = ["| family | towers | layer norm | sublayers of a layer |", "|---|---|---|---|"]
-    for family in tiny.FAMILIES:
-        with contextlib.redirect_stderr(io.StringIO()):
-            sites = discover(tiny.model(family))
-        last = sites.layers[-1]
-        placing = "after the sublayer" if last.sublayers[0].norm else "before the sublayer"
-        kinds = ", ".join(sub.kind.replace("_", "-") for sub in last.sublayers)
-        lines.append(f"| {family} | {' and '.join(filter(None, sites.towers)) or 'one'} | {placing} | {kinds} |")
-    return "\n".join(lines)
+    table = markdown(Report.read(_ROOT / "benchmarks" / "results" / "architectures.json"))
+    return f"{len(CORRECTIONS)} input and {len(SETTINGS)} default configurations need a correction by name. {table}"
 
 
 def commands() -> str:

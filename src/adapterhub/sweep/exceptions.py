@@ -18,4 +18,5 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "qwen4_exp": {"text_config": {"token_budget": 8, "compress_ratio": 2}},
     "qwen4_exp_text": {"token_budget": 8, "compress_ratio": 2},
     "time_series_transformer": _SERIES,
+    "xmod": {"default_language": "en_XX"},
 }

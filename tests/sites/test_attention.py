@@ -4,7 +4,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 import tiny
-from adapterhub.sites import attention
+from adapterhub.sites import attention, handled
 
 
 def test_a_handler_that_another_thread_removes_meanwhile_is_passed_by() -> None:
@@ -17,6 +17,6 @@ def test_a_handler_that_another_thread_removes_meanwhile_is_passed_by() -> None:
     attention.install(module, lambda module, query, key, value, mask, kwargs: (key, 2 * value, mask, kwargs))
     function = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, None)
     torch.testing.assert_close(function(*given, **options)[0], 2 * expected)
-    attention.remove(module)  # the module has looked up its function already
+    handled.remove(module)  # the module has looked up its function already
     assert module.config is before
     torch.testing.assert_close(function(*given, **options)[0], expected)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.integrations.moe import use_experts_implementation
 
-from adapterhub.sites import experts
+from adapterhub.sites import experts, handled
 
 LAYOUTS: tuple[dict[str, bool], ...] = (
     {},
@@ -78,13 +78,13 @@ def test_a_change_comes_after_each_weight(layout: dict[str, bool], sizes: dict[s
 
     experts.install(module, lambda: None)
     assert torch.equal(module(*given), wanted)
-    experts.remove(module)
+    handled.remove(module)
     experts.install(module, lambda: lambda name, output, inputs, chosen: output)
     torch.testing.assert_close(module(*given), wanted)
-    experts.remove(module)
+    handled.remove(module)
     experts.install(module, lambda: change)
     found = module(*given)
-    experts.remove(module)
+    handled.remove(module)
     assert module.config is config
     with torch.no_grad():
         for name in names:

@@ -19,7 +19,7 @@ from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
-from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts
+from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts, handled
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -202,7 +202,7 @@ class PrefixHook(NotingHook):
     def detach(self) -> None:
         """Remove the hook, and the handler."""
         super().detach()
-        attention.remove(self.module)
+        handled.remove(self.module)
 
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the module: what the attention reads."""
@@ -235,7 +235,7 @@ class ExpertsHook(NotingHook):
     def detach(self) -> None:
         """Remove the hook, and the handler."""
         super().detach()
-        experts.remove(self.module)
+        handled.remove(self.module)
 
     def note(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Pre-hook of the module around the experts: how many rows and positions there are."""

@@ -1,11 +1,8 @@
 """The attention function of a model, reached through transformers' attention interface.
 
-A module that asks the interface for its function does so by the configuration that it holds. It is given a copy of that
-configuration which names this file's function, and a handler; the function lets the handler change keys, values and
-mask, and calls the one that was named before. Nothing else of the model reads the copy.
+Our function lets the handler of a module change keys, values and mask, and calls the one that was named before.
 """
 
-import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +13,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-_NAME = "adapterhub"
+from adapterhub.sites import handled
+
+_SETTING = "_attn_implementation_internal"
 # Of (module, query, key, value, mask, other arguments) to (key, value, mask, other arguments).
 Given = tuple[Tensor, Tensor, Any, dict[str, Any]]
 Handler = Callable[[nn.Module, Tensor, Tensor, Tensor, Any, dict[str, Any]], Given]
@@ -26,13 +25,13 @@ def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **kwargs: Any
 ) -> Any:
     """The registered function: attention as before, with what the module's handler makes of its arguments."""
-    handler: Handler | None = getattr(module.config, "handler", None)
-    if handler is not None:  # else another thread removed it since the module looked for its function
+    handler: Handler | None = handled.handler_of(module)
+    if handler is not None:
         key, value, attention_mask, kwargs = handler(module, query, key, value, attention_mask, kwargs)
     return original(module)(module, query, key, value, attention_mask, **kwargs)
 
 
-AttentionInterface.register(_NAME, attend)
+AttentionInterface.register(handled.NAME, attend)
 
 
 def dispatches(module: nn.Module) -> bool:
@@ -47,22 +46,12 @@ def dispatches(module: nn.Module) -> bool:
 
 def install(module: nn.Module, handler: Handler) -> None:
     """Have ``handler`` change what the attention function of ``module`` gets."""
-    own: Any = copy.copy(module.config)
-    own.original, own.handler = module.config, handler
-    own._attn_implementation_internal = _NAME
-    module.config = own
-
-
-def remove(module: nn.Module) -> None:
-    """Undo ``install``."""
-    own: Any = module.config
-    module.config = own.original
+    handled.install(module, _SETTING, handler)
 
 
 def implementation(module: nn.Module) -> str:
     """The name of the attention that a module had before ``install``."""
-    config: Any = module.config
-    return str(getattr(config, "original", config)._attn_implementation)
+    return str(handled.original_config(module)._attn_implementation)
 
 
 def original(module: nn.Module) -> Callable[..., Any]:
@@ -106,4 +95,4 @@ def watched(model: nn.Module) -> Iterator[dict[str, Watched]]:
         yield found
     finally:
         for module in modules.values():
-            remove(module)
+            handled.remove(module)

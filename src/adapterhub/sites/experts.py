@@ -1,10 +1,8 @@
 """The experts of a mixture, whose weights are one parameter, reached through transformers' experts interface.
 
-A module of experts asks the interface for its function by the configuration that it holds. As in attention, it is given
-a copy of that configuration which names this file's function, and a handler; without one it runs as before.
+Where its handler changes nothing, a module of experts runs as before.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -13,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS, _grouped_mm
 
-_NAME = "adapterhub"
+from adapterhub.sites import handled
+
+_SETTING = "_experts_implementation_internal"
 _OPTIONS = ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm")
 _TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _ROLES = {"gate_up_proj": "gate_up", "up_proj": "up", "down_proj": "down"}
@@ -53,18 +53,17 @@ class Routing:
 
 def experts_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """The registered function: the experts as before, or with what the module's handler changes."""
-    config: Any = module.config
-    installed = hasattr(config, "handler")  # else another thread removed it since the module looked for its function
-    change = config.handler() if installed else None
+    handler: Handler | None = handled.handler_of(module)
+    change = None if handler is None else handler()
     if change is not None:
         return _changed(module, change, *args, **kwargs)
-    named = (config.original if installed else config)._experts_implementation
+    named = handled.original_config(module)._experts_implementation
     own: Any = type(module).forward  # wrapped by what asks the interface
     run = ALL_EXPERTS_FUNCTIONS.get_interface(named, own.__wrapped__)
     return run(module, *args, **kwargs)
 
 
-ALL_EXPERTS_FUNCTIONS.register(_NAME, experts_forward)
+ALL_EXPERTS_FUNCTIONS.register(handled.NAME, experts_forward)
 
 
 def weights(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -80,16 +79,7 @@ def weights(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 def install(module: nn.Module, handler: Handler) -> None:
     """Have ``handler`` say at each call of ``module`` what changes in it."""
-    own: Any = copy.copy(module.config)
-    own.original, own.handler = module.config, handler
-    own._experts_implementation_internal = _NAME
-    module.config = own
-
-
-def remove(module: nn.Module) -> None:
-    """Undo ``install``."""
-    own: Any = module.config
-    module.config = own.original
+    handled.install(module, _SETTING, handler)
 
 
 def _can_be_grouped(matrices: Tensor) -> bool:

@@ -130,7 +130,7 @@ def test_the_table_has_a_row_for_each_and_the_reason_of_each_no() -> None:
     part = replace(good, name="mamba", prefixed=0, methods=good.methods | {"prefix": "a|b"})
     text = markdown(Report({"torch": "1"}, (good, part, Outcome.failed("x", "needs *y*"))))
     assert "| all base models | 3 | 2 | 2 | 1 | 2 | 2 |" in text
-    assert "| bert | yes | yes | yes | yes | 2 attention, 2 read prefixes |  |" in text
-    assert "| mamba | yes | yes | no | yes | 2 attention | prefix: a\\|b |" in text
-    assert "| x | no | no | no | no |  | needs \\*y\\* |" in text
+    assert "| bert | all four | 2 attention, 2 read prefixes |" in text
+    assert "| mamba | bottleneck, LoRA, ReFT | 2 attention<br>prefix: a\\|b |" in text
+    assert "| x | none | needs \\*y\\* |" in text
     assert json.dumps(Report({}, (good,)).to_dict())

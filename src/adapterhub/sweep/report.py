@@ -56,15 +56,14 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 
 def markdown(report: Report) -> str:
-    """The versions, the counts and a row for every architecture, with the reason of every no."""
+    """The versions, the counts and a row for every architecture, with the reason where a method fails."""
     versions = ", ".join(f"{name} {number}" for name, number in report.versions.items())
     lines = [f"Measured with {versions}.", "", "| | architectures | " + " | ".join(_headings()) + " |"]
     lines.append("|---|---:|" + "---:|" * len(_headings()))
     for kind, counts in report.counts().items():
         name = "all base models" if kind == "all" else "those that read text"
         lines.append(f"| {name} | {' | '.join(map(str, counts.values()))} |")
-    lines += ["", "| architecture | " + " | ".join(TITLES.values()) + " | what was found | reason of a no |"]
-    lines.append("|---|" + "---|" * (len(TITLES) + 2))
+    lines += ["", "| architecture | what passes | what was found, and what stands in the way |", "|---|---|---|"]
     lines += [_row(outcome) for outcome in report.architectures]
     return "\n".join(lines)
 
@@ -74,15 +73,16 @@ def _headings() -> list[str]:
 
 
 def _row(outcome: Outcome) -> str:
-    cells = ["yes" if outcome.passes(method) else "no" for method in TITLES]
+    passing = [title for method, title in TITLES.items() if outcome.passes(method)]
+    passes = "all four" if len(passing) == len(TITLES) else ", ".join(passing) or "none"
     reasons: dict[str, list[str]] = {}
     for method, reason in outcome.methods.items():
         if reason is not None:
             reasons.setdefault(reason, []).append(TITLES[method])
     whole = [reason for reason, methods in reasons.items() if len(methods) == len(TITLES)]
     parts = [f"{', '.join(methods)}: {reason}" for reason, methods in reasons.items() if reason not in whole]
-    why = "; ".join([*whole, *parts])
-    return f"| {outcome.name} | {' | '.join(cells)} | {_found(outcome)} | {_escaped(why)} |"
+    said = "<br>".join(filter(None, (_found(outcome), _escaped("; ".join([*whole, *parts])))))
+    return f"| {outcome.name} | {passes} | {said} |"
 
 
 def _found(outcome: Outcome) -> str:

@@ -22,7 +22,8 @@ from adapterhub.composition import Fuse, Stack
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-peers: scripts/peer-env makes it")
+INSTALLED = PYTHON.parents[1] / ".installed"  # what scripts/peer-env leaves at its end
+pytestmark = pytest.mark.skipif(not INSTALLED.exists(), reason="no .venv-peers: scripts/peer-env makes it")
 
 PROMPTS = {"bert-prompt_tokens": (0, 3), "bert-prompt_bos_tokens": (1, 4)}  # where it has scores for a prompt's tokens
 Made = tuple[dict[str, Any], Any, dict[str, Tensor]]  # a case, the model that wrote it, inputs

@@ -83,6 +83,26 @@ def test_every_method_on_an_architecture(name: str) -> None:
     assert all("attention interface" in str(reason) for reason in failed.values())
 
 
+# Those of which a small one, or its input, is made up with care, and what is to be found in them.
+MADE_UP = {
+    "blt": (7, 0, 7),
+    "dbrx": (2, 0, 2),
+    "laguna": (3, 0, 3),
+    "lxmert": (8, 0, 8),
+    "moonshine_streaming": (6, 2, 6),
+    "musicgen": (2, 0, 2),
+    "voxtral_realtime": (4, 0, 4),
+}
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_bottleneck_and_lora_in_what_is_hard_to_run(name: str) -> None:
+    outcome = examine(name)
+    kinds = ("attention", "cross_attention", "feed_forward")
+    assert tuple(outcome.sublayers.get(kind, 0) for kind in kinds) == MADE_UP[name], outcome.methods
+    assert outcome.passes("bottleneck") and outcome.passes("lora"), outcome.methods
+
+
 def test_the_reason_of_a_no_is_told() -> None:
     outcome = examine("resnet")
     assert not any(outcome.passes(method) for method in METHODS)

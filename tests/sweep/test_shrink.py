@@ -1,7 +1,17 @@
 """Small configurations: what fits in the large one has to fit in the small one."""
 
 import pytest
-from transformers import BertConfig, CLIPConfig, DeepseekV3Config, Gemma3TextConfig, JambaConfig, Qwen2VLConfig
+from transformers import (
+    BertConfig,
+    BltConfig,
+    CLIPConfig,
+    DeepseekV3Config,
+    Gemma3TextConfig,
+    JambaConfig,
+    LagunaConfig,
+    MistralLarge4TextConfig,
+    Qwen2VLConfig,
+)
 
 from adapterhub.sweep.shrink import VOCABULARY, parts, shrunk
 
@@ -41,6 +51,19 @@ def test_every_kind_of_layer_is_kept() -> None:
     assert set(config.layer_types) == set(Gemma3TextConfig().layer_types)
     assert len(config.layer_types) == config.num_hidden_layers <= 4
     assert len(set(shrunk(JambaConfig(), 8).layers_block_type)) == 2
+
+
+def test_lists_over_layers_that_count_no_layers_are_kept() -> None:
+    heads = shrunk(LagunaConfig(), 8).num_attention_heads_per_layer
+    assert set(heads) == set(LagunaConfig().num_attention_heads_per_layer)
+    config = shrunk(MistralLarge4TextConfig(), 8)
+    assert config.kv_source_layers == list(range(config.num_hidden_layers))
+
+
+def test_every_vocabulary_is_cut_and_widths_of_one_name_together() -> None:
+    config = shrunk(BltConfig(), 8)
+    assert config.encoder_hash_byte_group_vocab == VOCABULARY
+    assert config.decoder_config.hidden_size_global == BltConfig().decoder_config.hidden_size_global // 8
 
 
 def test_channels_that_time_height_and_width_turn_are_those_of_a_head() -> None:

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 TOKENS = 4
 _ANY_VOCABULARY = 64  # of a model that does not say
-_FRAMES, _SAMPLES, _IMAGE, _GRID, _VIDEO = 64, 16000, 64, 4, 4
+_FRAMES, _SAMPLES, _IMAGE, _GRID, _VIDEO, _BOXES = 64, 16000, 64, 4, 4, 3
 _BINS = ("num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim", "input_feat_size", "input_dim")
 Values = list[dict[str, Any]]
 
@@ -130,7 +130,7 @@ def _pictures(model: PreTrainedModel, names: set[str]) -> Values:
     config = _part(model.config, "vision_config", "backbone_config", "vision")
     channels = _setting(config, "num_channels", "in_channels", "in_chans", default=3)
     channels = channels if isinstance(channels, int) else 3
-    height, width = _image_size(config)
+    height, width = _image_size(config, _setting(model.config, "max_img_size", default=_IMAGE))
     frames = _setting(config, "num_frames", "frames_per_clip", default=_VIDEO)
     found: Values = []
     grid_name = next((name for name in ("image_grid_thw", "grid_thw", "image_grid_hws") if name in names), None)
@@ -151,8 +151,8 @@ def _pictures(model: PreTrainedModel, names: set[str]) -> Values:
     return found
 
 
-def _image_size(config: PretrainedConfig) -> tuple[int, int]:
-    size = _setting(config, "image_size", "img_size", "pretrain_image_size", default=_IMAGE)
+def _image_size(config: PretrainedConfig, default: int) -> tuple[int, int]:
+    size = _setting(config, "image_size", "img_size", "pretrain_image_size", default=default)
     if isinstance(size, dict):
         size = (size["height"], size["width"])
     if isinstance(size, int):
@@ -166,6 +166,8 @@ def _sound(model: PreTrainedModel, names: set[str]) -> Values:
     named = _setting(model.config, *_BINS, default=80)
     positions = _setting(model.config, "max_source_positions")
     frames = [2 * positions, _FRAMES] if isinstance(positions, int) else [_FRAMES]
+    if isinstance(factor := _setting(model.config, "downsample_factor"), int) and "input_ids" in names:
+        frames.insert(0, 2 * factor * TOKENS)  # convolutions halve them, then each is a token
     found: Values = []
     for name in ("input_features", "audio_mel"):
         if name in names:
@@ -179,8 +181,13 @@ def _sound(model: PreTrainedModel, names: set[str]) -> Values:
 
 
 def _other(model: PreTrainedModel, names: set[str]) -> Values:
-    """Boxes of words."""
+    """Boxes of words, and of what was seen in an image; and which words see one."""
     made: dict[str, Any] = {}
+    if "image_attention_mask" in names and "pixel_values" in names:
+        made["image_attention_mask"] = torch.ones(1, TOKENS, 1, dtype=torch.long, device=model.device)
+    for name, setting in (("visual_feats", "visual_feat_dim"), ("visual_pos", "visual_pos_dim")):
+        if name in names:
+            made[name] = torch.zeros(1, _BOXES, _setting(model.config, setting), device=model.device, dtype=model.dtype)
     if "bbox" in names:
         made["bbox"] = torch.zeros(1, TOKENS, 4, dtype=torch.long, device=model.device)
     return [made] if made else []

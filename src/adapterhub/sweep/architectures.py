@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from adapterhub.sweep.exceptions import SETTINGS
 from adapterhub.sweep.shrink import parts, shrunk
 
-_SCALES = (8, 4, 2, 1)  # tried in turn: in some architectures the smaller ones do not fit
+_SCALES = (8, 4, 2, 1, 16)  # tried in turn: in some architectures the smaller ones do not fit; the largest need more
 _LARGEST = 150_000_000  # parameters
 _NOISE = 0.1
 
@@ -77,7 +77,11 @@ def _class(name: str) -> Any:
 
 
 def _default(name: str) -> Any:
+    """The default configuration, or of the tower that alone is a base model."""
     config = CONFIG_MAPPING[name](**SETTINGS.get(name, {}))
+    wanted = _class(name).config_class
+    if not isinstance(config, wanted):
+        config = next((part for part in parts(config) if isinstance(part, wanted)), config)
     for part in parts(config):
         if part.__dict__.get("pad_token_id") is None:
             part.__dict__["pad_token_id"] = 0

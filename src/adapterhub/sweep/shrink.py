@@ -18,7 +18,7 @@ _POSITIONS, _FRAMES, _EXPERTS, _CHOSEN, _KINDS = 512, 128, 4, 2, 4
 _WIDTH = re.compile(
     r"(^|_)(hidden|dims?|dimension|width|rank|units|channels?|d_model|d_ff|d_kv|d_inner|d_head|d_state|d_rel|d_latents"
     r"|n_embd|n_inner|embed|embed_dims?|inner|ffn|emb_size|linear_units|sizes|size|section|scalar|headdim|dim_per_stage"
-    r"|channel_list|num_features|num_pos_feats|mult_of)($|_per_stage$)"
+    r"|channel_list|num_features|num_pos_feats|num_filters|mult_of)($|_per_stage$|_global$)"
 )
 _NO_WIDTH = re.compile(
     r"vocab|image|patch|kernel|window|position|grid|chunk|codebook_size|pool_size|merge|batch|block_size|cache|memory_s"
@@ -33,7 +33,7 @@ _LAYERS = re.compile(
 _NO_LAYERS = re.compile(
     r"kv_shared|feat_extract|adapter|conv|upsampl|resid|dense|predict|lstm|res_blocks|feature_layer|random|lqe|prompt"
     r"|cross_attention_layers|subsample_layers|interval|codec|divisor|encode_proj|attn_layers|first|last|stacked|rope"
-    r"|sparse|max_depth|iou|swap|noise|postnet|prenet|norm_|attention_blocks|proj_layers|_layers_ind"
+    r"|sparse|max_depth|iou|swap|noise|postnet|prenet|norm_|attention_blocks|proj_layers|_layers_ind|per_layer|source"
 )
 _INDICES = re.compile(r"ind(ex|ic)es|layer_ids|(^|_)layers$|global_attention_blocks|attn_indexes|_indexes")
 _TOKEN = re.compile(r"token(_id|_index)?s?$|_token_ids?$|(image|video|audio|eo[ia]|bo[ia])_\w*(id|index)$")
@@ -150,7 +150,7 @@ def _number(name: str, value: int, scale: int, tokens: _Tokens) -> int:
         return min(value, 1)
     if _TOKEN.search(name):
         return tokens(value) if value >= 0 else value
-    if "vocab_size" in name:
+    if "vocab_size" in name or name.endswith("vocab"):
         return min(value, VOCABULARY)
     if name in ("max_source_positions", "max_target_positions"):
         return min(value, _FRAMES)

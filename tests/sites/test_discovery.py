@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel, XLMConfig, XLMModel
+from transformers import PreTrainedModel, Qwen2MoeConfig, Qwen2MoeModel, XLMConfig, XLMModel
 
 import adapterhub
 import tiny
 from adapterhub.errors import SiteError
 from adapterhub.sites import Layer, Norm, Projection, Sites, Sublayer, discover
+from adapterhub.sweep.architectures import build
 from adapterhub.sweep.checks import check, seeded_run
 
 BERT_LIKE = {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet"}
@@ -97,6 +98,24 @@ def test_encoder_decoder_with_head_names_its_sites_alike(family: str) -> None:
         discover(tiny.model(family, "MTModel" if family == "marian" else "ForConditionalGeneration")),
     )
     assert [s.name for s in bare.sublayers] == [s.name for s in headed.sublayers]
+
+
+def test_a_feed_forward_that_runs_on_two_streams_in_turn_is_one() -> None:
+    layers = [layer for layer in discover(build("pegasus_x")).layers if layer.tower == "encoder"]
+    for layer in layers:
+        (found,) = (sublayer for sublayer in layer.sublayers if sublayer.kind == "feed_forward")
+        assert [projection.role for projection in found.projections] == ["up", "down"]
+        assert found.residual_at.endswith("final_layer_norm") and found.output_at.endswith("fc2")
+
+
+def test_what_gates_or_routes_a_feed_forward_is_not_what_goes_out_of_it() -> None:
+    sizes = {"hidden_size": 32, "shared_expert_intermediate_size": 32, "moe_intermediate_size": 16, "num_experts": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Qwen2MoeModel(Qwen2MoeConfig(vocab_size=99, num_hidden_layers=2, **sizes, **heads))
+    shared = [sub for sub in discover(model).sublayers if sub.kind == "feed_forward"]
+    routed = [sub for sub in discover(build("dbrx")).sublayers if sub.kind == "feed_forward"]
+    assert {tuple(p.role for p in sub.projections) for sub in shared} == {("gate", "up", "down", "other")}
+    assert {tuple(p.role for p in sub.projections) for sub in routed} == {("other",)}
 
 
 def test_a_model_without_attention_is_an_error_that_says_what_was_looked_for() -> None:

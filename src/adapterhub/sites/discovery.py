@@ -144,9 +144,14 @@ class _Block:
     def sublayers(self, layer: str, index: int) -> Iterator[Sublayer]:
         """The sublayers in running order, named ``{layer}.{kind}``, and ``..._2`` where a kind comes again."""
         counts: Counter[str] = Counter()
-        for one in list(self._added()) or self._mixed():
+        taken: set[str] = set()
+        found = {one.writer.path: one for one in reversed(list(self._added()) or list(self._mixed()))}
+        for one in reversed(found.values()):  # of one that runs several times, the first time
             kind = self._kind(one.owner)
             counts[kind] += 1
+            made = self._projections(one.owner, one.since, one.writer)
+            projections = {projection.path: projection for projection in made if projection.path not in taken}
+            taken |= projections.keys()
             yield Sublayer(
                 f"{layer}.{kind}" + (f"_{counts[kind]}" if counts[kind] > 1 else ""),
                 kind,
@@ -155,7 +160,7 @@ class _Block:
                 one.reader.path,
                 one.writer.path,
                 one.norm,
-                tuple(self._projections(one.owner, one.since, one.writer)),
+                tuple(projections.values()),
                 self._attention(one.owner),
                 one.adds,
             )
@@ -237,15 +242,16 @@ class _Block:
         return next(iter([*leaves, *(call for call in found if call.positional)]), None)
 
     def _writer(self, value: int, reader: Call) -> Call | None:
-        """The last leaf module that hands on ``value`` and runs once, else the outermost one; it may be rescaled since.
+        """The last leaf module that hands on ``value``, else the outermost one; it may be rescaled since.
 
-        It ends after ``reader`` starts, and gives as many rows as that reads, of the residual stream.
+        It runs once, or in turn with ``reader``, ends after that starts, and gives as many rows as that reads, of the
+        residual stream.
         """
         for earlier in self._back(value):
             calls = [
                 call
                 for call in self._writers(earlier)
-                if self.times_called[call.path] == 1
+                if self._in_turn(reader.path, call.path)
                 and call.output_shape[-1:] == reader.input_shape[-1:]
                 and prod(call.output_shape) == prod(reader.input_shape)
                 and call.end > reader.start
@@ -254,6 +260,11 @@ class _Block:
             if calls:
                 return (leaves or calls)[-1]
         return None
+
+    def _in_turn(self, reader: str, writer: str) -> bool:
+        """Whether a module runs once, or once after each time that another one does."""
+        ran = [call.path for call in self.calls if call.path in (reader, writer)]
+        return ran.count(writer) == 1 or ran == [reader, writer] * (len(ran) // 2)
 
     def _back(self, value: int) -> Iterator[int]:
         """A value, and those that it was rescaled or reshaped from in this block."""
@@ -369,7 +380,8 @@ def _attention_role(name: str) -> str:
 
 def _feed_forward(calls: list[Call], width: int) -> Iterator[Projection]:
     """Roles by what fits: ``down`` gives the width of the layer out of another, which ``up`` and ``gate`` give."""
-    downs = [call for call in calls if call.width == width and call.input_width != width] or calls[-1:]
+    back = [call for call in calls if call.width == width]
+    downs = [call for call in back if call.input_width != width] or back[-1:]
     inner = {call.input_width for call in downs}
     for call in calls:
         if call in downs:

@@ -343,7 +343,7 @@ class _Block:
             return
         linears = [call for call in self.calls if since < call.start <= writer.end and self._is_linear(call)]
         calls = [call for call in linears if not any(call.path.startswith(path + ".") for path in self.attentions)]
-        yield from _feed_forward(calls, writer.width)
+        yield from _feed_forward(calls, writer)
 
     def _attentions(self) -> Iterator[str]:
         """Outermost modules of the block that are attention by the name of their class."""
@@ -378,10 +378,10 @@ def _attention_role(name: str) -> str:
     return next((role for role, pattern in _ATTENTION_ROLES if re.search(pattern, name.lower())), "other")
 
 
-def _feed_forward(calls: list[Call], width: int) -> Iterator[Projection]:
+def _feed_forward(calls: list[Call], writer: Call) -> Iterator[Projection]:
     """Roles by what fits: ``down`` gives the width of the layer out of another, which ``up`` and ``gate`` give."""
-    back = [call for call in calls if call.width == width]
-    downs = [call for call in back if call.input_width != width] or back[-1:]
+    whole = [call for call in calls if prod(call.output_shape) == prod(writer.output_shape)]  # no gate, no router
+    downs = [call for call in calls if call.width == writer.width and call.input_width != writer.width] or whole[-1:]
     inner = {call.input_width for call in downs}
     for call in calls:
         if call in downs:

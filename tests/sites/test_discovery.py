@@ -6,7 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Qwen2MoeConfig, Qwen2MoeModel, XLMConfig, XLMModel
+from transformers import (
+    PreTrainedModel,
+    Qwen2MoeConfig,
+    Qwen2MoeModel,
+    XLMConfig,
+    XLMModel,
+)
 
 import adapterhub
 import tiny
@@ -151,7 +157,7 @@ def test_reads_as_text_and_as_json() -> None:
 
 
 def xlm(width: int = 32) -> tuple[PreTrainedModel, Sites]:
-    """A model in which nothing is found (its attentions and feed-forwards are lists of their own), and its sites."""
+    """A model without a list of layers (its attentions and feed-forwards are lists of their own), and its sites."""
     torch.manual_seed(0)
     model = XLMModel(XLMConfig(vocab_size=99, emb_dim=width, n_layers=2, n_heads=4)).eval()
 
@@ -184,11 +190,57 @@ def xlm(width: int = 32) -> tuple[PreTrainedModel, Sites]:
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "reft"])
 def test_sites_by_hand_work_as_those_found(method: str) -> None:
     model, sites = xlm()
-    with pytest.raises(SiteError, match="XLMModel has no adapter sites"):
-        adapterhub.init(model)
     adapterhub.init(model, sites=sites)
     inputs = {"input_ids": torch.arange(3, 11).view(2, 4)}
     check(model, method, seeded_run(model, inputs))
+
+
+def test_layers_in_lists_side_by_side_are_those_described_by_hand() -> None:
+    model, sites = xlm()
+    found = discover(model)
+    assert found.layers == sites.layers
+    assert set(found.norms) == {*sites.norms, Norm("norms.0", "layer_norm_emb", None)}
+    assert found.embeddings is None  # nothing alone takes what is embedded: it is added to what attention gives
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x):
+        return self.o((self.q(x) @ self.k(x).mT).softmax(-1) @ self.v(x))
+
+
+class SideBySide(PreTrainedModel):
+    """Pre-norm, and without a list of layers."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        width, count = config.hidden_size, range(config.num_hidden_layers)
+        self.embeddings = nn.Embedding(config.vocab_size, width)
+        self.attentions = nn.ModuleList(SelfAttention(width) for _ in count)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in count)
+        self.ffns = nn.ModuleList(nn.Sequential(nn.Linear(width, 48), nn.GELU(), nn.Linear(48, width)) for _ in count)
+        self.post_init()
+
+    def forward(self, input_ids):
+        x = self.embeddings(input_ids)
+        for attend, norm, feed in zip(self.attentions, self.norms, self.ffns, strict=True):
+            x = x + attend(x)
+            x = x + feed(norm(x))
+        return (x,)
+
+
+def test_what_no_module_of_a_layer_gives_is_not_its_output() -> None:
+    torch.manual_seed(0)
+    model = SideBySide(tiny.config("bert")).eval()
+    layers = discover(model).layers
+    assert [[sub.kind for sub in layer.sublayers] for layer in layers] == [["attention", "feed_forward"]] * 2
+    assert [layer.width for layer in layers] == [0, 0]  # x + h of the last feed-forward
+    adapterhub.init(model)
+    for method in ("bottleneck", "lora"):
+        check(model, method, seeded_run(model, {"input_ids": torch.arange(3, 11).view(2, 4)}))
 
 
 def test_sites_that_name_no_module_are_refused() -> None:

@@ -95,6 +95,7 @@ HARD = {
     "moonshine_streaming": (6, 2, 6),
     "musicgen": (2, 0, 2),
     "voxtral_realtime": (4, 0, 4),
+    "xlm": (2, 0, 2),
     "zamba": (4, 0, 2),
 }
 

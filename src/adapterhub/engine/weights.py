@@ -217,7 +217,7 @@ def weight_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
             yield Place("weight", name, role, layer, weight.shape[0], path=path, weight=weight)
             continue
         sublayer, projection = projections[path]
-        name = _name(sublayer, projection, projection.role)
+        layer, name = sublayer.layer, _name(sublayer, projection, projection.role)
         yield Place("weight", name, projection.role, layer, weight.shape[0], path=path, weight=weight)
         for part in _parts(projection):
             fused = PartOfWeight(weight, partial(rows.find, sublayer, projection, part))

@@ -94,6 +94,7 @@ HARD = {
     "lxmert": (8, 0, 8),
     "moonshine_streaming": (6, 2, 6),
     "musicgen": (2, 0, 2),
+    "qwen4_exp_text": (4, 0, 4),
     "voxtral_realtime": (4, 0, 4),
     "xlm": (2, 0, 2),
     "zamba": (4, 0, 2),

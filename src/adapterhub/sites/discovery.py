@@ -159,16 +159,24 @@ class _Block:
     def _mixed(self) -> Iterator["_Found"]:
         """Sublayers whose output is mixed into several residual streams: modules that read what a norm gives.
 
-        For x stands what the norm reads, the streams in one.
+        For x stands what the norm reads, the streams in one; or what another module gives that makes one of them.
         """
         until = self.call.start
-        norms = {call.output: call for call in self.calls if self._is_norm(call)}
         for call in self.calls:
-            norm = norms.get(call.input)
-            if norm is None or self._is_leaf(call) or call.start < until or call.output_shape != norm.input_shape:
-                continue
-            until = call.end
-            yield _Found(call.path if call.path in self.attentions else None, norm, call, norm.start, None, adds=False)
+            reader = None if self._is_leaf(call) or call.start < until else self._reads_streams(call)
+            if reader is not None:
+                until = call.end
+                owner = call.path if call.path in self.attentions else None
+                yield _Found(owner, reader, call, reader.start, None, adds=False)
+
+    def _reads_streams(self, call: Call) -> Call | None:
+        """The reader of x, of a module that reads several streams in one and gives its like: its norm, or itself."""
+        made = self._writers(call.input) if call.input is not None else []
+        norm = next((one for one in reversed(made) if self._is_norm(one)), None)
+        if norm is not None:
+            return norm if call.output_shape == norm.input_shape else None
+        mixed = any(one.input_width > one.width and one.input_width % one.width == 0 for one in made if one.width)
+        return call if mixed and call.positional and call.output_shape == call.input_shape else None
 
     def _sums(self) -> list[int]:
         """Sums made in this block, without those that are only a part of a larger one, or of what a larger one adds."""

@@ -6,12 +6,19 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from transformers import PreTrainedModel, XLMConfig, XLMModel
+from transformers import (
+    PreTrainedModel,
+    Qwen2MoeConfig,
+    Qwen2MoeModel,
+    XLMConfig,
+    XLMModel,
+)
 
 import adapterhub
 import tiny
 from adapterhub.errors import SiteError
 from adapterhub.sites import Layer, Norm, Projection, Sites, Sublayer, discover
+from adapterhub.sweep.architectures import build
 from adapterhub.sweep.checks import check, seeded_run
 
 BERT_LIKE = {"bert", "roberta", "xlm-roberta", "distilbert", "albert", "electra", "deberta", "deberta-v2", "mpnet"}
@@ -99,6 +106,24 @@ def test_encoder_decoder_with_head_names_its_sites_alike(family: str) -> None:
     assert [s.name for s in bare.sublayers] == [s.name for s in headed.sublayers]
 
 
+def test_a_feed_forward_that_runs_on_two_streams_in_turn_is_one() -> None:
+    layers = [layer for layer in discover(build("pegasus_x")).layers if layer.tower == "encoder"]
+    for layer in layers:
+        (found,) = (sublayer for sublayer in layer.sublayers if sublayer.kind == "feed_forward")
+        assert [projection.role for projection in found.projections] == ["up", "down"]
+        assert found.residual_at.endswith("final_layer_norm") and found.output_at.endswith("fc2")
+
+
+def test_what_gates_or_routes_a_feed_forward_is_not_what_goes_out_of_it() -> None:
+    sizes = {"hidden_size": 32, "shared_expert_intermediate_size": 32, "moe_intermediate_size": 16, "num_experts": 4}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    model = Qwen2MoeModel(Qwen2MoeConfig(vocab_size=99, num_hidden_layers=2, **sizes, **heads))
+    shared = [sub for sub in discover(model).sublayers if sub.kind == "feed_forward"]
+    routed = [sub for sub in discover(build("dbrx")).sublayers if sub.kind == "feed_forward"]
+    assert {tuple(p.role for p in sub.projections) for sub in shared} == {("gate", "up", "down", "other")}
+    assert {tuple(p.role for p in sub.projections) for sub in routed} == {("other",)}
+
+
 def test_a_model_without_attention_is_an_error_that_says_what_was_looked_for() -> None:
     class Plain(PreTrainedModel):
         def __init__(self, config):
@@ -132,7 +157,7 @@ def test_reads_as_text_and_as_json() -> None:
 
 
 def xlm(width: int = 32) -> tuple[PreTrainedModel, Sites]:
-    """A model in which nothing is found (its attentions and feed-forwards are lists of their own), and its sites."""
+    """A model without a list of layers (its attentions and feed-forwards are lists of their own), and its sites."""
     torch.manual_seed(0)
     model = XLMModel(XLMConfig(vocab_size=99, emb_dim=width, n_layers=2, n_heads=4)).eval()
 
@@ -165,11 +190,57 @@ def xlm(width: int = 32) -> tuple[PreTrainedModel, Sites]:
 @pytest.mark.parametrize("method", ["bottleneck", "lora", "reft"])
 def test_sites_by_hand_work_as_those_found(method: str) -> None:
     model, sites = xlm()
-    with pytest.raises(SiteError, match="XLMModel has no adapter sites"):
-        adapterhub.init(model)
     adapterhub.init(model, sites=sites)
     inputs = {"input_ids": torch.arange(3, 11).view(2, 4)}
     check(model, method, seeded_run(model, inputs))
+
+
+def test_layers_in_lists_side_by_side_are_those_described_by_hand() -> None:
+    model, sites = xlm()
+    found = discover(model)
+    assert found.layers == sites.layers
+    assert set(found.norms) == {*sites.norms, Norm("norms.0", "layer_norm_emb", None)}
+    assert found.embeddings is None  # nothing alone takes what is embedded: it is added to what attention gives
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x):
+        return self.o((self.q(x) @ self.k(x).mT).softmax(-1) @ self.v(x))
+
+
+class SideBySide(PreTrainedModel):
+    """Pre-norm, and without a list of layers."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        width, count = config.hidden_size, range(config.num_hidden_layers)
+        self.embeddings = nn.Embedding(config.vocab_size, width)
+        self.attentions = nn.ModuleList(SelfAttention(width) for _ in count)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in count)
+        self.ffns = nn.ModuleList(nn.Sequential(nn.Linear(width, 48), nn.GELU(), nn.Linear(48, width)) for _ in count)
+        self.post_init()
+
+    def forward(self, input_ids):
+        x = self.embeddings(input_ids)
+        for attend, norm, feed in zip(self.attentions, self.norms, self.ffns, strict=True):
+            x = x + attend(x)
+            x = x + feed(norm(x))
+        return (x,)
+
+
+def test_what_no_module_of_a_layer_gives_is_not_its_output() -> None:
+    torch.manual_seed(0)
+    model = SideBySide(tiny.config("bert")).eval()
+    layers = discover(model).layers
+    assert [[sub.kind for sub in layer.sublayers] for layer in layers] == [["attention", "feed_forward"]] * 2
+    assert [layer.width for layer in layers] == [0, 0]  # x + h of the last feed-forward
+    adapterhub.init(model)
+    for method in ("bottleneck", "lora"):
+        check(model, method, seeded_run(model, {"input_ids": torch.arange(3, 11).view(2, 4)}))
 
 
 def test_sites_that_name_no_module_are_refused() -> None:

@@ -116,6 +116,30 @@ class ConvolutionWeight(LinearWeight):
         return vector.view(-1, *(1,) * (self.module.weight.dim() - 2))
 
 
+class GroupedWeight(LinearWeight):
+    """Of a linear map with a block for each group of inputs ``[..., groups, in]``: ``[groups * out, in]``."""
+
+    def apply(self, matrix: Tensor, inputs: Tensor) -> Tensor:
+        return torch.einsum("...gi,goi->...go", inputs, self.spread(matrix))
+
+    def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
+        return self.apply(up, F.linear(inputs, down))
+
+    def spread(self, vector: Tensor) -> Tensor:
+        return vector.view(self.module.n_groups, -1, *vector.shape[1:])
+
+
+class FirstWeight(LinearWeight):
+    """Of a linear map that gives more than its result, which stands first."""
+
+    def select(self, output: Any) -> Tensor:
+        first: Tensor = output[0] if isinstance(output, tuple) else output
+        return first
+
+    def replace(self, output: Any, values: Tensor) -> Any:
+        return (values, *output[1:]) if isinstance(output, tuple) else values
+
+
 @dataclass(frozen=True, eq=False)
 class PartOfWeight(Weight):
     """Some outputs of a fused linear map; ``find`` says which, when that is first asked."""
@@ -176,8 +200,8 @@ _KINDS: tuple[tuple[Any, type[LinearWeight], str], ...] = (
 def weight_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     """A place for every weight of ``model``, and for queries, keys and values that stand in one weight together.
 
-    Projections of a sublayer are named by it and their role (``layers.0.attention.q``), or by it and the name of their
-    module where several have that role; all others ``base.`` and their path in the base model, or ``outside.`` and
+    Projections of a sublayer are named by it and their role (``layers.0.attention.q``), or by it and the end of
+    their path where several have that role; all others ``base.`` and their path in the base model, or ``outside.`` and
     their path where they are not part of that.
     """
     projections = {p.path: (sub, p) for sub in sites.sublayers for p in sub.projections}
@@ -193,19 +217,45 @@ def weight_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
             yield Place("weight", name, role, layer, weight.shape[0], path=path, weight=weight)
             continue
         sublayer, projection = projections[path]
-        alone = sum(one.role == projection.role for one in sublayer.projections) == 1
-        name = f"{sublayer.name}.{projection.role if alone else path.rpartition('.')[2]}"
+        layer, name = sublayer.layer, _name(sublayer, projection, projection.role)
         yield Place("weight", name, projection.role, layer, weight.shape[0], path=path, weight=weight)
-        for part in projection.role if projection.role in ("qkv", "kv") else ():
+        for part in _parts(projection):
             fused = PartOfWeight(weight, partial(rows.find, sublayer, projection, part))
-            yield Place("weight", f"{sublayer.name}.{part}", part, layer, 0, path=path, weight=fused, whole=False)
+            name = _name(sublayer, projection, part)
+            yield Place("weight", name, part, layer, 0, path=path, weight=fused, whole=False)
+
+
+def _parts(projection: Projection) -> str:
+    """The roles that stand together in a fused projection."""
+    return projection.role if projection.role in ("qkv", "kv") else ""
+
+
+def _name(sublayer: Sublayer, projection: Projection, role: str) -> str:
+    """The sublayer and the role; or the end of the path, as long as it has to be, where others there have that role."""
+    others = [one for one in sublayer.projections if one.path != projection.path]
+    rivals = [f".{one.path}" for one in others if role == one.role or role in _parts(one)]
+    if not rivals:
+        return f"{sublayer.name}.{role}"
+    words = projection.path.split(".")
+    tails = (".".join(words[-length:]) for length in range(1, len(words) + 1))
+    tail = next(tail for tail in tails if not any(path.endswith(f".{tail}") for path in rivals))
+    return f"{sublayer.name}.{tail}" + (f".{role}" if role != projection.role else "")
 
 
 def _weight(module: nn.Module) -> tuple[LinearWeight | None, str]:
+    if isinstance(module, nn.Linear) and hasattr(module, "n_groups"):
+        return GroupedWeight(module), "other"
     for kind, made, role in _KINDS:
         if isinstance(module, kind):
             return made(module), role
-    return None, ""
+    return (FirstWeight(module), "other") if _has_matrix(module) else (None, "")
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    """Whether a class of its own is a linear map, by its sizes; one that computes in integers is none."""
+    weight, sizes = getattr(module, "weight", None), [getattr(module, f"{name}_features", 0) for name in ("out", "in")]
+    plain = isinstance(weight, nn.Parameter) and list(weight.shape) == sizes and hasattr(module, "bias")
+    return plain and not getattr(module, "quant_mode", False)
 
 
 class _Rows:

@@ -16,15 +16,11 @@ from transformers import PreTrainedModel
 
 from adapterhub.errors import SiteError
 from adapterhub.sites import attention, probe
+from adapterhub.sites.blocks import ATTENTION, MIXER, Block, repeated, spans, tower_names
 from adapterhub.sites.embeddings import embeddings
 from adapterhub.sites.layout import Attention, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.trace import Call, Trace, record
 
-_ATTENTION = re.compile(r"(?i:attention|attn)|MLA$")
-# What stands in the place of attention in other architectures.
-_MIXER = re.compile(
-    rf"{_ATTENTION.pattern}|(?i:mixer|mamba|ssm|recurrent|rwkv|delta_?net|lstm|lru|short_?conv|fourier|hyena)"
-)
 _NORM = re.compile(r"norm", re.IGNORECASE)
 _LINEAR = re.compile(r"linear|conv1d", re.IGNORECASE)
 # Roles of the projections of attention, by the name of the module; the first pattern that matches wins.
@@ -47,7 +43,7 @@ def discover(model: PreTrainedModel) -> Sites:
             nothing to a residual stream.
     """
     model_class = type(model).__name__
-    blocks = list(_blocks(model))
+    blocks = list(repeated(model))
     if not blocks:
         raise SiteError(
             f"{model_class} has no adapter sites: looked for a list of modules of which every one contains "
@@ -55,66 +51,36 @@ def discover(model: PreTrainedModel) -> Sites:
         )
     with attention.watched(model) as attentions:
         trace = probe.run(model, lambda base, kwargs: record(model, partial(base.forward, **kwargs)))
-    ran = sorted((path for path in blocks if path in trace.first_calls), key=lambda p: trace.first_calls[p].start)
+    ran = spans(blocks, trace)
     layers = tuple(_layers(model, trace, ran, attentions))
     if not any(layer.sublayers for layer in layers):
+        paths = ", ".join(layer.path for layer in layers[:3])
         raise SiteError(
-            f"{model_class} has no adapter sites: its blocks ({', '.join(ran[:3]) or 'none of which ran'}) add no "
-            f"sublayer's output to a residual stream. {probe.BY_HAND}"
+            f"{model_class} has no adapter sites: its blocks ({paths or 'none of which ran'}) add no sublayer's output "
+            f"to a residual stream. {probe.BY_HAND}"
         )
     # What it ran on was one row of some tokens.
-    turned = any(trace.first_calls[path].input_shape[:2] == (probe.TOKENS, 1) for path in ran)
-    norms, found = tuple(_norms(model, trace, layers)), embeddings(model, trace, layers)
-    return Sites(model_class, layers, norms, found, not turned)
-
-
-def _blocks(model: nn.Module) -> Iterator[str]:
-    """Paths of the elements of the innermost lists of blocks."""
-    lists = {
-        path: module
-        for path, module in model.named_modules()
-        if isinstance(module, (nn.ModuleList, nn.Sequential)) and _is_stack(module)
-    }
-    for path, module in lists.items():
-        if not any(other.startswith(path + ".") for other in lists):
-            yield from (f"{path}.{name}" for name, _ in module.named_children())
-
-
-def _is_stack(modules: nn.ModuleList | nn.Sequential) -> bool:
-    """Whether a list is one of blocks: every one contains attention or a mixer, or one does and all are of a kind."""
-    mixing = [_has_mixer(module) for module in modules]
-    return bool(mixing) and (all(mixing) or (any(mixing) and len({type(module) for module in modules}) == 1))
-
-
-def _has_mixer(module: nn.Module) -> bool:
-    return any(_MIXER.search(type(child).__name__) for child in module.modules() if child is not module)
+    turned = any(call.input_shape[:2] == (probe.TOKENS, 1) for _, call in ran)
+    blocks = [block for block, _ in ran]
+    norms = tuple(_norms(model, trace, zip(layers, blocks, strict=True)))
+    modules = [layer for layer, block in zip(layers, blocks, strict=True) if len(block.paths) == 1]
+    return Sites(model_class, layers, norms, embeddings(model, trace, modules), not turned)
 
 
 def _layers(
-    model: nn.Module, trace: Trace, paths: list[str], attentions: Mapping[str, attention.Watched]
+    model: nn.Module, trace: Trace, ran: list[tuple[Block, Call]], attentions: Mapping[str, attention.Watched]
 ) -> Iterator[Layer]:
-    towers = _tower_names(path.rpartition(".")[0] for path in paths)
+    towers = tower_names(call.path.rpartition(".")[0] for _, call in ran)
     counts: Counter[str] = Counter()
-    for index, path in enumerate(paths):
-        tower = towers[path.rpartition(".")[0]]
+    for index, (block, call) in enumerate(ran):
+        tower = towers[call.path.rpartition(".")[0]]
         name = f"{tower}.layers.{counts[tower]}".lstrip(".")
         counts[tower] += 1
-        output = trace.first_calls[path].output_shape
-        width = output[-1] if 0 < len(output) < 4 else 0  # several streams, or pixels
-        sublayers = _Block(model, trace, path, attentions).sublayers(name, index)
-        yield Layer(index, name, tower, path, width, tuple(sublayers))
-
-
-def _tower_names(lists: Iterable[str]) -> dict[str, str]:
-    """A short name for each list of blocks: what its path has and not all others have; ``""`` for a lone one."""
-    parts = {path: [part for part in path.split(".")[:-1] if part != "model"] for path in lists}
-    if len(parts) < 2:
-        return dict.fromkeys(parts, "")
-    shared = set.intersection(*(set(p) for p in parts.values()))
-    names = {path: ".".join(part for part in p if part not in shared) for path, p in parts.items()}
-    if len(set(names.values())) < len(names):  # several lists in one tower, as in hierarchical vision models
-        names = {path: path.replace(".", "_") for path in parts}
-    return names
+        sublayers = tuple(_Block(model, trace, call, attentions).sublayers(name, index))
+        # What is added after the last module of several, no module gives; nor are several streams, or pixels, tokens.
+        gives = len(block.paths) == 1 or any(sublayer.norm == call.path for sublayer in sublayers)
+        width = call.output_shape[-1] if gives and 0 < len(call.output_shape) < 4 else 0
+        yield Layer(index, name, tower, call.path, width, sublayers)
 
 
 @dataclass(frozen=True)
@@ -132,21 +98,25 @@ class _Found:
 class _Block:
     """Reads the sublayers of one block out of a trace (out of its first call, where it is called several times)."""
 
-    def __init__(self, model: nn.Module, trace: Trace, path: str, attentions: Mapping[str, attention.Watched]) -> None:
-        self.model, self.trace, self.attention_shapes = model, trace, attentions
-        self.call = trace.first_calls[path]
+    def __init__(self, model: nn.Module, trace: Trace, call: Call, attentions: Mapping[str, attention.Watched]) -> None:
+        self.model, self.trace, self.call, self.attention_shapes = model, trace, call, attentions
         self.calls = [call for call in trace.calls if self.call.start < call.start and call.end < self.call.end]
         self.times_called = Counter(call.path for call in self.calls)
         names = [type(model.get_submodule(path)).__name__ for path in self.times_called]
-        self.attends = any(_ATTENTION.search(name) for name in names)
+        self.attends = any(ATTENTION.search(name) for name in names)
         self.attentions = list(self._attentions())
 
     def sublayers(self, layer: str, index: int) -> Iterator[Sublayer]:
         """The sublayers in running order, named ``{layer}.{kind}``, and ``..._2`` where a kind comes again."""
         counts: Counter[str] = Counter()
-        for one in list(self._added()) or self._mixed():
+        taken: set[str] = set()
+        found = {one.writer.path: one for one in reversed(list(self._added()) or list(self._mixed()))}
+        for one in reversed(found.values()):  # of one that runs several times, the first time
             kind = self._kind(one.owner)
             counts[kind] += 1
+            made = self._projections(one.owner, one.since, one.writer)
+            projections = {projection.path: projection for projection in made if projection.path not in taken}
+            taken |= projections.keys()
             yield Sublayer(
                 f"{layer}.{kind}" + (f"_{counts[kind]}" if counts[kind] > 1 else ""),
                 kind,
@@ -155,7 +125,7 @@ class _Block:
                 one.reader.path,
                 one.writer.path,
                 one.norm,
-                tuple(self._projections(one.owner, one.since, one.writer)),
+                tuple(projections.values()),
                 self._attention(one.owner),
                 one.adds,
             )
@@ -189,16 +159,24 @@ class _Block:
     def _mixed(self) -> Iterator["_Found"]:
         """Sublayers whose output is mixed into several residual streams: modules that read what a norm gives.
 
-        For x stands what the norm reads, the streams in one.
+        For x stands what the norm reads, the streams in one; or what another module gives that makes one of them.
         """
         until = self.call.start
-        norms = {call.output: call for call in self.calls if self._is_norm(call)}
         for call in self.calls:
-            norm = norms.get(call.input)
-            if norm is None or self._is_leaf(call) or call.start < until or call.output_shape != norm.input_shape:
-                continue
-            until = call.end
-            yield _Found(call.path if call.path in self.attentions else None, norm, call, norm.start, None, adds=False)
+            reader = None if self._is_leaf(call) or call.start < until else self._reads_streams(call)
+            if reader is not None:
+                until = call.end
+                owner = call.path if call.path in self.attentions else None
+                yield _Found(owner, reader, call, reader.start, None, adds=False)
+
+    def _reads_streams(self, call: Call) -> Call | None:
+        """The reader of x, of a module that reads several streams in one and gives its like: its norm, or itself."""
+        made = self._writers(call.input) if call.input is not None else []
+        norm = next((one for one in reversed(made) if self._is_norm(one)), None)
+        if norm is not None:
+            return norm if call.output_shape == norm.input_shape else None
+        mixed = any(one.input_width > one.width and one.input_width % one.width == 0 for one in made if one.width)
+        return call if mixed and call.positional and call.output_shape == call.input_shape else None
 
     def _sums(self) -> list[int]:
         """Sums made in this block, without those that are only a part of a larger one, or of what a larger one adds."""
@@ -237,15 +215,16 @@ class _Block:
         return next(iter([*leaves, *(call for call in found if call.positional)]), None)
 
     def _writer(self, value: int, reader: Call) -> Call | None:
-        """The last leaf module that hands on ``value`` and runs once, else the outermost one; it may be rescaled since.
+        """The last leaf module that hands on ``value``, else the outermost one; it may be rescaled since.
 
-        It ends after ``reader`` starts, and gives as many rows as that reads, of the residual stream.
+        It runs once, or in turn with ``reader``, ends after that starts, and gives as many rows as that reads, of the
+        residual stream.
         """
         for earlier in self._back(value):
             calls = [
                 call
                 for call in self._writers(earlier)
-                if self.times_called[call.path] == 1
+                if self._in_turn(reader.path, call.path)
                 and call.output_shape[-1:] == reader.input_shape[-1:]
                 and prod(call.output_shape) == prod(reader.input_shape)
                 and call.end > reader.start
@@ -254,6 +233,11 @@ class _Block:
             if calls:
                 return (leaves or calls)[-1]
         return None
+
+    def _in_turn(self, reader: str, writer: str) -> bool:
+        """Whether a module runs once, or once after each time that another one does."""
+        ran = [call.path for call in self.calls if call.path in (reader, writer)]
+        return ran.count(writer) == 1 or ran == [reader, writer] * (len(ran) // 2)
 
     def _back(self, value: int) -> Iterator[int]:
         """A value, and those that it was rescaled or reshaped from in this block."""
@@ -332,7 +316,7 @@ class _Block:
             return
         linears = [call for call in self.calls if since < call.start <= writer.end and self._is_linear(call)]
         calls = [call for call in linears if not any(call.path.startswith(path + ".") for path in self.attentions)]
-        yield from _feed_forward(calls, writer.width)
+        yield from _feed_forward(calls, writer)
 
     def _attentions(self) -> Iterator[str]:
         """Outermost modules of the block that are attention by the name of their class."""
@@ -345,7 +329,7 @@ class _Block:
                 yield call.path
 
     def _mixes(self, module: nn.Module) -> bool:
-        pattern = _ATTENTION if self.attends else _MIXER
+        pattern = ATTENTION if self.attends else MIXER
         return bool(pattern.search(type(module).__name__)) and not is_norm(module)
 
     def _is_leaf(self, call: Call) -> bool:
@@ -367,9 +351,10 @@ def _attention_role(name: str) -> str:
     return next((role for role, pattern in _ATTENTION_ROLES if re.search(pattern, name.lower())), "other")
 
 
-def _feed_forward(calls: list[Call], width: int) -> Iterator[Projection]:
+def _feed_forward(calls: list[Call], writer: Call) -> Iterator[Projection]:
     """Roles by what fits: ``down`` gives the width of the layer out of another, which ``up`` and ``gate`` give."""
-    downs = [call for call in calls if call.width == width and call.input_width != width] or calls[-1:]
+    whole = [call for call in calls if prod(call.output_shape) == prod(writer.output_shape)]  # no gate, no router
+    downs = [call for call in calls if call.width == writer.width and call.input_width != writer.width] or whole[-1:]
     inner = {call.input_width for call in downs}
     for call in calls:
         if call in downs:
@@ -381,13 +366,14 @@ def _feed_forward(calls: list[Call], width: int) -> Iterator[Projection]:
         yield Projection(role, call.path)
 
 
-def _norms(model: nn.Module, trace: Trace, layers: Iterable[Layer]) -> Iterator[Norm]:
+def _norms(model: nn.Module, trace: Trace, layers: Iterable[tuple[Layer, Block]]) -> Iterator[Norm]:
     """Every norm that ran, named by its layer and its order there."""
+    blocks = list(layers)
     counts: Counter[str] = Counter()
     for path in trace.first_calls:
         if not is_norm(model.get_submodule(path)):
             continue
-        layer = next((layer for layer in layers if path.startswith(layer.path + ".")), None)
+        layer = next((layer for layer, block in blocks if block.holds(path)), None)
         prefix = f"{layer.name}.norms" if layer else "norms"
         yield Norm(f"{prefix}.{counts[prefix]}", path, layer.index if layer else None)
         counts[prefix] += 1

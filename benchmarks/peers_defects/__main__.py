@@ -10,21 +10,20 @@ import warnings
 import adapters
 import architectures
 import compositions
+import files
 import maths
 import peft
 import prompts
-import saving
 import tasks
+import trainers
 import transformers
 import vocabularies
-
-import training
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     print(f"adapters {adapters.__version__}, PEFT {peft.__version__}, transformers {transformers.__version__}")
-    for module in (saving, maths, prompts, architectures, tasks, compositions, vocabularies, training):
+    for module in (files, maths, prompts, architectures, tasks, compositions, vocabularies, trainers):
         for check in module.CHECKS:
             try:
                 print(f"{check.__name__}: {check()}")

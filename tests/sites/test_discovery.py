@@ -114,6 +114,21 @@ def test_a_feed_forward_that_runs_on_two_streams_in_turn_is_one() -> None:
         assert found.residual_at.endswith("final_layer_norm") and found.output_at.endswith("fc2")
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "reader", "kinds"),
+    [
+        ("canine", 0, "", ["attention", "feed_forward"]),  # attention reads x in chunks
+        ("higgs_audio_v2", 0, "", ["attention", "feed_forward", "feed_forward"]),  # norms read some tokens of x
+        ("udop", 2, ".layer.0.layer_norm", ["attention", "cross_attention", "feed_forward"]),
+    ],
+)
+def test_attention_that_no_module_inside_reads_the_whole_of_x_for(name, layer, reader, kinds) -> None:
+    found = discover(build(name)).layers[layer]
+    assert [sublayer.kind for sublayer in found.sublayers] == kinds
+    assert found.sublayers[0].residual_at == found.path + reader
+    assert [projection.role for projection in found.sublayers[0].projections[-1:]] == ["o"]
+
+
 def test_what_gates_or_routes_a_feed_forward_is_not_what_goes_out_of_it() -> None:
     sizes = {"hidden_size": 32, "shared_expert_intermediate_size": 32, "moe_intermediate_size": 16, "num_experts": 4}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}

@@ -87,6 +87,7 @@ def _call(block: Block, trace: Trace) -> Call | None:
         input=first.input,
         input_width=first.input_width,
         input_shape=first.input_shape,
+        positional=False,
     )
 
 

@@ -19,20 +19,11 @@ from adapterhub.sites import attention, probe
 from adapterhub.sites.blocks import ATTENTION, MIXER, Block, repeated, spans, tower_names
 from adapterhub.sites.embeddings import embeddings
 from adapterhub.sites.layout import Attention, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
+from adapterhub.sites.roles import attention_role, feed_forward
 from adapterhub.sites.trace import Call, Trace, record
 
 _NORM = re.compile(r"norm", re.IGNORECASE)
 _LINEAR = re.compile(r"linear|conv1d", re.IGNORECASE)
-# Roles of the projections of attention, by the name of the module; the first pattern that matches wins.
-_ATTENTION_ROLES = (
-    ("other", r"pos|rel|(^|_)(q|kv|k|v)_a(_|$)|gate|beta|decay|index|router|(^|_)(down|dkv|dq)(_|$)"),
-    ("qkv", r"qkv|c_attn|in_proj|query_key_value"),
-    ("kv", r"(^|_)kv(_|$)|key_value"),
-    ("q", r"(^|_)q(uery)?(_|$)"),
-    ("k", r"(^|_)k(ey)?(_|$)"),
-    ("v", r"(^|_)v(alue)?(_|$)"),
-)
-_GATE = re.compile(r"gate|wi_0|^w1$")
 
 
 def discover(model: PreTrainedModel) -> Sites:
@@ -110,8 +101,7 @@ class _Block:
         """The sublayers in running order, named ``{layer}.{kind}``, and ``..._2`` where a kind comes again."""
         counts: Counter[str] = Counter()
         taken: set[str] = set()
-        found = {one.writer.path: one for one in reversed(list(self._added()) or list(self._mixed()))}
-        for one in reversed(found.values()):  # of one that runs several times, the first time
+        for one in self._found():
             kind = self._kind(one.owner)
             counts[kind] += 1
             made = self._projections(one.owner, one.since, one.writer)
@@ -130,13 +120,24 @@ class _Block:
                 one.adds,
             )
 
+    def _found(self) -> list["_Found"]:
+        """In running order; of one that runs several times, the first time."""
+        added = list(self._added())
+        mixed = list(self._mixed())
+        if added:  # a norm whose output goes on as the stream itself gives x, and does not read it
+            streams = {self.trace.source(term) for total in self.trace.terms.values() for term in total}
+            mixed = [one for one in mixed if one.reader.output not in streams]
+        apart = [one for one in mixed if not any(_overlap(one, other) for other in added)]
+        found = {one.writer.path: one for one in reversed(added + apart)}
+        return sorted(found.values(), key=lambda one: one.writer.end)
+
     def _added(self) -> Iterator["_Found"]:
         """Sublayers whose output is added to the residual stream."""
         since, sums = self.call.start, self._sums()
         carried = {term for total in sums for term in map(self.trace.source, self._flatten(total))}
         for total in sums:
             terms = [self.trace.source(term) for term in self._flatten(total)]
-            streams = {term: reader for term in terms if (reader := self._reader(term, total))}
+            streams = self._streams(terms, total)
             reader = next(iter(streams.values())) if len(streams) == 1 else None
             outputs = [] if reader is None else list(self._outputs(terms, streams, reader))
             for output, reads, writes in outputs:
@@ -147,6 +148,20 @@ class _Block:
             norms = [call.output for call in self.trace.readers.get(total, ()) if self._is_norm(call)]
             if outputs or carried & {total, *norms}:
                 since = self.trace.born[total]
+
+    def _streams(self, terms: list[int], total: int) -> dict[int, Call]:
+        """Of the terms of a sum those that a module reads; else what the block does, if attention adds to it."""
+        streams = {term: reader for term in terms if (reader := self._reader(term, total))}
+        given = self.call.input
+        if (
+            not streams
+            and self.call.positional
+            and given is not None
+            and given in terms
+            and any(self._owner(t) for t in terms if t != given)
+        ):
+            return {given: self.call}
+        return streams
 
     def _outputs(
         self, terms: Iterable[int], streams: Mapping[int, Call], reader: Call
@@ -166,7 +181,7 @@ class _Block:
             reader = None if self._is_leaf(call) or call.start < until else self._reads_streams(call)
             if reader is not None:
                 until = call.end
-                owner = call.path if call.path in self.attentions else None
+                owner = next((path for path in self.attentions if f"{call.path}.".startswith(f"{path}.")), None)
                 yield _Found(owner, reader, call, reader.start, None, adds=False)
 
     def _reads_streams(self, call: Call) -> Call | None:
@@ -283,7 +298,7 @@ class _Block:
             return "feed_forward"
         queries, others = set(), set()
         for call in self._linears(owner):
-            role = _attention_role(call.path.rpartition(".")[2])
+            role = attention_role(call.path.rpartition(".")[2])
             if role == "q":
                 queries.add(call.input)
             elif role != "other" and self._reads_outside(call):
@@ -311,12 +326,12 @@ class _Block:
         if owner is not None:
             linears = self._linears(owner)
             for call in linears[:-1]:
-                yield Projection(_attention_role(call.path.rpartition(".")[2]) if self.attends else "other", call.path)
+                yield Projection(attention_role(call.path.rpartition(".")[2]) if self.attends else "other", call.path)
             yield from (Projection("o", call.path) for call in linears[-1:])
             return
         linears = [call for call in self.calls if since < call.start <= writer.end and self._is_linear(call)]
         calls = [call for call in linears if not any(call.path.startswith(path + ".") for path in self.attentions)]
-        yield from _feed_forward(calls, writer)
+        yield from feed_forward(calls, writer)
 
     def _attentions(self) -> Iterator[str]:
         """Outermost modules of the block that are attention by the name of their class."""
@@ -347,23 +362,9 @@ def is_norm(module: nn.Module) -> bool:
     return _NORM.search(type(module).__name__) is not None and not len(module._modules)
 
 
-def _attention_role(name: str) -> str:
-    return next((role for role, pattern in _ATTENTION_ROLES if re.search(pattern, name.lower())), "other")
-
-
-def _feed_forward(calls: list[Call], writer: Call) -> Iterator[Projection]:
-    """Roles by what fits: ``down`` gives the width of the layer out of another, which ``up`` and ``gate`` give."""
-    whole = [call for call in calls if prod(call.output_shape) == prod(writer.output_shape)]  # no gate, no router
-    downs = [call for call in calls if call.width == writer.width and call.input_width != writer.width] or whole[-1:]
-    inner = {call.input_width for call in downs}
-    for call in calls:
-        if call in downs:
-            role = "down"
-        elif call.width in inner:
-            role = "gate" if _GATE.search(call.path.rpartition(".")[2]) else "up"
-        else:
-            role = "gate_up" if call.width in {2 * size for size in inner} else "other"
-        yield Projection(role, call.path)
+def _overlap(some: _Found, other: _Found) -> bool:
+    """Whether one of two sublayers runs while the other does."""
+    return some.reader.start < other.writer.end and other.reader.start < some.writer.end
 
 
 def _norms(model: nn.Module, trace: Trace, layers: Iterable[tuple[Layer, Block]]) -> Iterator[Norm]:

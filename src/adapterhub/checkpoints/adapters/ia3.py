@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
-from adapterhub.checkpoints.adapters.targets import fused_in_thirds, reached
+from adapterhub.checkpoints.adapters.targets import PLAIN, fused_in_thirds, reached
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, to_theirs
 from adapterhub.errors import CheckpointError
 from adapterhub.methods.ia3 import IA3Config
@@ -36,20 +36,8 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
             "the (IA)³ of adapters scales the feed-forward before its non-linearity, that of the paper after it "
             "(feed_forward='input'). Save in the format of adapterhub or of PEFT."
         )
-    options = reached(content.sites("scale"), layout) | {
-        "architecture": "lora",
-        "r": 1,
-        "alpha": 1,
-        "dropout": 0.0,
-        "composition_mode": "scale",
-        "init_weights": "ia3",
-        "init_weights_seed": None,
-        "use_gating": False,
-        "use_dora": False,
-        "vera_d": None,
-        "vera_b": None,
-        "dtype": None,
-    }
+    kind = {"composition_mode": "scale", "init_weights": "ia3"}
+    options = reached(content.sites("scale"), layout) | PLAIN | kind
     return options, to_theirs(entries(content, layout), content.tensors)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adapterhub.checkpoints.adapters import ia3, vera
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
-from adapterhub.checkpoints.adapters.targets import fused_in_thirds, reached, targets
+from adapterhub.checkpoints.adapters.targets import PLAIN, fused_in_thirds, reached, targets
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, shaped, stacked, to_theirs
 from adapterhub.checkpoints.lowrank import folded, product, written_out
 from adapterhub.errors import CheckpointError
@@ -94,24 +94,17 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
     if config.use_dora:
         _check_offsets(content, layout)
     of_tasks = {name: getattr(config, name) for name in _OF_TASKS} if isinstance(config, MTLLoRAConfig) else {}
-    options = (
-        reached(content.sites("lora_A"), layout)
-        | of_tasks
-        | {
-            "architecture": config.method,
-            "r": config.r,
-            "alpha": int(config.alpha) if float(config.alpha).is_integer() else config.alpha,
-            "dropout": config.dropout,
-            "composition_mode": "add",
-            "init_weights": "bert" if config.init_weights == "bert" else "lora",
-            "init_weights_seed": config.init_weights_seed,
-            "use_gating": config.use_gating,
-            "use_dora": config.use_dora,
-            "vera_d": None,
-            "vera_b": None,
-            "dtype": None,
-        }
-    )
+    kind = {
+        "architecture": config.method,
+        "r": config.r,
+        "alpha": int(config.alpha) if float(config.alpha).is_integer() else config.alpha,
+        "dropout": config.dropout,
+        "init_weights": "bert" if config.init_weights == "bert" else "lora",
+        "init_weights_seed": config.init_weights_seed,
+        "use_gating": config.use_gating,
+        "use_dora": config.use_dora,
+    }
+    options = reached(content.sites("lora_A"), layout) | of_tasks | PLAIN | kind
     return options, to_theirs(entries(content, layout), content.tensors)
 
 

@@ -15,6 +15,21 @@ from adapterhub.methods.targets import TargetsConfig
 C = TypeVar("C", bound=TargetsConfig)
 
 _KEY = re.compile(rf"(?P<path>.+)\.loras\.\{ANY}\..+")
+# Options of what ``adapters`` takes for a kind of LoRA, beside those that say where it acts.
+PLAIN = {
+    "architecture": "lora",
+    "r": 1,
+    "alpha": 1,
+    "dropout": 0.0,
+    "composition_mode": "add",
+    "init_weights": "lora",
+    "init_weights_seed": None,
+    "use_gating": False,
+    "use_dora": False,
+    "vera_d": None,
+    "vera_b": None,
+    "dtype": None,
+}
 _FLAGS = {"intermediate": "intermediate_lora", "output": "output_lora"}
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
-from adapterhub.checkpoints.adapters.targets import reached, targets
+from adapterhub.checkpoints.adapters.targets import PLAIN, reached, targets
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
 from adapterhub.errors import CheckpointError
 from adapterhub.methods.vera import VeraConfig
@@ -64,20 +64,16 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
             "the VeRA of adapters is for weights of one shape that stand alone, without use_dora. Convert the adapter "
             "to a LoRA first, or save it in the format of adapterhub."
         )
-    options = reached(sites, layout) | {
-        "architecture": "lora",
+    kind = {
         "r": made.r,
         "alpha": made.r,
         "dropout": made.dropout,
-        "composition_mode": "add",
         "init_weights": "vera",
         "init_weights_seed": made.init_weights_seed,
-        "use_gating": False,
-        "use_dora": False,
         "vera_d": made.vera_d,
         "vera_b": made.vera_b,
-        "dtype": None,
     }
+    options = reached(sites, layout) | PLAIN | kind
     return options, to_theirs(entries(content, layout), content.tensors)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, to_theirs
-from adapterhub.checkpoints.peft.layout import PeftLayout, shortest
+from adapterhub.checkpoints.peft.layout import PeftLayout, shortest, simplest
 from adapterhub.methods.ia3 import IA3Config
 
 OWNER = re.compile(r"(?P<path>.+?)\.ia3_l")
@@ -32,10 +32,7 @@ def config(
         target_modules=shortest(given.get("target_modules"), rows),
         feedforward_modules=shortest(given.get("feedforward_modules"), inputs),
     )
-    for one in (IA3Config(), short):
-        if all(one.acts_at(place) == exact.acts_at(place) for place in layout.places):
-            return one
-    return exact
+    return simplest((IA3Config(), short), exact, layout.places)
 
 
 def read(

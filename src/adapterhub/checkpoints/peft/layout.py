@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -17,6 +17,16 @@ from adapterhub.errors import TensorMismatchError
 from adapterhub.methods import Place
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+
+
+class Acting(Protocol):
+    """A configuration that says of each place whether, and how, it acts there."""
+
+    def acts_at(self, place: Place, /) -> object:
+        """What it does there; nothing, if it does not act."""
+
+
+C = TypeVar("C", bound=Acting)
 
 
 @dataclass(frozen=True)
@@ -116,3 +126,9 @@ def _named(path: str, targets: Any) -> bool:
     if isinstance(targets, str):
         return targets != "all-linear" and re.fullmatch(targets, path) is not None
     return any(f".{path}".endswith(f".{name}") for name in targets or ())
+
+
+def simplest(candidates: Iterable[C], exact: C, places: Iterable[Place]) -> C:
+    """The first configuration that acts where ``exact`` does: paths say it exactly, names in a line."""
+    wanted = [(place, exact.acts_at(place)) for place in places]
+    return next((one for one in candidates if all(one.acts_at(place) == acts for place, acts in wanted)), exact)

@@ -11,7 +11,7 @@ from torch import Tensor
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, shaped, to_theirs
 from adapterhub.checkpoints.lowrank import written_out
 from adapterhub.checkpoints.peft import tokens
-from adapterhub.checkpoints.peft.layout import PeftLayout, shortest
+from adapterhub.checkpoints.peft.layout import PeftLayout, shortest, simplest
 from adapterhub.checkpoints.peft.parts import joined
 from adapterhub.errors import CheckpointError
 from adapterhub.methods import AdapterConfig, Place
@@ -79,8 +79,7 @@ def config(
         init_weights=start if start in _REPEATABLE else "lora",
     )
     short = made.replace(target_modules=shortest(given.get("target_modules"), ranks))
-    if all(short.acts_at(place) == made.acts_at(place) for place in layout.places):
-        made = short  # paths say it exactly, names say it in a line: where they mean the same
+    made = simplest((short,), made, layout.places)
     patterns = given.get("alpha_pattern") or {}
     alphas = {path: _alpha(origin[path], patterns, made.alpha) for path in ranks}
     made = made.replace(

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
-from adapterhub.checkpoints.peft.layout import PeftLayout, shortest
+from adapterhub.checkpoints.peft.layout import PeftLayout, shortest, simplest
 from adapterhub.methods.layer_norm import LayerNormConfig
 
 OWNER = re.compile(r"(?P<path>.+?)\.ln_tuning_layers\.(?P<leaf>.+)")
@@ -24,10 +24,8 @@ def config(
     """The configuration that acts as the ``given`` one."""
     paths = {match["path"] for match in map(OWNER.fullmatch, found) if match is not None}
     exact = LayerNormConfig(target_modules=tuple(sorted(paths)))
-    for one in (LayerNormConfig(), LayerNormConfig(target_modules=shortest(given.get("target_modules"), paths))):
-        if all(one.acts_at(place) == exact.acts_at(place) for place in layout.places):
-            return one
-    return exact
+    short = LayerNormConfig(target_modules=shortest(given.get("target_modules"), paths))
+    return simplest((LayerNormConfig(), short), exact, layout.places)
 
 
 def read(

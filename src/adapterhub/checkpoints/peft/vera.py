@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
-from adapterhub.checkpoints.peft.layout import PeftLayout, shortest
+from adapterhub.checkpoints.peft.layout import PeftLayout, shortest, simplest
 from adapterhub.errors import CheckpointError
 from adapterhub.methods.vera import VeraConfig
 
@@ -38,7 +38,7 @@ def config(
             f"it changes biases of the base model (bias={given['bias']!r}), which a VeRA has not here"
         )
     short = made.replace(target_modules=shortest(given.get("target_modules"), paths))
-    return short if all(short.acts_at(place) == made.acts_at(place) for place in layout.places) else made
+    return simplest((short,), made, layout.places)
 
 
 def read(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
 from adapterhub.sites import Layer, Sites, Sublayer
 
 EMBEDDINGS, PROMPT = "embeddings", "prompt"
+T = TypeVar("T")
 
 
 class SiteModules(nn.Module):
@@ -178,7 +180,7 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
     An adapter of a half-precision base keeps full-precision parameters, which training needs (its result is cast).
     """
     paths = site_paths(sites, weights)
-    devices = {site: _device_at(model, paths[site]) for site in added.site_names}
+    devices = {site: nearest(model, paths[site], device_of) for site in added.site_names}
     for site, device in devices.items():
         for part in added.parts(site):
             part.to(device=device, dtype=torch.float32)
@@ -186,11 +188,10 @@ def match_device(added: SiteModules, model: PreTrainedModel, sites: Sites, weigh
         shared.to(device=next(iter(devices.values())), dtype=torch.float32)
 
 
-def _device_at(model: nn.Module, path: str) -> torch.device:
-    """Where the module at ``path`` runs, or the closest module around it that has parameters."""
+def nearest(model: nn.Module, path: str, look: Callable[[nn.Module], T | None]) -> T | None:
+    """What ``look`` finds in the module at ``path``, or in the closest module around it in which it finds anything."""
     while path:
-        device = device_of(model.get_submodule(path))
-        if device is not None:
-            return device
+        if (found := look(model.get_submodule(path))) is not None:
+            return found
         path = path.rpartition(".")[0]
-    return next(model.parameters()).device
+    return look(model)

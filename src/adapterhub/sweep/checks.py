@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from adapterhub.engine.adapter import site_paths
+from adapterhub.engine.adapter import nearest, site_paths
 from adapterhub.errors import ConfigError, SiteError
 
 
@@ -107,32 +107,26 @@ def _bits(value: Tensor) -> Tensor:
     return value.contiguous().view(torch.uint8) if value.dim() else value.reshape(1).view(torch.uint8)
 
 
-def _nearest_parameter(model: nn.Module, path: str) -> Tensor:
-    """A parameter of the module at ``path``, or of the closest module around it that has one."""
-    while path:
-        parameter = next(model.get_submodule(path).parameters(), None)
-        if parameter is not None:
-            return parameter
-        path = path.rpartition(".")[0]
-    return next(model.parameters())
+def _parameter(module: nn.Module) -> Tensor | None:
+    return next(module.parameters(), None)
 
 
 def _check_gradients(model: Any, run: Run) -> None:
     """Every parameter gets one, but where the base model's own weights get none: it does not use that place."""
     adapter = model.adapters[_NAME]
     paths = site_paths(model.sites, model.engine.places)
-    nearest = {site: _nearest_parameter(model, paths[site]) for site in adapter.site_names}
-    base = list({id(parameter): parameter for parameter in nearest.values()}.values())
+    closest = {site: nearest(model, paths[site], _parameter) for site in adapter.site_names}
+    base = list({id(parameter): parameter for parameter in closest.values() if parameter is not None}.values())
     parameters = dict(adapter.named_parameters())
     found = _gradients(run, [*parameters.values(), *base], model)
     used = {id(one) for one, value in zip(base, found[len(parameters) :], strict=True) if _learns(value)}
-    idle = tuple(f"{site}." for site, one in nearest.items() if id(one) not in used)
+    idle = tuple(f"{site}." for site, one in closest.items() if id(one) not in used)
     dead = [
         name
         for name, value in zip(parameters, found, strict=False)
         if not _learns(value) and not (idle and name.startswith(idle))
     ]
-    _require(len(idle) < len(nearest), "no output depends on what the adapter changes")
+    _require(len(idle) < len(closest), "no output depends on what the adapter changes")
     _require(not dead, f"{len(dead)} of {len(parameters)} parameters get no gradient: {', '.join(dead[:2])}")
     finite = all(bool(value.isfinite().all()) for value in found if value is not None)
     _require(finite, "there are gradients that are not finite")

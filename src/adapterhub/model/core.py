@@ -82,11 +82,8 @@ class AdapterMixin(
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers, adapters and flexible heads included; ``from_pretrained`` brings them back."""
-        self.config.adapterhub = {name: adapter.config.to_dict() for name, adapter in self.adapters.items()}
-        self.config.adapterhub_fusions = {
-            name: {"config": fusion.config.to_dict(), "adapter_names": fusion.adapter_names}
-            for name, fusion in self.fusions.items()
-        }
+        said = self.adapters_config.to_dict()
+        self.config.adapterhub, self.config.adapterhub_fusions = said["adapters"], said["fusions"]
         self.config.adapterhub_embeddings = self.embeddings_config()
         self.config.adapterhub_shared = names_by_group(self.adapters.values())
         if self.config.adapterhub_shared:

@@ -1,8 +1,12 @@
 """Tiny random models of every family that works from the first day, for the tests."""
 
+from collections.abc import Mapping
+
 import torch
 import transformers as tf
 from transformers import PreTrainedModel
+
+from adapterhub.composition import Composition
 
 _TEXT = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 _ENCODER = _TEXT | {"intermediate_size": 37, "max_position_embeddings": 64}
@@ -159,3 +163,14 @@ def randomise(model: PreTrainedModel, name: str, std: float = 0.3) -> None:
     with torch.no_grad():
         for parameter in model.adapters[name].parameters():
             parameter.normal_(std=std, generator=generator)
+
+
+def with_adapters(model: PreTrainedModel, methods: Mapping[str, str], fuse: Composition, std: float) -> None:
+    """Add an adapter of each method by name, and a fusion, with values that change what the model gives."""
+    for name, config in methods.items():
+        model.add_adapter(name, config=config)
+    model.add_adapter_fusion(fuse)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in (*model.adapters.parameters(), *model.fusions.parameters()):
+            parameter.add_(std * torch.randn_like(parameter))

@@ -38,13 +38,7 @@ WIDE = {"hidden_size": 64, "head_dim": 16, "intermediate_size": 64}
 def prepared(kind: str = "ForCausalLM", **changes: Any) -> PreTrainedModel:
     """A decoder on the GPU with an adapter of every kind, with values that change what it gives."""
     model = adapterhub.init(tiny.model("llama", kind, **WIDE, **changes))
-    torch.manual_seed(0)
-    for name, config in METHODS.items():
-        model.add_adapter(name, config=config)
-    model.add_adapter_fusion(Fuse("a", "c"))
-    with torch.no_grad():
-        for parameter in (*model.adapters.parameters(), *model.fusions.parameters()):
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    tiny.with_adapters(model, METHODS, Fuse("a", "c"), std=0.1)
     return model.to(DEVICE)
 
 

@@ -38,13 +38,7 @@ def prepared(family: str, kind: str) -> PreTrainedModel:
     """A model of one layer with an adapter of every kind, with values that change what it gives."""
     model = adapterhub.init(tiny.model(family, kind, num_hidden_layers=1))
     model.config.use_cache = False
-    for name, config in METHODS.items():
-        model.add_adapter(name, config=config)
-    model.add_adapter_fusion(Fuse("a", "c"))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in (*model.adapters.parameters(), *model.fusions.parameters()):
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    tiny.with_adapters(model, METHODS, Fuse("a", "c"), std=0.1)
     return model
 
 

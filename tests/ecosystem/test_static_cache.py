@@ -35,13 +35,7 @@ SETUPS: tuple[Any, ...] = (
 def test_the_same_tokens_and_scores(family: str, kind: str, beams: int) -> None:
     model = adapterhub.init(tiny.model(family, kind))
     model.generation_config.eos_token_id = None
-    for name, config in METHODS.items():
-        model.add_adapter(name, config=config)
-    model.add_adapter_fusion(Fuse("a", "c"))
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for parameter in (*model.adapters.parameters(), *model.fusions.parameters()):
-            parameter.add_(0.3 * torch.randn_like(parameter))
+    tiny.with_adapters(model, METHODS, Fuse("a", "c"), std=0.3)
     inputs = tiny.inputs(family, batch=4)
     mask = inputs["attention_mask"].flip(1)  # padded in front, as decoders are
     options = {"max_new_tokens": 4, "do_sample": False, "num_beams": beams, "pad_token_id": 0}

@@ -20,17 +20,14 @@ import adapterhub
 from adapterhub.checkpoints import (
     ADAPTER_MANIFEST,
     HEAD_MANIFEST,
-    Fingerprint,
     Manifest,
-    Match,
     Part,
-    compare,
+    fingerprint_of,
     load_into,
     read,
     whole_state,
     write,
 )
-from adapterhub.checkpoints.files import replace
 from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
@@ -39,6 +36,8 @@ from adapterhub.errors import (
     LabelMismatchError,
     MergeError,
 )
+from adapterhub.files import replace
+from adapterhub.fingerprint import Fingerprint, Match, compare
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites.interface import INTERFACE_FILE
@@ -186,7 +185,7 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
 
 def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
     check_unmerged(model)
-    return Fingerprint.of(model, model.engine.layers, tokenizer)
+    return fingerprint_of(model, model.engine.layers, tokenizer)
 
 
 def check_unmerged(model: "AdapterMixin") -> None:

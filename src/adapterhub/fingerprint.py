@@ -1,28 +1,18 @@
-"""What tells one base model from another, small enough to travel with an adapter."""
+"""What tells one base model from another, small enough to travel with an adapter; read and compared without torch."""
 
 import base64
-import hashlib
-import itertools
-import json
-import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, Self
 
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+import numpy as np
+from numpy.typing import NDArray
 
-from adapterhub.checkpoints.sharded import whole
 from adapterhub.errors import CorruptCheckpointError
 
-_SAMPLES = 64  # values of a tensor that go into the digest
-_PROBE = 64  # values that travel with the fingerprint
-_SCHEME = "1:"  # before every digest; those of two schemes cannot be compared
-_FULL, _HALVES = (torch.float32, torch.float64), (torch.bfloat16, torch.float16)
+Values = NDArray[np.float32]
 
 
 class Match(IntEnum):
@@ -55,36 +45,6 @@ class Fingerprint:
     weights: str | None
     probe: tuple[float, ...] | None
     tokenizer: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: PreTrainedModel,
-        layers: Mapping[str, nn.Module],
-        tokenizer: PreTrainedTokenizerBase | None = None,
-    ) -> Self:
-        """The fingerprint of a model of which ``layers`` are the repeated blocks by name."""
-        named = [
-            (f"{layer}.{name}", parameter)
-            for layer, module in layers.items()
-            for name, parameter in module.named_parameters()
-        ]
-        quantised = _is_quantised(model, [parameter for _, parameter in named])
-        samples = [] if quantised else [value for _, parameter in named if (value := _sample(parameter)) is not None]
-        readable = 0 < len(samples) == len(named)
-        config = model.config.get_text_config()
-        return cls(
-            name=_public_name(str(model.config._name_or_path or "")),
-            revision=getattr(model.config, "_commit_hash", None),
-            model_type=model.config.model_type,
-            hidden_size=int(getattr(config, "hidden_size", 0) or 0),
-            layers=len(layers),
-            vocab_size=getattr(config, "vocab_size", None),
-            shape=None if quantised else _digest(repr([(name, list(value.shape)) for name, value in named]).encode()),
-            weights=_digest(b"".join(value.numpy().astype("<f4").tobytes() for value in samples)) if readable else None,
-            probe=_probe(samples) if readable else None,
-            tokenizer=None if tokenizer is None else _tokenizer_digest(tokenizer),
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the probe as base64 of little-endian float32."""
@@ -151,65 +111,30 @@ def _comparable(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one.partition(":")[0] == other.partition(":")[0]
 
 
-def _is_quantised(model: PreTrainedModel, parameters: list[nn.Parameter]) -> bool:
-    """Whether shapes of parameters tell how they are packed (or spread over machines), and nothing of the model."""
-    return (
-        getattr(model, "hf_quantizer", None) is not None
-        or getattr(model.config, "quantization_config", None) is not None
-        or any(not parameter.is_floating_point() or not parameter.numel() for parameter in parameters)
-    )
-
-
-def _sample(parameter: Tensor) -> Tensor | None:
-    """Evenly spaced values of a parameter as float32; None if they cannot be read."""
-    parameter = whole(parameter.detach())
-    plain = type(parameter) in (nn.Parameter, Tensor) and parameter.dtype in (*_FULL, *_HALVES)
-    if parameter.is_meta or not plain:
-        return None
-    count = min(parameter.numel(), _SAMPLES)
-    steps = max(count - 1, 1)
-    places = [place * (parameter.numel() - 1) // steps for place in range(count)]  # whole numbers: alike on any device
-    return parameter.reshape(-1)[torch.tensor(places, dtype=torch.long, device=parameter.device)].float().cpu()
-
-
-def _probe(samples: list[Tensor]) -> tuple[float, ...]:
-    """One value of a tensor here and there: steps of a golden section come by all layers and kinds of parameters."""
-    count = len(samples)
-    step = next(step for step in itertools.count(max(1, count * 618 // 1000)) if math.gcd(step, count) == 1)
-    visited = (samples[number * step % count] for number in range(_PROBE))
-    return tuple(values[number * len(values) // _PROBE].item() for number, values in enumerate(visited))
-
-
 def _rounded(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether each pair of values is one number in two precisions, and not all are the same."""
     if len(one) != len(other) or one == other:  # then what differs lies elsewhere, and it is no matter of precision
         return False
-    a, b = torch.tensor(one), torch.tensor(other)
-    agree = (a == b) | (a.isnan() & b.isnan())
-    for half in _HALVES:
+    a, b = np.array(one, np.float32), np.array(other, np.float32)
+    agree = (a == b) | (np.isnan(a) & np.isnan(b))
+    for half in (_to_bfloat16, _to_float16):
         agree |= _is_rounding(a, b, half) | _is_rounding(b, a, half)
     return bool(agree.all())
 
 
-def _is_rounding(values: Tensor, rounded: Tensor, dtype: torch.dtype) -> Tensor:
-    """Where ``rounded`` is the number of ``dtype`` nearest to a value; of two equally near, either will do."""
-    above, below = (torch.nextafter(values, torch.tensor(end)).to(dtype).float() for end in (math.inf, -math.inf))
+def _is_rounding(values: Values, rounded: Values, half: Callable[[Values], Values]) -> NDArray[np.bool_]:
+    """Where ``rounded`` is the half-precision number nearest to a value; of two equally near, either will do."""
+    above, below = (half(np.nextafter(values, np.float32(end))) for end in (np.inf, -np.inf))
     return (rounded == above) | (rounded == below)
 
 
-def _tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A digest of what makes tokens; how the last call padded and truncated does not count."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return _digest(repr(sorted(tokenizer.get_vocab().items())).encode())
-    state = json.loads(backend.to_str())
-    return _digest(json.dumps({**state, "padding": None, "truncation": None}, sort_keys=True).encode())
+def _to_float16(values: Values) -> Values:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
 
 
-def _public_name(name: str) -> str:
-    """A Hub name as it is; of a path on this machine the last part alone."""
-    return Path(name).name if name.startswith((".", "/", "~")) or Path(name).exists() else name
-
-
-def _digest(data: bytes) -> str:
-    return _SCHEME + hashlib.sha256(data).hexdigest()[:32]
+def _to_bfloat16(values: Values) -> Values:
+    """The nearest of the numbers whose lower 16 bits are zero; of two equally near, the one with an even last bit."""
+    bits = values.view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(values), rounded.view(np.float32), values)

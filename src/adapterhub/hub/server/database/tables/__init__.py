@@ -1,0 +1,52 @@
+"""Every table; a change of one needs a migration."""
+
+from adapterhub.hub.server.database.tables.accounts import Account, Membership, Session, Token
+from adapterhub.hub.server.database.tables.activity import (
+    AuditEntry,
+    Delivery,
+    DownloadDay,
+    Job,
+    Like,
+    RateWindow,
+    Webhook,
+)
+from adapterhub.hub.server.database.tables.base import Base, now
+from adapterhub.hub.server.database.tables.catalogue import (
+    Adapter,
+    AdapterTag,
+    Alias,
+    BaseModel,
+    Dataset,
+    Score,
+    Task,
+)
+from adapterhub.hub.server.database.tables.repositories import Blob, Commit, FormerName, Ref, Repository, Tree
+
+__all__ = [
+    "Account",
+    "Adapter",
+    "AdapterTag",
+    "Alias",
+    "AuditEntry",
+    "Base",
+    "BaseModel",
+    "Blob",
+    "Commit",
+    "Dataset",
+    "Delivery",
+    "DownloadDay",
+    "FormerName",
+    "Job",
+    "Like",
+    "Membership",
+    "RateWindow",
+    "Ref",
+    "Repository",
+    "Score",
+    "Session",
+    "Task",
+    "Token",
+    "Tree",
+    "Webhook",
+    "now",
+]

@@ -20,7 +20,7 @@ from adapterhub.hub.server.database.tables.catalogue import (
     Score,
     Task,
 )
-from adapterhub.hub.server.database.tables.repositories import Blob, Commit, FormerName, Ref, Repository, Tree
+from adapterhub.hub.server.database.tables.repositories import Blob, Commit, FormerName, Ref, Repository, Tree, Upload
 
 __all__ = [
     "Account",
@@ -47,6 +47,7 @@ __all__ = [
     "Task",
     "Token",
     "Tree",
+    "Upload",
     "Webhook",
     "now",
 ]

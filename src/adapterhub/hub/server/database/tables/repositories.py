@@ -23,6 +23,7 @@ class Repository(Base):
     withdrawn: Mapped[str | None] = mapped_column(Text)  # why it should not be used any more
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now, index=True)
+    size: Mapped[int] = mapped_column(BigInteger, default=0)  # of all files that ever came into it, in bytes
     downloads: Mapped[int] = mapped_column(default=0)
     likes: Mapped[int] = mapped_column(default=0)
     owner: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
@@ -52,8 +53,18 @@ class Blob(Base):
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     oid: Mapped[str] = mapped_column(String(40), index=True)
     size: Mapped[int] = mapped_column(BigInteger)
-    account_id: Mapped[int | None] = mapped_column(ForeignKey("account.id", ondelete="SET NULL"))  # who brought it
     used: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Upload(Base):
+    """Bytes that an account has brought and not yet put into a commit: to know their SHA-256 is not to have them."""
+
+    __tablename__ = "upload"
+
+    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256", ondelete="CASCADE"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True, index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class Tree(Base):

@@ -67,6 +67,18 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_base_model_key"), ["key"], unique=False)
 
     op.create_table(
+        "blob",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("oid", sa.String(length=40), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("used", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blob")),
+    )
+    with op.batch_alter_table("blob", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_blob_oid"), ["oid"], unique=False)
+        batch_op.create_index(batch_op.f("ix_blob_used"), ["used"], unique=False)
+
+    op.create_table(
         "job",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("kind", sa.String(length=32), nullable=False),
@@ -107,20 +119,6 @@ def upgrade() -> None:
         sa.Column("files", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("oid", name=op.f("pk_tree")),
     )
-    op.create_table(
-        "blob",
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("oid", sa.String(length=40), nullable=False),
-        sa.Column("size", sa.BigInteger(), nullable=False),
-        sa.Column("account_id", sa.Integer(), nullable=True),
-        sa.Column("used", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_blob_account_id"), ondelete="SET NULL"),
-        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_blob")),
-    )
-    with op.batch_alter_table("blob", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_blob_oid"), ["oid"], unique=False)
-        batch_op.create_index(batch_op.f("ix_blob_used"), ["used"], unique=False)
-
     op.create_table(
         "dataset",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -167,6 +165,7 @@ def upgrade() -> None:
         sa.Column("withdrawn", sa.Text(), nullable=True),
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("downloads", sa.Integer(), nullable=False),
         sa.Column("likes", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(["owner_id"], ["account.id"], name=op.f("fk_repository_owner_id")),
@@ -206,6 +205,20 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("token", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_token_account_id"), ["account_id"], unique=False)
+
+    op.create_table(
+        "upload",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("account_id", sa.Integer(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("created", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=op.f("fk_upload_account_id"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["sha256"], ["blob.sha256"], name=op.f("fk_upload_sha256"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("sha256", "account_id", name=op.f("pk_upload")),
+    )
+    with op.batch_alter_table("upload", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_upload_account_id"), ["account_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_upload_created"), ["created"], unique=False)
 
     op.create_table(
         "webhook",
@@ -460,6 +473,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_webhook_account_id"))
 
     op.drop_table("webhook")
+    with op.batch_alter_table("upload", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_upload_created"))
+        batch_op.drop_index(batch_op.f("ix_upload_account_id"))
+
+    op.drop_table("upload")
     with op.batch_alter_table("token", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_token_account_id"))
 
@@ -481,11 +499,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_dataset_slug"))
 
     op.drop_table("dataset")
-    with op.batch_alter_table("blob", schema=None) as batch_op:
-        batch_op.drop_index(batch_op.f("ix_blob_used"))
-        batch_op.drop_index(batch_op.f("ix_blob_oid"))
-
-    op.drop_table("blob")
     op.drop_table("tree")
     op.drop_table("task")
     with op.batch_alter_table("rate_window", schema=None) as batch_op:
@@ -496,6 +509,11 @@ def downgrade() -> None:
         batch_op.drop_index("ix_job_due")
 
     op.drop_table("job")
+    with op.batch_alter_table("blob", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_blob_used"))
+        batch_op.drop_index(batch_op.f("ix_blob_oid"))
+
+    op.drop_table("blob")
     with op.batch_alter_table("base_model", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_base_model_key"))
 

@@ -70,8 +70,9 @@ def family_of_adapters(family: str, folder: Path) -> Made:
     kind, inputs = type(bare).__name__, tiny.inputs(READS_LIKE.get(family, family))
     model: Any = adapterhub.init(bare)
     lora = LORA(r=2, alpha=4, attn_matrices=("q", "v"), output_lora=True)
-    bottleneck = adapterhub.BnConfig(reduction_factor=4, mh_adapter=family != "albert")
-    config = lora if family == "gemma2" else adapterhub.ConfigUnion(bottleneck, lora)
+    after_attention = BN(mh_adapter=True, output_adapter=False, reduction_factor=2, non_linearity="tanh")
+    bottlenecks = [BN(reduction_factor=4)] if family == "albert" else [after_attention, BN(reduction_factor=4)]
+    config = lora if family == "gemma2" else UNION(*bottlenecks, lora)
     model.add_adapter("task", config=config, set_active=True)
     shaken(model)
     model.save_adapter(folder, "task", format="adapters")
@@ -116,7 +117,7 @@ def convolution(config: Any, folder: Path) -> Made:
     return {"peer": "peft", "base": "vit", "path": "ViTModel"}, model, tiny.inputs("vit")
 
 
-LORA = adapterhub.LoRAConfig
+LORA, BN, UNION = adapterhub.LoRAConfig, adapterhub.BnConfig, adapterhub.ConfigUnion
 # Not deberta and modernbert, which adapters.init alone makes give something else.
 FAMILIES = ["roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "llama", "mistral", "qwen2", "qwen3", "gemma2"]
 FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper", "gptj", "plbart", "bert-generation"]
@@ -156,6 +157,36 @@ CASES: dict[str, Callable[[Path], Made]] = {
             ("LoReFT suffix", "gpt2", adapterhub.LoReftConfig(r=2, prefix_positions=0, suffix_positions=2)),
             ("Adapter+", "bert", adapterhub.AdapterPlusConfig(reduction_factor=4, stochastic_depth=0.0)),
             ("cross", "bart", adapterhub.DoubleSeqBnConfig(cross_adapter=True, reduction_factor=4)),
+            ("a tower left out", "bart", BN(mh_adapter=True, reduction_factor=4, leave_out=("encoder",))),
+            ("prefix in a tower", "bart", adapterhub.PrefixTuningConfig(prefix_length=3, leave_out=("decoder",))),
+            (
+                "union at other sublayers",
+                "bart",
+                UNION(
+                    BN(mh_adapter=True, output_adapter=False, reduction_factor=2),
+                    BN(output_adapter=False, cross_adapter=True, reduction_factor=4, scaling="learned"),
+                    adapterhub.SeqBnInvConfig(reduction_factor=8),
+                ),
+            ),
+            (
+                "union in other layers",
+                "t5",
+                UNION(
+                    BN(mh_adapter=True, reduction_factor=2, leave_out=("decoder",)),
+                    adapterhub.ParBnConfig(mh_adapter=True, reduction_factor=4, leave_out=("encoder",)),
+                ),
+            ),
+            (
+                "union of many",
+                "gpt2",
+                UNION(
+                    BN(reduction_factor=2, leave_out=(0,)),
+                    adapterhub.CompacterConfig(reduction_factor=2, leave_out=(1,)),
+                    adapterhub.PrefixTuningConfig(prefix_length=3),
+                    LORA(r=2, alpha=6, rank_pattern={"v": 3}),
+                ),
+            ),
+            ("union with VeRA", "bert", UNION(adapterhub.VeraConfig(r=4), adapterhub.SeqBnConfig(reduction_factor=4))),
         ]
     },
     **{

@@ -5,7 +5,7 @@ A tensor's name there holds the path of a module of the base model and the name 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,6 +93,11 @@ class Layout:
     def layer(self, name: str) -> str:
         """The path of the layer of that name."""
         return next(layer.path for layer in self.sites.layers if layer.name == name)
+
+    def left_out(self, names: Iterable[str]) -> list[int]:
+        """The numbers of the layers that no tensor of these ``names`` is in."""
+        acting = {layer.index for name in names for layer in self.sites.layers if name.startswith(f"{layer.name}.")}
+        return [layer.index for layer in self.sites.layers if layer.index not in acting]
 
     @cached_property
     def sublayers(self) -> dict[str, Sublayer]:

@@ -187,6 +187,23 @@ def test_architectures_and_heads_that_adapters_has_not(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_layers_are_counted_as_there_in_a_file_and_as_here_in_a_model(tmp_path: Path) -> None:
+    """CLIP's image tower runs first, and ``adapters`` counts it last."""
+    model: Any = adapterhub.init(tiny.model("clip"))
+    factors = {"3": 8, "default": 4}
+    image = adapterhub.SeqBnConfig(leave_out=(2, 3), reduction_factor=4)
+    text = adapterhub.SeqBnConfig(leave_out=(0, 1), reduction_factor=factors)
+    model.add_adapter("a", config=adapterhub.ConfigUnion(image, text, "noreft[layers=[1, 2]]"))
+    model.save_adapter(tmp_path, "a", format="adapters")
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["config"]["configs"]
+    assert [one.get("leave_out", one.get("layers")) for one in written] == [[0, 1], [2, 3], [3, 0]]
+    assert written[1]["reduction_factor"] == {"1": 8, "default": 4}
+    model.load_adapter(tmp_path, load_as="again")
+    assert model.adapters["again"].config == model.adapters["a"].config
+    state = model.adapters["a"].state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in model.adapters["again"].state_dict().items())
+
+
 def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:
     """Other files stay, and what cannot be saved leaves all as it was."""
     model = flexible("bert")

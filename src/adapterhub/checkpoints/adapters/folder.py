@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from adapterhub.checkpoints.adapters import heads
-from adapterhub.checkpoints.adapters.kinds import Given, Tensors, kind_of, written
+from adapterhub.checkpoints.adapters.kinds import Given, Tensors, kind_of, renumbered, written
 from adapterhub.checkpoints.adapters.layout import (
     ADAPTER,
     ANY,
@@ -122,8 +122,10 @@ class AdaptersCheckpoint:
 
     def _parts(self, found: Tensors, layout: Layout) -> list[tuple[Given, Tensors]]:
         """Options and tensors, of each member of a union."""
-        given = self._given
-        return divided(given, found, layout) if self._is_union else [(given, found)]
+        members = self._given.get("configs", ()) if self._is_union else [self._given]
+        here = {there: number for number, there in layout.numbers.items()}
+        options = [renumbered(given, here) for given in members]
+        return divided(options, found, layout) if self._is_union else [(options[0], found)]
 
 
 def read_adapters(folder: Path, manifest: str, allow_pickle: bool) -> AdaptersCheckpoint | None:

@@ -80,4 +80,17 @@ def written(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str,
         raise CheckpointError(
             f"adapters has no equal of the method {content.config.method!r}: save in the format of adapterhub"
         )
-    return kind.write(content, layout)
+    options, tensors = kind.write(content, layout)
+    return renumbered(options, layout.numbers), tensors
+
+
+def renumbered(given: Given, numbers: Mapping[int, int]) -> dict[str, Any]:
+    """Options that name other layers: ``numbers`` says which, for those that were named."""
+    made = dict(given)
+    for name in ("leave_out", "layers"):
+        if isinstance(given.get(name), list | tuple):
+            made[name] = [numbers.get(layer, layer) for layer in given[name]]
+    if isinstance(factors := given.get("reduction_factor"), Mapping):
+        by_text = {str(one): str(other) for one, other in numbers.items()}
+        made["reduction_factor"] = {by_text.get(layer, layer): factor for layer, factor in factors.items()}
+    return made

@@ -38,13 +38,12 @@ class _Member:
         return self.stems is not None and not self.stems and not self.tensors
 
 
-def divided(given: Given, found: Tensors, layout: Layout) -> list[tuple[Given, Tensors]]:
-    """Options and tensors of each member that acts anywhere in this model; what is no member's is left out.
+def divided(options: Sequence[Given], found: Tensors, layout: Layout) -> list[tuple[Given, Tensors]]:
+    """Those of the members' ``options`` that act anywhere in this model, with their tensors.
 
     Raises:
         CheckpointError: if two members claim a tensor, which are named, or for a method that cannot be read.
     """
-    options = given.get("configs", ())
     kinds = [kind_of(one) for one in options]
     stems = [kind.stems and kind.stems(one, layout) for one, kind in zip(options, kinds, strict=True)]
     members = [_Member(*of_one) for of_one in zip(options, kinds, stems, strict=True)]

@@ -10,6 +10,7 @@ from adapterhub.checkpoints.adapters import bottleneck, lora, prefix, prompt, re
 from adapterhub.checkpoints.adapters.layout import Layout
 from adapterhub.checkpoints.entries import Content
 from adapterhub.errors import CheckpointError
+from adapterhub.methods import AdapterConfig
 
 Given = Mapping[str, Any]
 Tensors = Mapping[str, Tensor]
@@ -21,11 +22,11 @@ class Kind:
 
     ``config`` makes a configuration of options, tensors, the layout and the whole JSON file; ``read`` the tensors of an
     adapter of that configuration; ``write`` options and tensors. ``owns`` tells its tensors from those of others by
-    their keys; ``stems`` what the keys begin with at the places that some options choose, where it matters: None if
-    ``adapters`` never had two of this kind in a union.
+    their keys; ``stems`` what the keys begin with at the places that some options choose, None for a kind of which
+    ``adapters`` never took two in a union.
     """
 
-    config: Callable[[Given, Tensors, Layout, Given], Any]
+    config: Callable[[Given, Tensors, Layout, Given], AdapterConfig]
     read: Callable[[Content, Tensors, Layout, str], dict[str, Tensor]]
     write: Callable[[Content, Layout], tuple[dict[str, Any], dict[str, Tensor]]]
     owns: Callable[[str], bool]

@@ -38,7 +38,7 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
         raise CheckpointError(
             "adapters has no prefix that moves the positions of the text (shift_positions): save in the format of PEFT"
         )
-    return given | {"leave_out": list(given["leave_out"])}, to_theirs(entries(content, layout), content.tensors)
+    return given | {"leave_out": layout.left_out(content.tensors)}, to_theirs(entries(content, layout), content.tensors)
 
 
 def entries(content: Content, layout: Layout) -> Iterator[Entry]:

@@ -88,8 +88,10 @@ class Adapter(Base):
     title: Mapped[str] = mapped_column(Text, default="")
     summary: Mapped[str] = mapped_column(Text, default="")
     score: Mapped[float | None]  # on its data set, by that data set's metric: verified if there is one, else claimed
+    merit: Mapped[float | None]  # the score, or minus the score where less is better
     verified: Mapped[bool] = mapped_column(default=False)
     is_default: Mapped[bool] = mapped_column(default=False)  # of its data set and base model, as a curator says
+    origin: Mapped[dict[str, Any] | None]  # of a reference, whose files lie elsewhere: where, and what is known of them
     repository: Mapped[Repository] = relationship(lazy="joined", innerjoin=True)
     base: Mapped[BaseModel | None] = relationship(lazy="joined")
     task: Mapped[Task | None] = relationship(lazy="joined")

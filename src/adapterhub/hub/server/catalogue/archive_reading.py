@@ -1,6 +1,7 @@
 """The index of the archived AdapterHub as it was published: YAML files in a ``.tar.gz``."""
 
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +12,7 @@ from adapterhub.errors import DataError
 
 _LARGEST = 1 << 20  # bytes of one file; the largest of the real ones has 40 kB
 _MOST = 10_000  # files
-_KINDS = {"text_task": "task", "text_lang": "language"}
+KINDS = {"text_task": "task", "text_lang": "language"}
 
 
 @dataclass
@@ -53,15 +54,35 @@ def read(path: Path) -> Archive:
     return made
 
 
+def dataset(archive: Archive, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A data set as a row has it; what is not known is left out."""
+    codes = {task["displayname"].lower(): slug for (kind, slug), task in archive.tasks.items() if kind == "language"}
+    metric, language = content.get("metric") or {}, (content.get("language") or "").lower()
+    if content["task"] in codes.values():
+        language = content["task"]
+    values = {
+        "slug": content["subtask"],
+        "title": content.get("displayname") or content["subtask"],
+        "description": (content.get("description") or "").strip(),
+        "citation": (content.get("citation") or "").strip(),
+        "url": content.get("url") or "",
+        "source": content.get("hf_datasets_id") or "",
+        "language": codes.get(language, language if language in codes.values() else ""),
+        "metric": metric.get("name", ""),
+        "higher_is_better": metric.get("higher_is_better", True),
+    }
+    return {key: value for key, value in values.items() if value not in ("", True)}
+
+
 def _put(archive: Archive, name: PurePosixPath, content: Any) -> None:
     if not isinstance(content, dict):
         raise DataError(f"{name} in the archive holds no fields")
     try:
         match name.parts:
             case ("tasks", kind, _):
-                archive.tasks[_KINDS[kind], content["task"]] = content
+                archive.tasks[KINDS[kind], content["task"]] = content
             case ("subtasks", kind, _):
-                archive.datasets[_KINDS[kind], content["task"], content["subtask"]] = content
+                archive.datasets[KINDS[kind], content["task"], content["subtask"]] = content
             case ("adapters", organisation, _):
                 archive.entries[organisation, name.stem] = content
             case ("architectures", _):

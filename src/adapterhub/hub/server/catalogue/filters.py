@@ -61,7 +61,9 @@ def condition(session: Session, filters: Filters) -> ColumnElement[bool]:
         found.append(Adapter.base_id.in_(sorted(filters.bases)))
     for name in ("language", "method", "format", "kind", "license", "head"):
         if values := getattr(filters, name):
-            found.append(getattr(Adapter, name).in_([value.lower() for value in values] if name != "license" else values))
+            found.append(
+                getattr(Adapter, name).in_([value.lower() for value in values] if name != "license" else values)
+            )
     if filters.verified is not None:
         found.append(Adapter.verified.is_(filters.verified))
     if filters.owner:

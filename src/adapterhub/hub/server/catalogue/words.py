@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, cast, column, func, literal, literal_column, select, table, text
+from sqlalchemy import Select, cast, column, func, literal, literal_column, select, table, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
@@ -28,22 +28,6 @@ class Texts(NamedTuple):
     topic: str
     summary: str
     card: str
-
-
-def create(connection: Connection) -> None:
-    """Make the table, which differs between the databases (a step of a migration)."""
-    if connection.dialect.name == "sqlite":
-        columns = ", ".join(Texts._fields)
-        options = "tokenize='unicode61 remove_diacritics 0', prefix='1 2 3', detail='column'"
-        connection.execute(text(f"CREATE VIRTUAL TABLE words USING fts5({columns}, {options})"))
-        return
-    connection.execute(text("CREATE TABLE words (repository_id INTEGER PRIMARY KEY, words TSVECTOR NOT NULL)"))
-    connection.execute(text("CREATE INDEX ix_words_words ON words USING gin (words)"))
-
-
-def drop(connection: Connection) -> None:
-    """Undo ``create``."""
-    connection.execute(text("DROP TABLE words"))
 
 
 def put(session: Session, repository_id: int, texts: Texts) -> None:
@@ -76,11 +60,13 @@ def matching(session: Session, asked: str) -> Select[Any] | None:
         question = " ".join(f'"{word}"' for word in words) + ("" if asked[-1:].isspace() else " *")
         weights = ", ".join(map(str, _WEIGHTS))
         relevance = literal_column(f"-bm25(words, {weights})").label("relevance")
-        matches: ColumnElement[bool] = literal_column("words").op("MATCH")(question)
-        return select(_TABLE.c.rowid.label("id"), relevance).select_from(_TABLE).where(matches)
+        matches = literal_column("words").op("MATCH")(question)
+        return select(_TABLE.c.rowid.label("id"), relevance).where(matches)
     question = " & ".join(f"'{word}'" for word in words) + ("" if asked[-1:].isspace() else ":*")
     query = cast(literal(question), TSQUERY)
-    relevance = func.ts_rank(literal_column(f"'{{{', '.join(map(str, reversed(_WEIGHTS)))}}}'::float4[]"), _TABLE.c.words, query)
+    relevance = func.ts_rank(
+        literal_column(f"'{{{', '.join(map(str, reversed(_WEIGHTS)))}}}'::float4[]"), _TABLE.c.words, query
+    )
     matches = _TABLE.c.words.op("@@")(query)
     return select(_TABLE.c.repository_id.label("id"), relevance.label("relevance")).where(matches)
 
@@ -111,7 +97,9 @@ def _row(session: Session, repository_id: int, texts: Texts) -> dict[str, Any]:
 def _insert(session: Session) -> Any:
     if _is_sqlite(session):
         names = ", ".join(Texts._fields)
-        return text(f"INSERT INTO words(rowid, {names}) VALUES (:id, {', '.join(f':{name}' for name in Texts._fields)})")
+        return text(
+            f"INSERT INTO words(rowid, {names}) VALUES (:id, {', '.join(f':{name}' for name in Texts._fields)})"
+        )
     return text("INSERT INTO words(repository_id, words) VALUES (:id, CAST(:words AS tsvector))")
 
 

@@ -77,6 +77,7 @@ class Adapter(Base):
     format: Mapped[str] = mapped_column(String(12))
     method: Mapped[str] = mapped_column(String(32), index=True)
     config_hash: Mapped[str] = mapped_column(String(40), default="")
+    content: Mapped[str] = mapped_column(String(64), default="")  # a digest of its weights and configuration
     base_id: Mapped[int | None] = mapped_column(ForeignKey("base_model.id"))
     task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id", ondelete="SET NULL"))
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id", ondelete="SET NULL"))
@@ -119,7 +120,7 @@ class Alias(Base):
 
 
 class Score(Base):
-    """A result of one commit on one data set; a claim of its card unless somebody ``verified`` it."""
+    """A result on one data set, of whichever commits have this ``content``; a claim unless it was ``verified``."""
 
     __tablename__ = "score"
     __table_args__ = (Index("ix_score_dataset", "dataset_id", "metric"),)
@@ -127,6 +128,7 @@ class Score(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), index=True)
     oid: Mapped[str] = mapped_column(String(40))
+    content: Mapped[str] = mapped_column(String(64), default="")
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id", ondelete="SET NULL"))
     data: Mapped[str] = mapped_column(Text, default="")  # the data set as the card calls it
     split: Mapped[str] = mapped_column(String(32), default="")
@@ -135,6 +137,7 @@ class Score(Base):
     low: Mapped[float | None]  # of the 95 % confidence interval
     high: Mapped[float | None]
     rows: Mapped[int | None]
+    verified: Mapped[bool] = mapped_column(default=False)  # measured by somebody who does not belong to the owner
     verifier_id: Mapped[int | None] = mapped_column(ForeignKey("account.id", ondelete="SET NULL"))
     evidence: Mapped[dict[str, Any] | None]  # data revision and SHA-256, versions, seed, base fingerprint
     created: Mapped[datetime] = mapped_column(default=now)

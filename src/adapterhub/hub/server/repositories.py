@@ -11,6 +11,7 @@ from adapterhub.errors import HubConflictError
 from adapterhub.hub.ids import RepositoryId, Revision
 from adapterhub.hub.server import accounts, audit, git_objects, policy
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue import indexing
 from adapterhub.hub.server.database import Commit, FormerName, Ref, Repository, Tree, now
 from adapterhub.hub.server.database.upserting import add_new
 from adapterhub.hub.server.errors import RevisionNotFoundError
@@ -67,6 +68,7 @@ def remove(session: Session, actor: Actor, repository: Repository) -> None:
     """Delete a repository; its name is kept for its owner for 90 days."""
     policy.check_write(session, actor, repository)
     key, owner_id = repository.key, repository.owner_id
+    indexing.forget(session, repository.id)
     session.execute(delete(FormerName).where(FormerName.repository_id == repository.id))
     session.execute(delete(Repository).where(Repository.id == repository.id))
     session.expire_all()

@@ -7,7 +7,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from adapterhub.errors import HubConflictError
+from adapterhub.errors import HubConflictError, HubIdError
 from adapterhub.hub.ids import RepositoryId, Revision
 from adapterhub.hub.server import accounts, audit, git_objects, policy
 from adapterhub.hub.server.actor import Actor
@@ -27,7 +27,10 @@ def find(session: Session, actor: Actor, owner: str, name: str) -> Repository:
     Raises:
         RepositoryNotFoundError: else.
     """
-    key = f"{owner}/{name}".lower()
+    try:
+        key = RepositoryId(owner, name).key
+    except HubIdError as error:
+        raise policy.no_repository(f"{owner}/{name}") from error
     found = session.scalar(select(Repository).where(Repository.key == key))
     if found is None and (former := session.get(FormerName, key)) is not None and former.repository_id is not None:
         found = session.get(Repository, former.repository_id)
@@ -112,7 +115,10 @@ def revision(session: Session, repository: Repository, name: str) -> Commit:
     Raises:
         RevisionNotFoundError: if there is none.
     """
-    plain = name.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    try:
+        plain = Revision(name).text.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    except HubIdError as error:
+        raise RevisionNotFoundError(f"{repository.full_name} has no branch, tag or commit {name!r}") from error
     oid = session.scalar(
         select(Ref.oid).where(Ref.repository_id == repository.id, Ref.name == plain).order_by(Ref.kind).limit(1)
     )

@@ -247,8 +247,11 @@ def damaged(kind: str, folder: Path) -> Path:
             return changed("bert-double", folder, config={"architecture": "magic"})
         case "a DoRA":
             return changed("bert-lora", folder, config={"use_dora": True})
-        case "a prefix of T5":
-            return changed("t5-double", folder, config={"architecture": "prefix_tuning"}, model_type="t5")
+        case "a prefix at some layers of T5":
+            changed("t5-double", folder)
+            values = json.loads((folder / "adapter_config.json").read_text())
+            values["config"] = {"architecture": "prefix_tuning", "leave_out": [1]}
+            (folder / "adapter_config.json").write_text(json.dumps(values))
         case "other labels":
             return changed("bert-double", folder)
     return folder
@@ -268,7 +271,7 @@ def damaged(kind: str, folder: Path) -> Path:
         ("an unknown option", CheckpointError, "magic"),
         ("another method", CheckpointError, "magic"),
         ("other labels", LabelMismatchError, "maybe"),
-        ("a prefix of T5", CheckpointError, "distances"),
+        ("a prefix at some layers of T5", CheckpointError, r"encoder of t5 alone \(leave_out=\(1,\)\)"),
         ("a DoRA", CheckpointError, "gates"),
     ],
 )

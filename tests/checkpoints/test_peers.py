@@ -64,6 +64,19 @@ def new_of_adapters(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "adapters", "base": base}, model, goldens.expected(goldens.ADAPTERS / label)[0]
 
 
+def stack_of_prefixes(folder: Path) -> Made:
+    """Two on T5, where it matters which of them is first."""
+    model = goldens.flexible("t5")
+    for name, length in (("a", 2), ("b", 5)):
+        model.add_adapter(name, config=prefix(prefix_length=length))
+    model.add_classification_head("target", num_labels=3)
+    model.set_active_adapters(Stack("a", "b"))
+    shaken(model)
+    model.save_adapter_setup(folder, Stack("a", "b"), "target", format="adapters")
+    inputs, _ = goldens.expected(goldens.ADAPTERS / "t5-prefix")
+    return {"peer": "adapters", "base": "t5", "setup": True}, model, inputs
+
+
 def family_of_adapters(family: str, folder: Path, config: Any = None) -> Made:
     """Bottlenecks and LoRA, unless there is a ``config``, on the bare model of one architecture."""
     bare = MORE[family]() if family in MORE else tiny.model(family)
@@ -116,6 +129,11 @@ def convolution(config: Any, folder: Path) -> Made:
     shaken(model)
     model.save_adapter(folder, "a", format="peft")
     return {"peer": "peft", "base": "vit", "path": "ViTModel"}, model, tiny.inputs("vit")
+
+
+def prefix(**options: Any) -> adapterhub.PrefixTuningConfig:
+    """One that acts on T5 as it does in ``adapters``."""
+    return adapterhub.PrefixTuningConfig(bottleneck_size=5, prefix_in_position_bias=True, **options)
 
 
 LORA, BN, UNION = adapterhub.LoRAConfig, adapterhub.BnConfig, adapterhub.ConfigUnion
@@ -195,8 +213,13 @@ CASES: dict[str, Callable[[Path], Made]] = {
                 ),
             ),
             ("union with VeRA", "bert", UNION(adapterhub.VeraConfig(r=4), adapterhub.SeqBnConfig(reduction_factor=4))),
+            ("gated prefix of T5", "t5", prefix(prefix_length=4, use_gating=True, shared_gating=False)),
+            ("prefix of T5's decoder", "t5", prefix(prefix_length=3, flat=True, leave_out=(0, 1))),
+            ("MAM of T5", "t5", adapterhub.MAMConfig(prefix(prefix_length=3), adapterhub.ParBnConfig())),
         ]
     },
+    "adapters prefixes in a Stack": stack_of_prefixes,
+    "adapters prefix of mT5": lambda folder: family_of_adapters("mt5", folder, prefix(prefix_length=3)),
     **{
         f"adapters on {family}": lambda folder, family=family: family_of_adapters(family, folder) for family in FAMILIES
     },

@@ -348,6 +348,17 @@ FOLDERS = {
         False,
     ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+    "t5-prefix": ("t5", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
+    "t5-prefix_flat": ("t5", adapters.PrefixTuningConfig(prefix_length=4, flat=True, encoder_prefix=False), False),
+    "t5-unipelt": (
+        "t5",
+        adapters.UniPELTConfig(
+            prefix_tuning=adapters.PrefixTuningConfig(prefix_length=2, bottleneck_size=5),
+            adapter=adapters.SeqBnConfig(reduction_factor=4),
+            lora=adapters.LoRAConfig(r=2, alpha=2),
+        ),
+        False,
+    ),
     "bert-prompt": ("bert", adapters.PromptTuningConfig(prompt_length=3), True),
     "bert-prompt_bos": ("bert", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), False),
     "roberta-prompt": ("roberta", adapters.PromptTuningConfig(prompt_length=3), True),

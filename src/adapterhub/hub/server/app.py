@@ -8,6 +8,8 @@ from fastapi import FastAPI
 import adapterhub
 from adapterhub.hub.server import api, failures, protocol, web
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.jobs.kinds import kinds
+from adapterhub.hub.server.jobs.runner import Runner
 from adapterhub.hub.server.middleware import add_middleware
 from adapterhub.hub.server.settings import Settings
 
@@ -18,7 +20,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runner = Runner(hub, kinds(settings))
+        runner.start()
         yield
+        runner.stop()
         hub.close()
 
     app = FastAPI(

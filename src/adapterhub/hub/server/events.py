@@ -1,6 +1,8 @@
 """What webhooks are told of: entries of the audit log that are about a repository."""
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -38,9 +40,9 @@ def announce(session: Session, entry: AuditEntry) -> None:
             send(session, webhook, entry.action, content | {"created": entry.created.isoformat()})
 
 
-def send(session: Session, webhook: Webhook, event: str, content: dict[str, object]) -> Delivery:
+def send(session: Session, webhook: Webhook, event: str, content: Mapping[str, Any]) -> Delivery:
     """Queue one message to a webhook."""
-    body = {"id": secrets.token_hex(16), "event": event} | content
+    body = {"id": secrets.token_hex(16), "event": event, **content}
     delivery = Delivery(webhook_id=webhook.id, event=event, body=body)
     session.add(delivery)
     session.flush()

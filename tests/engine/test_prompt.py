@@ -206,6 +206,15 @@ def test_at_the_embedding_output_the_text_keeps_its_positions(family: str) -> No
     torch.testing.assert_close(grown[:, :4], model.adapters["o"].at("prompt")().expand(3, -1, -1))
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_an_invertible_adapter_sees_the_prompt_whichever_was_active_first(family: str) -> None:
+    model, given = copy.deepcopy(MODELS[family]), inputs(family)
+    wanted = run(model, Stack("o", "i"), [0, 1, 2], given)
+    model.set_active_adapters("i")
+    torch.testing.assert_close(run(model, Stack("o", "i"), [0, 1, 2], given), wanted)
+    assert (wanted - run(model, "i", [0, 1, 2], given)).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
 def test_embedded_tokens_do_as_well(family: str) -> None:
     model, given = MODELS[family], inputs(family)
@@ -498,7 +507,7 @@ def test_gradient_checkpointing(family: str, use_reentrant: bool) -> None:
         with AdapterSetup(Rows([Stack("p", "o"), "b", "u", None])):
             output = model(**inputs(family, batch=4)).last_hidden_state
         output.square().sum().backward()
-        assert model.engine.layout is None
+        assert not model.engine.layouts
         found.append({path: p.grad for path, p in model.adapters.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys() and found[0]
     for path, gradient in found[0].items():

@@ -17,7 +17,6 @@ from adapterhub.sites import Embeddings, is_decoder
 FIRST = "first_hidden_state"  # ``[batch, hidden]``: where heads find what a prompt makes of the first position
 # Of a whole model, these are cut: those of a decoder know of no prompt.
 _OF_ENCODER = ("encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions")
-_CROSS = {"encoder_hidden_states", "encoder_attention_mask"}
 _TEXT = ("input_ids", "inputs_embeds", "attention_mask", "position_ids")
 _OF_ANOTHER = ("encoder_", "cross_", "past_", "head_")  # how the names of arguments begin that are not of the text
 
@@ -26,13 +25,15 @@ _OF_ANOTHER = ("encoder_", "cross_", "past_", "head_")  # how the names of argum
 class Reader:
     """What is to be known of the module that takes tokens, or embedded ones in their place.
 
-    ``decoder`` says whether it sees, at each token, those before it alone. Of its table of learned positions, if it has
-    one, ``room`` is how many there are, and ``padding`` the number from which it counts on, if it skips padding.
+    ``decoder`` says whether it sees, at each token, those before it alone, and ``counts`` whether it counts absolute
+    positions without being told any. Of its table of positions, if it has one, ``room`` is how many there are, and
+    ``padding`` the number from which it counts on, if it skips padding.
     """
 
     module: PreTrainedModel
     arguments: tuple[str, ...]
     decoder: bool
+    counts: bool
     room: int | None
     padding: int | None
 
@@ -43,11 +44,12 @@ class Reader:
         arguments = tuple(inspect.signature(module.forward).parameters)
         last = (site.reader or "").rpartition(".")[2]
         decoder = last == "decoder" or (not module.config.is_encoder_decoder and is_decoder(module.config))
-        if site.positions is None:
-            return cls(module, arguments, decoder, None, None)
-        table = cast(nn.Embedding, model.get_submodule(site.positions))
+        counts = site.positions is not None and "position_ids" not in arguments
+        table = None if site.positions is None else model.get_submodule(site.positions)
+        if not isinstance(table, nn.Embedding):
+            return cls(module, arguments, decoder, counts, None, None)
         first = 0 if table.padding_idx is None else table.padding_idx + 1
-        return cls(module, arguments, decoder, table.num_embeddings - first, table.padding_idx)
+        return cls(module, arguments, decoder, counts, table.num_embeddings - first, table.padding_idx)
 
     def layout(self, prompts: Prompts, given: Mapping[str, Any], tokens: int, cached: bool) -> Layout:
         """Where all stands that was seen up to this call, whose ``tokens`` are new; more may be in a cache.
@@ -66,7 +68,7 @@ class Reader:
         elif cached and prompts.present is not None:
             tokens += self._seen(prompts, given)
         counted = prompts.which() if self.room is None else prompts.which() & prompts.as_tokens
-        return Layout.of(prompts, counted, tokens, mask, self.decoder)
+        return Layout.of(prompts, counted, tokens, mask, self.decoder, self.decoder and not self.counts)
 
     def grow(self, layout: Layout, given: dict[str, Any], apart: bool) -> dict[str, Any]:
         """The arguments with the prompts among the tokens; ``apart`` says whether some are not like tokens.
@@ -102,13 +104,12 @@ class Reader:
         Raises:
             CompositionError: if rows have prompts of unlike lengths, and the model counts positions by itself.
         """
-        told = "position_ids" in self.arguments
-        if layout.prompts.present is not None and self.room is not None and not told:
+        if layout.prompts.present is not None and self.counts:
             raise CompositionError(
                 f"{type(self.module).__name__} counts the positions of tokens by itself, so that rows with prompts of "
                 "unlike lengths cannot go on from a cache: pass use_cache=False"
             )
-        counts = told and (layout.prompts.present is not None or apart)
+        counts = "position_ids" in self.arguments and (layout.prompts.present is not None or apart)
         seen = self._seen(layout.prompts, given) if counts and given.get("position_ids") is None else 0
         own = self._own_positions(layout, given, apart, tokens, seen)
         counted = layout.counted.sum(dim=1, keepdim=True)
@@ -137,17 +138,6 @@ class Reader:
     def _seen(prompts: Prompts, given: Mapping[str, Any]) -> int:
         """How many tokens of the text are in the cache."""
         return int(given["past_key_values"].get_seq_length()) - prompts.shape[1]
-
-
-def decoder_after(model: PreTrainedModel, reader: nn.Module) -> nn.Module | None:
-    """The module that reads what ``reader`` gives for every token, if that is an encoder before a decoder."""
-    if not model.config.is_encoder_decoder:
-        return None
-    for module in model.modules():
-        apart = isinstance(module, PreTrainedModel) and reader not in set(module.modules())
-        if apart and inspect.signature(module.forward).parameters.keys() >= _CROSS:
-            return module
-    return None
 
 
 def pools_first(model: PreTrainedModel) -> bool:

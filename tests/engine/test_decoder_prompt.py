@@ -343,6 +343,17 @@ def test_options_that_do_not_fit_are_refused() -> None:
         adapterhub.init(tiny.model("vit")).add_adapter("e", config=CONFIGS["e"])
 
 
+@pytest.mark.parametrize("setup", ["d", "o", "e"])
+def test_a_text_that_is_too_long_for_its_prompt_is_refused(setup: str) -> None:
+    model, given = MODELS["bart"], inputs("bart")
+    longest = model.config.max_position_embeddings - model.adapters[setup].config.prompt_length
+    name = "input_ids" if setup == "e" else "decoder_input_ids"
+    given.pop("attention_mask")
+    run(model, setup, {**given, name: torch.ones(3, longest, dtype=torch.long)})
+    with pytest.raises(CompositionError, match="cut the text"):
+        run(model, setup, {**given, name: torch.ones(3, longest + 1, dtype=torch.long)})
+
+
 def test_a_first_layer_that_reads_more_than_tokens_says_so() -> None:
     """That of ProphetNet's decoder reads several streams, one after another."""
     model: Any = adapterhub.init(build_small("prophetnet"))

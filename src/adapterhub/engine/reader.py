@@ -48,7 +48,7 @@ class Reader:
         table = None if site.positions is None else model.get_submodule(site.positions)
         if not isinstance(table, nn.Embedding):
             return cls(module, arguments, decoder, counts, None, None)
-        first = 0 if table.padding_idx is None else table.padding_idx + 1
+        first: Any = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
         return cls(module, arguments, decoder, counts, table.num_embeddings - first, table.padding_idx)
 
     def layout(self, prompts: Prompts, given: Mapping[str, Any], tokens: int, cached: bool) -> Layout:
@@ -82,7 +82,8 @@ class Reader:
         if embedded is None:
             embedded = cast(Any, self.module.get_input_embeddings())(given["input_ids"])
         rows, tokens = embedded.shape[:2]
-        if self.room is not None and not apart and tokens + prompts.shape[1] > self.room:
+        moved = self.counts or not apart
+        if self.room is not None and moved and tokens + prompts.shape[1] > self.room:
             raise CompositionError(
                 f"a text of {tokens} tokens and a prompt of {prompts.shape[1]} are more than the {self.room} positions "
                 f"of {type(self.module).__name__}: cut the text"

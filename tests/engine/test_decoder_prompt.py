@@ -179,8 +179,7 @@ def test_generates_row_by_row(family: str, cache: str, beams: int) -> None:
     model, given = build(family, "ForConditionalGeneration"), inputs(family, rows=4)
     del given["decoder_input_ids"]
     alike = ["d", Stack("e", "a"), "b", Stack("d", "f")]  # in the decoder; the encoders' prompts are of unlike lengths
-    setups = [alike, ["d", None, "u", Stack("o", "l")]] if family == "t5" or cache == "none" else [alike]
-    for rows in setups:
+    for rows in (alike, ["d", None, "u", Stack("o", "l")]):
         with AdapterSetup(Rows(rows)):
             together = generate(model, given, cache, num_beams=beams)
         for row, setup in enumerate(rows):
@@ -193,21 +192,41 @@ def test_generates_row_by_row(family: str, cache: str, beams: int) -> None:
                     torch.testing.assert_close(one[row : row + 1], other, rtol=1e-6, atol=1e-6)
 
 
-def test_rows_that_a_decoder_counts_apart_need_no_cache() -> None:
-    model, given = build("bart", "ForConditionalGeneration", names="d"), inputs("bart")
-    with AdapterSetup(Rows(["d", None, "d"])), pytest.raises(CompositionError, match="use_cache=False"):
-        generate(model, given, "dynamic")
-    causal: Any = adapterhub.init(transformers.BartForCausalLM(tiny.config("bart")).eval())
-    causal.add_adapter("p", config="prompt_tuning[prompt_length=3]")
-    with torch.no_grad():
-        wanted = causal(given["input_ids"][1:2]).logits
-        with AdapterSetup(Rows(["p", None, "p"])):
-            found = causal(given["input_ids"]).logits
-    torch.testing.assert_close(found[1:2], wanted)
+@pytest.mark.parametrize("family", ["bart", "marian"])
+def test_a_decoder_alone_that_counts_positions_by_itself(family: str) -> None:
+    """Its table is told positions: rows with and without a prompt are as they are alone, and go on from a cache."""
+    config = tiny.config("bart") if family == "bart" else build_small(family).config
+    model: Any = adapterhub.init(getattr(transformers, f"{family.title()}ForCausalLM")(config).double().eval())
+    model.add_adapter("p", config="prompt_tuning[prompt_length=3]")
+    model.add_adapter("o", config="prompt_tuning[prompt_length=2, insert_at=embedding_output]")
+    model.adapters.double()
+    ids = inputs("bart")["input_ids"]
+    setup = Rows(["p", None, "o"])
+    with torch.no_grad(), AdapterSetup(setup):
+        whole = model(ids).logits
+        begun = model(ids[:, :4], use_cache=True)
+        rest = model(ids[:, 4:], past_key_values=begun.past_key_values).logits
+    torch.testing.assert_close(rest, whole[:, 4:])
+    for row, own in enumerate(setup):
+        with torch.no_grad(), AdapterSetup(own):
+            torch.testing.assert_close(whole[row : row + 1], model(ids[row : row + 1]).logits)
 
 
-def test_a_text_goes_on_from_a_cache() -> None:
-    model, given = MODELS["t5"], inputs("t5")
+def test_rows_of_a_decoder_that_cannot_be_told_positions_need_no_cache() -> None:
+    model: Any = adapterhub.init(build_small("m2m_100"))
+    model.add_adapter("d", config=CONFIGS["d"])
+    given = inputs("t5")
+    whole = run(model, Rows(["d", None, "d"]), given, use_cache=False)
+    torch.testing.assert_close(whole[1:2], run(model, None, given, slice(1, 2)))
+    with torch.no_grad(), AdapterSetup(Rows(["d", None, "d"])):
+        begun = model(**given, use_cache=True)
+        with pytest.raises(CompositionError, match="use_cache=False"):
+            model(**given, past_key_values=begun.past_key_values)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_goes_on_from_a_cache(family: str) -> None:
+    model, given = MODELS[family], inputs(family)
     text = given.pop("decoder_input_ids")
     for setup in ("d", Rows(["a", None, "u"]), Stack("r", Split("l", "l", splits=5))):
         with torch.no_grad(), AdapterSetup(setup):
@@ -343,14 +362,14 @@ def test_options_that_do_not_fit_are_refused() -> None:
         adapterhub.init(tiny.model("vit")).add_adapter("e", config=CONFIGS["e"])
 
 
-@pytest.mark.parametrize("setup", ["d", "o", "e"])
+@pytest.mark.parametrize("setup", ["d", "e", "o"])
 def test_a_text_that_is_too_long_for_its_prompt_is_refused(setup: str) -> None:
     model, given = MODELS["bart"], inputs("bart")
-    longest = model.config.max_position_embeddings - model.adapters[setup].config.prompt_length
+    longest = model.config.max_position_embeddings - (0 if setup == "o" else 3)  # which takes no position
     name = "input_ids" if setup == "e" else "decoder_input_ids"
     given.pop("attention_mask")
     run(model, setup, {**given, name: torch.ones(3, longest, dtype=torch.long)})
-    with pytest.raises(CompositionError, match="cut the text"):
+    with pytest.raises(IndexError if setup == "o" else CompositionError, match=r"out of range|cut the text"):
         run(model, setup, {**given, name: torch.ones(3, longest + 1, dtype=torch.long)})
 
 

@@ -188,7 +188,7 @@ def test_prompts_of_a_stack_stand_one_after_another(family: str) -> None:
     torch.testing.assert_close(found, wanted[:, 5:] * given["attention_mask"].unsqueeze(-1))
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "bart"])
 def test_at_the_embedding_output_the_text_keeps_its_positions(family: str) -> None:
     model, given = MODELS[family], inputs(family)
     caught: list[Tensor] = []

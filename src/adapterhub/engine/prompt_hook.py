@@ -37,6 +37,9 @@ class PromptHook(NotingHook):
         if module is not engine.model or not hasattr(module, "heads"):  # which are no part of what reads tokens
             self._handles.append(module.register_forward_pre_hook(self.grow, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self.cut))
+        if self.reader.table is not None:
+            self._handles.append(self.reader.table.register_forward_pre_hook(self.tell, with_kwargs=True))
+            self._handles.append(self.reader.table.register_forward_hook(self.by_row))
 
     def run(self, forward: Callable[..., Any], inputs: dict[str, Any]) -> Any:
         """``forward`` where it is not the call of a module; its output has the state of the first position of all."""
@@ -52,7 +55,7 @@ class PromptHook(NotingHook):
 
     def grow(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook of the module."""
-        self._noted.call = None
+        self._noted.call = self._noted.positions = None
         plan, call = self.engine.plan(), self.engine.call
         given = dict(zip(self.reader.arguments, args, strict=False)) | kwargs
         text: Tensor | None = given.get("input_ids")
@@ -67,12 +70,29 @@ class PromptHook(NotingHook):
         length = prompts.shape[1]
         if cached:
             self.engine.call = call._replace(offset=call.offset - length)
-            return (), self.reader.go_on(layout, given, apart, tokens)
+            return (), self._told(self.reader.go_on(layout, given, apart, tokens))
         words = layout.words(given.get("attention_mask"))
         prompt = None if call.prompt is None else call.prompt + length
         self.engine.call = call._replace(offset=-length, prompt=prompt, mask=words, decoder_mask=words)
         self.engine.layouts = {**self.engine.layouts, self.name: layout}
-        return (), self.reader.grow(layout, given, apart)
+        return (), self._told(self.reader.grow(layout, given, apart))
+
+    def _told(self, grown: dict[str, Any]) -> dict[str, Any]:
+        """The arguments without positions that are for the table."""
+        if self.reader.table is not None:
+            self._noted.positions = grown.pop("position_ids", None)
+        return grown
+
+    def tell(self, table: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook of the table of positions, where these are told to it alone."""
+        positions = getattr(self._noted, "positions", None)
+        return None if positions is None else ((None,), {"position_ids": positions})
+
+    def by_row(self, table: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        """Hook of that table: what it gives, as the positions of every row were told, ``[batch, positions, width]``."""
+        positions: Tensor | None = getattr(self._noted, "positions", None)
+        self._noted.positions = None
+        return output if positions is None else output.view(*positions.shape, -1)
 
     def cut(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Hook of the module."""

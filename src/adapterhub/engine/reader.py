@@ -18,6 +18,7 @@ FIRST = "first_hidden_state"  # ``[batch, hidden]``: where heads find what a pro
 # Of a whole model, these are cut: those of a decoder know of no prompt.
 _OF_ENCODER = ("encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions")
 _TEXT = ("input_ids", "inputs_embeds", "attention_mask", "position_ids")
+_TOLD = {"past_key_values_length", "position_ids"}  # arguments of a table that adds to what it counts, or is told
 _OF_ANOTHER = ("encoder_", "cross_", "past_", "head_")  # how the names of arguments begin that are not of the text
 
 
@@ -26,16 +27,18 @@ class Reader:
     """What is to be known of the module that takes tokens, or embedded ones in their place.
 
     ``decoder`` says whether it sees, at each token, those before it alone, and ``counts`` whether it counts absolute
-    positions without being told any. Of its table of positions, if it has one, ``room`` is how many there are, and
-    ``padding`` the number from which it counts on, if it skips padding.
+    positions and cannot be told any. Of its table of positions, if it has one, ``room`` is how many there are, and
+    ``padding`` the number from which it counts on, if it skips padding; it is ``table`` where positions can be told to
+    it alone.
     """
 
     module: PreTrainedModel
     arguments: tuple[str, ...]
     decoder: bool
     counts: bool
-    room: int | None
-    padding: int | None
+    room: int | None = None
+    padding: int | None = None
+    table: nn.Embedding | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel, site: Embeddings) -> Self:
@@ -47,9 +50,11 @@ class Reader:
         counts = site.positions is not None and "position_ids" not in arguments
         table = None if site.positions is None else model.get_submodule(site.positions)
         if not isinstance(table, nn.Embedding):
-            return cls(module, arguments, decoder, counts, None, None)
+            return cls(module, arguments, decoder, counts)
+        told = table if counts and inspect.signature(table.forward).parameters.keys() >= _TOLD else None
         first: Any = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
-        return cls(module, arguments, decoder, counts, table.num_embeddings - first, table.padding_idx)
+        room = table.num_embeddings - first
+        return cls(module, arguments, decoder, counts and told is None, room, table.padding_idx, told)
 
     def layout(self, prompts: Prompts, given: Mapping[str, Any], tokens: int, cached: bool) -> Layout:
         """Where all stands that was seen up to this call, whose ``tokens`` are new; more may be in a cache.
@@ -110,7 +115,7 @@ class Reader:
                 f"{type(self.module).__name__} counts the positions of tokens by itself, so that rows with prompts of "
                 "unlike lengths cannot go on from a cache: pass use_cache=False"
             )
-        counts = "position_ids" in self.arguments and (layout.prompts.present is not None or apart)
+        counts = self._is_told and (layout.prompts.present is not None or apart)
         seen = self._seen(layout.prompts, given) if counts and given.get("position_ids") is None else 0
         own = self._own_positions(layout, given, apart, tokens, seen)
         counted = layout.counted.sum(dim=1, keepdim=True)
@@ -119,12 +124,17 @@ class Reader:
             position_ids=None if own is None else own + counted.to(own.device),
         )
 
+    @property
+    def _is_told(self) -> bool:
+        """Whether it can be told positions, or its table can."""
+        return self.table is not None or "position_ids" in self.arguments
+
     def _own_positions(
         self, layout: Layout, given: Mapping[str, Any], apart: bool, tokens: int, seen: int
     ) -> Tensor | None:
         """The positions that ``tokens`` of the text have by itself; None where the module counts all right."""
         own: Tensor | None = given.get("position_ids")
-        if own is not None or "position_ids" not in self.arguments:
+        if own is not None or not self._is_told:
             return own
         ids = given.get("input_ids")
         if self.padding is not None and ids is not None and not seen:

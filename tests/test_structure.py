@@ -11,10 +11,13 @@ import adapterhub
 SOURCE = Path(adapterhub.__file__).parent
 ROOMS = [
     "errors",
+    "files",
+    "fingerprint",
     "sites",
     "methods",
     "composition",
     "engine",
+    "hub",
     "checkpoints",
     "heads",
     "saving",

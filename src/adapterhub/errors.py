@@ -71,3 +71,39 @@ class BackboneError(AdapterHubError, RuntimeError):
 
 class TrainingError(AdapterHubError, RuntimeError):
     """A training that cannot start or go on; nothing that was saved before is lost."""
+
+
+class HubError(AdapterHubError, RuntimeError):
+    """A hub that cannot be reached or refuses a request; the classes below name the commoner causes."""
+
+
+class HubUnreachableError(HubError, ConnectionError):
+    """A hub that does not answer, or that there is no way to while offline."""
+
+
+class HubIdError(HubError, ValueError):
+    """A name of an adapter, an author or a revision on a hub that cannot be one, or that is reserved."""
+
+
+class HubNotFoundError(HubError, LookupError):
+    """An adapter, a revision or a file that no hub in question has, or that may not be seen."""
+
+
+class HubConflictError(HubError):
+    """A name that is taken, or a repository that changed meanwhile."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """A request without the rights for it: no token, a wrong one, or one of too small a scope."""
+
+
+class AmbiguousAdapterError(HubError, LookupError):
+    """An identifier that several adapters answer to equally well; ``candidates`` are their names."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
+
+
+class UploadRefusedError(HubError, ValueError):
+    """Files that a hub does not take: unsafe, malformed, too large, or at odds with their configuration."""

@@ -17,13 +17,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import adapterhub
 import tiny
-from adapterhub.checkpoints import Fingerprint, Match, compare
+from adapterhub.checkpoints import fingerprint_of
 from adapterhub.errors import CorruptCheckpointError
+from adapterhub.fingerprint import Fingerprint, Match, compare
 
 
 def fingerprint(model: PreTrainedModel, tokenizer: Any = None) -> Fingerprint:
     blocks = next(module for module in model.modules() if isinstance(module, nn.ModuleList))
-    return Fingerprint.of(model, {f"layers.{n}": block for n, block in enumerate(blocks)}, tokenizer)
+    return fingerprint_of(model, {f"layers.{n}": block for n, block in enumerate(blocks)}, tokenizer)
 
 
 def full(family: str = "roberta", **changes: Any) -> PreTrainedModel:
@@ -167,17 +168,17 @@ def test_a_number_that_no_rounding_gives_is_another(number: float, sign: int) ->
 def test_layers_that_discovery_finds_are_those_of_the_base_model(kind: str) -> None:
     bare, whole = tiny.model("bart"), tiny.model("bart", kind)
     whole.base_model.load_state_dict(bare.state_dict())
-    first, second = (Fingerprint.of(model, adapterhub.init(model).engine.layers) for model in (bare, whole))
+    first, second = (fingerprint_of(model, adapterhub.init(model).engine.layers) for model in (bare, whole))
     assert first.layers == 4 and compare(first, second) == (Match.EXACT, ())
 
 
 def test_adapters_and_heads_do_not_count() -> None:
     model = adapterhub.AutoAdapterModel.from_config(tiny.config("bert"))
-    before = Fingerprint.of(model, model.engine.layers)
+    before = fingerprint_of(model, model.engine.layers)
     model.add_adapter("a", config="houlsby_2019", set_active=True)
     model.add_classification_head("a")
     model.train_adapter("a")
-    assert Fingerprint.of(model, model.engine.layers) == before
+    assert fingerprint_of(model, model.engine.layers) == before
 
 
 # What the values cover

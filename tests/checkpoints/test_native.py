@@ -19,9 +19,10 @@ from torch import Tensor
 
 import adapterhub
 import tiny
-from adapterhub.checkpoints import ADAPTER_MANIFEST, HEAD_MANIFEST, Part, files, read, write
-from adapterhub.checkpoints.files import locked
+from adapterhub import files
+from adapterhub.checkpoints import ADAPTER_MANIFEST, HEAD_MANIFEST, Part, read, write
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
+from adapterhub.files import locked
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import goldens
-from adapterhub.errors import AdapterHubError, CheckpointError, CorruptCheckpointError, TensorMismatchError
+from adapterhub.errors import AdapterHubError, CheckpointError, ConfigError, CorruptCheckpointError, TensorMismatchError
 
 WEIGHTS = {"adapters": "adapter.safetensors", "peft": "adapter_model.safetensors"}
 SOURCES = {
@@ -172,6 +172,20 @@ def test_options_that_were_altered_load_or_change_nothing(
         check_unchanged(model, before)
     else:
         model.delete_adapter("other")
+
+
+@pytest.mark.parametrize("option", ["target_modules", "rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize("text", ["(", "a(?i)b"])
+def test_what_is_no_regular_expression_is_said(option: str, text: str, models: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(goldens.PEFT / "patterns", tmp_path / "folder")
+    path = tmp_path / "folder" / "adapter_config.json"
+    content = json.loads(path.read_text())
+    content[option] = text if option == "target_modules" else {text: 2}
+    path.write_text(json.dumps(content))
+    before = state(models["peft"])
+    with pytest.raises(ConfigError, match="no regular expression"):
+        models["peft"].load_adapter(tmp_path / "folder", load_as="other", with_head=False)
+    check_unchanged(models["peft"], before)
 
 
 def test_a_setup_of_which_a_part_is_damaged(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from adapterhub.checkpoints import adapters
 from adapterhub.checkpoints.entries import Content
-from adapterhub.checkpoints.fingerprint import Fingerprint, Match, compare
+from adapterhub.checkpoints.fingerprinting import fingerprint_of
 from adapterhub.checkpoints.native import (
     ADAPTER_MANIFEST,
     EMBEDDINGS_MANIFEST,
@@ -22,12 +22,10 @@ __all__ = [
     "FUSION_MANIFEST",
     "HEAD_MANIFEST",
     "Content",
-    "Fingerprint",
     "Manifest",
-    "Match",
     "Part",
     "adapters",
-    "compare",
+    "fingerprint_of",
     "load_into",
     "match_tensors",
     "read",

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterhub.checkpoints.files import leads_out
 from adapterhub.checkpoints.tensors import check_finite, decode
 from adapterhub.errors import (
     AdapterHubError,
@@ -19,6 +18,7 @@ from adapterhub.errors import (
     ConfigError,
     CorruptCheckpointError,
 )
+from adapterhub.files import leads_out
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any] | None:

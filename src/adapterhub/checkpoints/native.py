@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.files import leads_out, locked, make_folder, replace
 from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
+from adapterhub.files import leads_out, locked, make_folder, replace
 
 ADAPTER_MANIFEST = "adapter_config.json"
 HEAD_MANIFEST = "head_config.json"

@@ -20,7 +20,7 @@ from adapterhub.errors import ConfigError
 from adapterhub.methods.base import Place, Weight, seeded
 from adapterhub.methods.low_rank import LowRankChange, lengths, nearest_factors
 from adapterhub.methods.registry import register
-from adapterhub.methods.targets import TargetsConfig, check_expressions
+from adapterhub.methods.targets import TargetsConfig, at_the_end, check_expressions
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class LoRAConfig(TargetsConfig):
         self._require(0 <= self.dropout < 1, "dropout", "in [0, 1)")
         self._require(self.init_weights in _INITIALISATIONS, "init_weights", ", ".join(_INITIALISATIONS))
         self._require(not (self.use_dora and self.use_gating), "use_gating", "False with use_dora")
-        check_expressions((*self.rank_pattern, *self.alpha_pattern), type(self).__name__)
+        check_expressions(map(at_the_end, (*self.rank_pattern, *self.alpha_pattern)), type(self).__name__)
 
     def build(self, place: Place) -> nn.Module | None:
         weight = self.weight_at(place)
@@ -171,7 +171,7 @@ _INITIALISATIONS = {"lora": _lora, "gaussian": _gaussian, "bert": _bert, "pissa"
 
 
 def _matches(pattern: str, place: Place) -> bool:
-    return place.role == pattern or re.fullmatch(rf"(.*\.)?({pattern})", place.path) is not None
+    return place.role == pattern or re.fullmatch(at_the_end(pattern), place.path) is not None
 
 
 def is_rank(value: object) -> bool:

@@ -107,6 +107,11 @@ def check_expressions(patterns: Iterable[str], owner: str) -> None:
             raise ConfigError(f"{owner}: {pattern!r} is no regular expression: {error}") from error
 
 
+def at_the_end(pattern: str) -> str:
+    """The regular expression of PEFT for paths that end in whole parts that fit ``pattern``."""
+    return rf"(.*\.)?({pattern})"
+
+
 def _listed(targets: str | Iterable[str] | None) -> tuple[str, ...]:
     return () if targets is None else (targets,) if isinstance(targets, str) else tuple(targets)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from adapterhub.checkpoints import Content, Part, adapters, whole_state
-from adapterhub.checkpoints.files import write_folder
 from adapterhub.checkpoints.peft import PeftLayout, peft_files
 from adapterhub.composition import Composition, Rows
 from adapterhub.engine.named import ADDED
 from adapterhub.errors import CheckpointError, ConfigError, HeadError
+from adapterhub.files import write_folder
 from adapterhub.heads import FlexibleHeadsMixin
 from adapterhub.heads.base import text_config, word_embeddings
 from adapterhub.saving.native import check_unmerged

@@ -20,17 +20,14 @@ import adapterhub
 from adapterhub.checkpoints import (
     ADAPTER_MANIFEST,
     HEAD_MANIFEST,
-    Fingerprint,
     Manifest,
-    Match,
     Part,
-    compare,
+    fingerprint_of,
     load_into,
     read,
     whole_state,
     write,
 )
-from adapterhub.checkpoints.files import replace
 from adapterhub.engine import Adapter, sharing
 from adapterhub.errors import (
     BaseModelMismatchError,
@@ -39,6 +36,8 @@ from adapterhub.errors import (
     LabelMismatchError,
     MergeError,
 )
+from adapterhub.files import replace
+from adapterhub.fingerprint import Fingerprint, Match, compare
 from adapterhub.methods import load_config
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites.interface import INTERFACE_FILE
@@ -184,9 +183,14 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
     return made if known and not getattr(model.config, "prediction_heads", None) else None
 
 
-def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+def fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+    """What tells the base model of ``model`` from others.
+
+    Raises:
+        MergeError: if an adapter is merged into it.
+    """
     check_unmerged(model)
-    return Fingerprint.of(model, model.engine.layers, tokenizer)
+    return fingerprint_of(model, model.engine.layers, tokenizer)
 
 
 def check_unmerged(model: "AdapterMixin") -> None:
@@ -206,7 +210,7 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     """What a manifest says of a part, its base model and the versions that made it."""
     return {
         "name": name,
-        "base_model": _fingerprint(model, tokenizer).to_dict(),
+        "base_model": fingerprint(model, tokenizer).to_dict(),
         "model_class": type(model).__name__.removeprefix("FSDP"),  # as FSDP2 renames it
         "versions": {
             "adapterhub": adapterhub.__version__,
@@ -228,7 +232,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
             "that it fits."
         )
     saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = _fingerprint(model)
+    here = fingerprint(model)
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(

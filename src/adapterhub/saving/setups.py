@@ -9,10 +9,10 @@ import torch
 
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
 from adapterhub.checkpoints.described import SETUP
-from adapterhub.checkpoints.files import make_folder, replace
 from adapterhub.composition import Composition, Fuse, composition_from_dict
 from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
+from adapterhub.files import make_folder, replace
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.saving import foreign, foreign_loading, native
 

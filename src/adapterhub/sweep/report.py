@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from adapterhub.checkpoints.files import replace
+from adapterhub.files import replace
 from adapterhub.sweep.checks import METHODS
 from adapterhub.sweep.outcome import Outcome
 

@@ -1,6 +1,6 @@
 """Folders of PEFT: ``adapter_config.json`` with a ``peft_type``, beside a file of tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from re import Pattern
@@ -16,6 +16,7 @@ from adapterhub.checkpoints.peft.layout import CONFIG, PICKLE, WEIGHTS, PeftLayo
 from adapterhub.checkpoints.tensors import encode_plainly
 from adapterhub.errors import CheckpointError, CorruptCheckpointError
 from adapterhub.methods import AdapterConfig
+from adapterhub.methods.targets import at_the_end, check_expressions, expressions
 
 VERSION = "0.21.2"  # of the format that is written
 _PREFIX = "base_model.model."
@@ -88,8 +89,10 @@ class PeftCheckpoint:
 
         Raises:
             CheckpointError: for what this library has no equal of.
+            ConfigError: if what should be a regular expression is none.
             TensorMismatchError: if a module that it adapts is not there.
         """
+        check_expressions(_expressions(self.given), str(self.folder))
         found = self._found(layout)
         owner = self._kind.owner
         origin = {
@@ -183,3 +186,11 @@ def _named(key: str) -> str:
     if key == "prompt_embeddings":
         return key
     return f"base_model.{key}" if key in ("vera_A", "vera_B") else f"{_PREFIX}{key}"
+
+
+def _expressions(given: Given) -> Iterator[str]:
+    """What PEFT reads as regular expressions: modules that are named by one text, and the modules of patterns."""
+    for option in ("target_modules", "exclude_modules"):
+        yield from expressions(given.get(option))
+    for option in ("rank_pattern", "alpha_pattern"):
+        yield from map(at_the_end, given.get(option) or ())

@@ -17,6 +17,7 @@ from adapterhub.errors import CheckpointError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.bitfit import BitFitConfig
 from adapterhub.methods.lora import LoRAConfig
+from adapterhub.methods.targets import at_the_end
 from adapterhub.methods.union import ConfigUnion
 
 OWNER = re.compile(
@@ -233,5 +234,5 @@ def _whole(value: float) -> float:
 
 def _alpha(path: str, patterns: Mapping[str, float], default: float) -> float:
     """PEFT's rule: the first pattern that fits the end of a path."""
-    fits = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", path))
+    fits = (alpha for pattern, alpha in patterns.items() if re.fullmatch(at_the_end(pattern), path))
     return next(fits, default)

@@ -19,14 +19,14 @@ def make_folder(folder: Path) -> None:
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in new:
-        _sync(path.parent)
+        sync_folder(path.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of the file at ``path`` in one step."""
+def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Put ``data`` in the place of the file at ``path`` in one step; ``mode`` as for ``os.open``."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -35,7 +35,7 @@ def replace(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -61,7 +61,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(folder.parent)
+    sync_folder(folder.parent)
 
 
 def leads_out(folder: Path, name: str) -> bool:
@@ -88,7 +88,7 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to disk, where the system can do so."""
     if os.name == "nt":
         return

@@ -1,0 +1,50 @@
+"""What may become a commit: every file is opened and checked, and the whole has to be what it says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from adapterhub.hub.card import Card
+from adapterhub.hub.inspecting import AdapterInfo, check_file, check_paths, inspect
+from adapterhub.hub.server.errors import TooLargeError
+from adapterhub.hub.server.git_objects import Entry
+from adapterhub.hub.server.hub import Hub
+
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What files turned out to be.
+
+    Attributes:
+        info: the adapter, fusion or composition in them, or None if there is none (yet).
+        card: what their README.md says, or None without one.
+    """
+
+    info: AdapterInfo | None
+    card: Card | None
+
+
+def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Findings:
+    """Open and check the files that are new in ``after``, and then the whole.
+
+    Raises:
+        UploadRefusedError: saying which file, what of it, and what to do.
+    """
+    if len(after) > hub.settings.max_commit_files:
+        raise TooLargeError(f"{len(after):,} files are more than the {hub.settings.max_commit_files:,} allowed here")
+    check_paths(after)
+    for path, file in after.items():
+        if before.get(path) != file:
+            check_file(path, file.size, _opener(hub, file))
+    card = None
+    if (readme := after.get(CARD)) is not None:
+        with hub.store.open(readme.sha256) as stream:
+            card = Card.parse(stream.read().decode())
+    return Findings(inspect({path: _opener(hub, file) for path, file in after.items()}), card)
+
+
+def _opener(hub: Hub, file: Entry) -> Callable[[], BinaryIO]:
+    return partial(hub.store.open, file.sha256)

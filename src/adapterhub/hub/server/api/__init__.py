@@ -1,0 +1,13 @@
+"""The REST API of the hub itself, under ``/api/v1``."""
+
+from fastapi import FastAPI
+
+from adapterhub.hub.server.api import accounts, health
+
+_ROUTERS = (health.router, accounts.router)
+
+
+def add_routes(app: FastAPI) -> None:
+    """Add all routes."""
+    for router in _ROUTERS:
+        app.include_router(router)

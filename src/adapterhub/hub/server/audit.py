@@ -1,0 +1,39 @@
+"""The record of who did what: each entry holds a digest over itself and the one before."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.database import AuditEntry, now
+
+_LOCK = 0x617564  # of PostgreSQL: entries are written one after another
+
+
+def record(session: Session, actor: Actor, action: str, subject: str, **detail: Any) -> None:
+    """Add an entry in the transaction of what was done."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    before = session.scalar(select(AuditEntry.digest).order_by(AuditEntry.id.desc()).limit(1)) or ""
+    entry = AuditEntry(created=now(), actor=actor.name, action=action, subject=subject, detail=detail or None)
+    entry.digest = _digest(before, entry)
+    session.add(entry)
+    session.flush()
+
+
+def broken(session: Session) -> Iterator[int]:
+    """The ids of entries whose digest is not the one that it was."""
+    before = ""
+    for entry in session.scalars(select(AuditEntry).order_by(AuditEntry.id)):
+        if entry.digest != _digest(before, entry):
+            yield entry.id
+        before = entry.digest
+
+
+def _digest(before: str, entry: AuditEntry) -> str:
+    content = [before, entry.created.isoformat(), entry.actor, entry.action, entry.subject, entry.detail]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,110 @@
+"""Bytes that come in, and who has brought them."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.database import Blob, Commit, Piece, Ref, Repository, Tree, Upload, now
+from adapterhub.hub.server.database.upserting import put
+from adapterhub.hub.server.errors import TooLargeError
+from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.staging import Staged, staged
+
+
+def receive(hub: Hub, actor: Actor, data: bytes | Iterable[bytes], name: str) -> str:
+    """Take bytes that an account brings; returns their SHA-256. ``name`` is for errors.
+
+    Raises:
+        TooLargeError: for more than a file may hold, or than an account may have.
+    """
+    pieces = [data] if isinstance(data, bytes) else data
+    with arriving(hub, pieces, name) as file:
+        keep(hub, actor, file)
+        return file.sha256
+
+
+@contextmanager
+def arriving(hub: Hub, pieces: Iterable[bytes], name: str) -> Iterator[Staged]:
+    """Bytes that come in, to be looked at before ``keep`` takes them."""
+    with staged(hub.uploads, pieces, hub.settings.max_file_bytes, name) as file:
+        yield file
+
+
+def keep(hub: Hub, actor: Actor, file: Staged) -> None:
+    """Take bytes that have come in.
+
+    Raises:
+        TooLargeError: for more than an account may have.
+    """
+    store(hub, actor, file)
+    with hub.database.write() as session:
+        record(session, actor, file)
+
+
+def store(hub: Hub, actor: Actor, file: Staged) -> None:
+    """Put bytes into the store; who brought them, and what for, is for the caller to write down *afterwards*.
+
+    Their row comes first: the garbage collection leaves bytes alone whose row is new. What says that they were brought
+    comes last, so that it is true wherever the server is killed.
+
+    Raises:
+        TooLargeError: for more than an account may have.
+    """
+    assert actor.id is not None
+    with hub.database.write() as session:
+        check_room(session, hub, actor.id, file.size)
+        put(session, Blob, {"sha256": file.sha256}, oid=file.oid, size=file.size, used=now())
+    if not hub.store.exists(file.sha256):
+        hub.store.put(file.sha256, file.path)
+
+
+def record(session: Session, actor: Actor, file: Staged) -> None:
+    """Write down that an account brought bytes that the store holds."""
+    put(session, Upload, {"sha256": file.sha256, "account_id": actor.id}, size=file.size, created=now())
+
+
+def is_waiting(hub: Hub, actor: Actor, sha256: str) -> bool:
+    """Whether an account has brought bytes that are in no commit yet."""
+    with hub.database.read() as session:
+        return session.get(Upload, (sha256, actor.id)) is not None
+
+
+def check_room(session: Session, hub: Hub, account_id: int, size: int) -> None:
+    """Pass if an account may bring ``size`` bytes more.
+
+    Raises:
+        TooLargeError: if not.
+    """
+    waiting = sum(
+        session.scalar(select(func.sum(kind.size)).where(kind.account_id == account_id)) or 0
+        for kind in (Upload, Piece)
+    )
+    limit = hub.settings.quota_bytes
+    if waiting + size > limit:
+        raise TooLargeError(
+            f"{waiting:,} bytes that were sent wait for a commit, and with {size:,} more they pass {limit:,}"
+        )
+
+
+def has(session: Session, actor: Actor, repository: Repository, sha256: str) -> bool:
+    """Whether bytes may go into a commit without being sent again: they were sent, or the repository holds them."""
+    if session.get(Upload, (sha256, actor.id)) is not None:
+        return True
+    heads = (
+        select(Tree.files)
+        .join(Commit, Commit.tree_oid == Tree.oid)
+        .join(Ref, (Ref.oid == Commit.oid) & (Ref.repository_id == Commit.repository_id))
+        .where(Ref.repository_id == repository.id)
+    )
+    if _holds(session, heads, sha256):
+        return True
+    history = select(Tree.files).join(Commit, Commit.tree_oid == Tree.oid).where(Commit.repository_id == repository.id)
+    return _holds(session, history, sha256)
+
+
+def _holds(session: Session, trees: Select[tuple[dict[str, Any]]], sha256: str) -> bool:
+    return any(sha256 == file[1] for files in session.scalars(trees) for file in files.values())

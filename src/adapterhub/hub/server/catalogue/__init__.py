@@ -1,0 +1,1 @@
+"""What adapters are found by: tasks, languages, data sets, base models, scores, words."""

@@ -1,0 +1,69 @@
+"""How an error is told: to a client of the Hugging Face protocol, to one of the API, to a person."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from adapterhub.errors import HubError
+from adapterhub.hub.server import errors, web
+
+_CODES: tuple[tuple[type[HubError], str], ...] = (
+    (errors.RepositoryNotFoundError, "RepoNotFound"),
+    (errors.RevisionNotFoundError, "RevisionNotFound"),
+    (errors.EntryNotFoundError, "EntryNotFound"),
+)
+_API = "/api/v1/"
+_PROTOCOL = ("/api/", "/xet/", "/lfs/")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Have the application tell errors by these functions."""
+    app.add_exception_handler(HubError, _hub_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+
+
+def _hub_error(request: Request, error: Any) -> Response:
+    return _answer(request, errors.status(error), str(error), _headers(error))
+
+
+def _http_error(request: Request, error: Any) -> Response:
+    return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+def _invalid(request: Request, error: Any) -> Response:
+    problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    return _answer(request, 422, "; ".join(problems), {})
+
+
+def _headers(error: HubError) -> dict[str, str]:
+    """What clients of the protocol read in the place of the body."""
+    made = {"X-Error-Message": " ".join(str(error).encode("ascii", "replace").decode().split())}
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), None)
+    if code is not None:
+        made["X-Error-Code"] = code
+    if isinstance(error, errors.EntryNotFoundError):
+        made["X-Repo-Commit"] = error.commit
+    if isinstance(error, errors.NotSignedInError):
+        made["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.RateLimitError):
+        made["Retry-After"] = str(error.wait)
+    return made
+
+
+def _answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+    path = request.url.path
+    if path.startswith(_API):
+        content = {"type": "about:blank", "title": _title(status), "status": status, "detail": message}
+        return JSONResponse(content, status, headers, media_type="application/problem+json")
+    if path.startswith(_PROTOCOL) or "/resolve/" in path or ".git/" in path:
+        return JSONResponse({"error": message}, status, headers)
+    return web.error_page(request, status, _title(status), message, headers)
+
+
+def _title(status: int) -> str:
+    return HTTPStatus(status).phrase

@@ -1,0 +1,57 @@
+"""The server as a process."""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import SecretStr
+from uvicorn.supervisors import Multiprocess
+
+from adapterhub.hub.server.app import create_app
+from adapterhub.hub.server.settings import Settings
+
+_OPTIONS: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+
+
+def serve(settings: Settings, host: str, port: int, workers: int, ready: Callable[[int], None]) -> None:
+    """Serve until the process is told to stop; several workers share the database and the store alone.
+
+    ``ready`` is called with the port once it listens there; the port 0 stands for one that is free.
+    """
+    listener = _listen(host, port)
+    ready(listener.getsockname()[1])
+    if workers == 1:
+        uvicorn.Server(uvicorn.Config(create_app(settings), **_OPTIONS)).run([listener])
+        return
+    settings.signing_key()  # made once, before there are several who would
+    os.environ.update(_environment(settings))
+    config = uvicorn.Config(f"{__name__}:worker", factory=True, workers=workers, **_OPTIONS)
+    Multiprocess(config, [listener]).run()
+
+
+def worker() -> FastAPI:
+    """The application of one of several workers, whose settings are in the environment."""
+    return create_app(Settings())
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; what comes before the application is there waits."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.create_server((host, port), family=family, backlog=2048)
+    made.set_inheritable(True)
+    return made
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What makes the same settings in another process."""
+    made = {}
+    for name in settings.model_fields_set:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        made[f"ADAPTERHUB_{name.upper()}"] = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return made

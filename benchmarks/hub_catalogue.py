@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -145,10 +145,8 @@ class Requests:
 
         def ask(session: Session) -> None:
             model = compatible.asked(session, name=name) if name else None
-            try:
+            with suppress(AmbiguousAdapterError, HubNotFoundError):
                 resolving.resolve(session, actor, written, base=model, method=how)
-            except (AmbiguousAdapterError, HubNotFoundError):
-                pass
 
         return ask
 

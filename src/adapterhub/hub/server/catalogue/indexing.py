@@ -89,10 +89,10 @@ def write_words(session: Session, row: Adapter, repository: Repository, said: De
 def texts(
     name: str, said: Description, method: str, language: str, task: Task | None, dataset: Dataset | None, base: str
 ) -> Texts:
-    """The words of an adapter, by how much they tell."""
+    """The words of an adapter."""
     places = [text for one in (task, dataset) if one is not None for text in (one.slug, one.title)]
     topic = " ".join([*places, base, method, language, *said.tags])
-    return Texts(f"{name} {said.title}", topic, said.summary, said.body)
+    return Texts(f"{name} {said.title} {topic}", f"{said.summary} {said.body}")
 
 
 def _only(dataset: Dataset | None, name: str) -> Dataset | None:

@@ -49,4 +49,5 @@ def inspect(files: Mapping[str, Callable[[], BinaryIO]]) -> AdapterInfo | None:
         or content.get("model_name")
         or (content.get("base_model") or {}).get("name")
     )
-    return AdapterInfo(method=str(content.get("peft_type", "bottleneck")).lower(), base=base)
+    form = "peft" if "peft_type" in content else "adapterhub"
+    return AdapterInfo(format=form, method=str(content.get("peft_type", "bottleneck")).lower(), base=base)

@@ -7,12 +7,14 @@ from adapterhub.hub.server.protocol import (
     cards,
     committing,
     history,
+    lfs,
     listing,
     managing,
     models,
     resolving,
     trees,
     whoami,
+    xet,
 )
 
 
@@ -20,5 +22,6 @@ def add_routes(app: FastAPI) -> None:
     """Add all routes."""
     for room in (whoami, managing, listing, models, trees, history, committing, cards, absent):
         app.include_router(room.routes)
-    app.include_router(committing.streams)
+    for streams in (committing.streams, lfs.router, xet.router):
+        app.include_router(streams)
     resolving.add_routes(app)

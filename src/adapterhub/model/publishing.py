@@ -53,8 +53,8 @@ class PublishingMixin(_Base):
             overwrite_adapter_card: make a new card though there is one in ``local_path``.
             create_pr: has to be False: a change that others shall look at first goes to a branch.
             revision: the branch that it becomes the newest version of.
-            adapter_card_kwargs: for the card: ``description``, ``license``, ``language``, ``tags``, or ``scores``, which
-                are values by the names of metrics, claimed for ``datasets_tag``.
+            adapter_card_kwargs: for the card: ``description``, ``license``, ``language``, ``tags``, or ``scores``:
+                values by the names of metrics, claimed for ``datasets_tag``.
             adapterhub_tag: the place in the catalogue (``sentiment/sst-2``), where ``repo_id`` names a repository.
             tag: a name for this version.
             format: ``"adapterhub"``, ``"peft"`` or ``"adapters"``.

@@ -224,7 +224,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
 
     def _last_scores(self) -> dict[str, float]:
         """What the last evaluation gave, without losses and times."""
-        last = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
+        last: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
         timed = ("_loss", "_runtime", "_per_second")
         return {
             name.removeprefix("eval_"): value

@@ -13,6 +13,7 @@ from adapterhub.hub.server.protocol import (
     models,
     resolving,
     trees,
+    upstream,
     whoami,
     xet,
 )
@@ -25,3 +26,4 @@ def add_routes(app: FastAPI) -> None:
     for streams in (committing.streams, lfs.router, xet.router):
         app.include_router(streams)
     resolving.add_routes(app)
+    upstream.add_routes(app)

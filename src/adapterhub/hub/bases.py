@@ -20,7 +20,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
     "head_dim": ("head_dim", "d_kv", "kv_channels"),
     "intermediate_size": ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "hidden_dim", "n_inner"),
-    "embedding_size": ("embedding_size", "word_embed_proj_dim", "d_embed"),
+    "embedding_size": ("embedding_size", "input_embedding_size", "word_embed_proj_dim", "d_embed"),
     "vocab_size": ("vocab_size", "n_words", "padded_vocab_size"),
 }
 # Where one of these is set, attention has other shapes than heads times width, or not in every layer.

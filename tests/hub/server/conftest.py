@@ -1,23 +1,50 @@
 """A hub in a folder of its own, and people on it."""
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
-from hub.server.postgres import cluster, program
+from hub.server import postgres
+from hub.server.postgres import NotInstalledError, Postgres
 from hub.server.running import Running, start
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres | None]:
+    """A PostgreSQL for all tests; None where it is not installed."""
+    try:
+        with postgres.running("fsync=off", "synchronous_commit=off", "full_page_writes=off") as made:
+            yield made
+    except NotInstalledError:
+        yield None
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    made = Hub.open(Settings(directory=tmp_path / "hub"))
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the database, or "" for SQLite; ``on_both`` has a test run on both."""
+    yield from database_of(request, getattr(request, "param", "sqlite"))
+
+
+def database_of(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
+    """The address of a new database, dropped afterwards; "" for SQLite."""
+    if kind == "sqlite":
+        yield ""
+        return
+    if (made := request.getfixturevalue("server")) is None:
+        pytest.skip("PostgreSQL is not installed")
+    url = made.new()
+    yield url
+    made.remove(url)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, database: str) -> Iterator[Hub]:
+    made = Hub.open(Settings(directory=tmp_path / "hub", database=database))
     yield made
     made.close()
 
@@ -45,30 +72,3 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         made.add_user(name)
     yield made
     made.stop()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The folder of the socket of a PostgreSQL server."""
-    if program("initdb") is None:
-        pytest.skip("there is no PostgreSQL here")
-    with cluster() as folder:
-        yield folder
-
-
-@pytest.fixture
-def postgres_url(postgres: str) -> str:
-    """The address of a new database on PostgreSQL."""
-    name = f"hub_{secrets.token_hex(4)}"
-    with psycopg.connect(host=postgres, user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql://postgres@/{name}?host={postgres}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def either_hub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hub]:
-    """A hub on each of the databases."""
-    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    made = Hub.open(Settings(directory=tmp_path / "hub", database=url))
-    yield made
-    made.close()

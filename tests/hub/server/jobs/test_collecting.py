@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
@@ -21,15 +21,15 @@ from adapterhub.hub.server.database import Blob, Piece, Tree, Upload, now
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs import collecting
 from adapterhub.hub.server.jobs.collecting import Collected, collect
-from hub.server.conftest import person
+from hub.server.conftest import database_of, person
 from hub.server.running import run
 
 AT_ONCE = timedelta(0)
 
 
-@pytest.fixture
-def hub(either_hub: Hub) -> Hub:
-    return either_hub
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from database_of(request, request.param)
 
 
 @pytest.fixture

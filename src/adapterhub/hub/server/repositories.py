@@ -109,6 +109,13 @@ def set_private(session: Session, actor: Actor, repository: Repository, private:
     audit.record(session, actor, "repository.visibility", repository.key, private=private)
 
 
+def withdraw(session: Session, actor: Actor, repository: Repository, reason: str | None) -> None:
+    """Say why a repository should not be used any more, or (None) that it may: its files stay either way."""
+    policy.check_write(session, actor, repository)
+    repository.withdrawn = reason
+    audit.record(session, actor, "repository.withdraw" if reason else "repository.restore", repository.key)
+
+
 def revision(session: Session, repository: Repository, name: str) -> Commit:
     """The commit that a branch, a tag or a commit id stands for.
 

@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, health
+from adapterhub.hub.server.api import accounts, adapters, health, resolving
 
-_ROUTERS = (health.router, accounts.router)
+_ROUTERS = (health.router, accounts.router, adapters.routes, resolving.routes)
 
 
 def add_routes(app: FastAPI) -> None:

@@ -9,7 +9,7 @@ from safetensors.numpy import save
 
 from hub.server.protocol.conftest import Asked, ask, asked, prepared
 
-__all__ = ["ask", "asked", "lora", "prepared", "published"]
+__all__ = ["ask", "asked", "lora", "placed", "prepared", "published"]
 
 
 def lora(base: str = "roberta-base", hidden: int = 8, rank: int = 2, seed: int = 0, card: str = "") -> dict[str, bytes]:
@@ -32,10 +32,15 @@ def lora(base: str = "roberta-base", hidden: int = 8, rank: int = 2, seed: int =
     return made | ({"README.md": card.encode()} if card else {})
 
 
+def placed(place: str, **given: Any) -> dict[str, bytes]:
+    """The same, with a card that puts it into the catalogue."""
+    return lora(card=f"---\ntags: [adapterhub:{place}]\n---\n# {place}\n", **given)
+
+
 @pytest.fixture
 def published(asked: Asked) -> Asked:
     """A hub with two adapters of ann (one private) and one of bob."""
-    asked.publish("movies", lora(card="# Movies\n"))
-    asked.publish("secret", lora(seed=1), private=True)
-    asked.publish("films", lora(base="bert-base-uncased", seed=2), user="bob")
+    asked.publish("movies", placed("sentiment/sst-2"))
+    asked.publish("secret", placed("sentiment/sst-2", seed=1), private=True)
+    asked.publish("films", placed("sentiment/sst-2", base="bert-base-uncased", seed=2), user="bob")
     return asked

@@ -101,7 +101,7 @@ class AdapterView(Listing):
     commit: str
     config: dict[str, Any] = Field(description="As its format has it, with the method in the words of this library")
     config_hash: str
-    info: dict[str, Any] | None = Field(description="What its files turned out to be; None if they are elsewhere")
+    info: dict[str, Any] | None = Field(description="What else its files turned out to be; None if they are elsewhere")
     elsewhere: Elsewhere | None
     files: list[File]
     versions: list[Version]
@@ -131,7 +131,7 @@ class AdapterView(Listing):
             commit=found.commit.oid,
             config=dict(info.config) if info is not None else (origin or {}).get("config", {}),
             config_hash=info.config_hash if info is not None else adapter.config_hash,
-            info=None if info is None else info.to_dict(),
+            info=None if info is None else {key: one for key, one in info.to_dict().items() if key != "config"},
             elsewhere=elsewhere(origin) if info is None else None,
             files=File.all(found.files),
             versions=[Version.of(*one) for one in found.versions],

@@ -14,10 +14,9 @@ Texts = Annotated[list[Text], Field(max_length=50)]
 _BIGGEST = 1 << 62
 
 
-class Narrowed(BaseModel):
+class Filtered(BaseModel):
     """What adapters have to be; of several values of one name any will do, of several names all have to be met."""
 
-    q: Text = Field("", description="Words, anywhere in names, tags and cards; the last may be unfinished")
     task: Texts = Field([], description="Tasks or languages, by name")
     dataset: Texts = Field([], description="`task/dataset`, or data sets by name; what is a part of them counts")
     language: Texts = []
@@ -44,5 +43,11 @@ class Narrowed(BaseModel):
         if self.compatible_with:
             wanted = compatible.asked(session, name=self.compatible_with)
             bases = compatible.fitting(compatible.verdicts(session, wanted), Level.DERIVED)
-        lists = {name: tuple(value) for name in Narrowed.model_fields if isinstance(value := getattr(self, name), list)}
+        lists = {name: tuple(value) for name in Filtered.model_fields if isinstance(value := getattr(self, name), list)}
         return Filters(**lists, verified=self.verified, min_size=self.min_size, max_size=self.max_size, bases=bases)
+
+
+class Narrowed(Filtered):
+    """What adapters have to be, and to say."""
+
+    q: Text = Field("", description="Words, anywhere in names, tags and cards; the last may be unfinished")

@@ -2,9 +2,18 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, adapters, health, resolving
+from adapterhub.hub.server.api import accounts, adapters, catalogue, health, resolving, scores, taxonomy, webhooks
 
-_ROUTERS = (health.router, accounts.router, adapters.routes, resolving.routes)
+_ROUTERS = (
+    health.router,
+    accounts.router,
+    adapters.routes,
+    resolving.routes,
+    scores.routes,
+    catalogue.routes,
+    taxonomy.routes,
+    webhooks.router,
+)
 
 
 def add_routes(app: FastAPI) -> None:

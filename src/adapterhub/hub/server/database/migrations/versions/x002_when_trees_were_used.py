@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "x002"
-down_revision = "s002"
+down_revision = "x001"
 
 
 def upgrade() -> None:

@@ -63,7 +63,9 @@ def level(session: Session, actor: Actor, filters: Filters) -> Level:
     counted = facets(session, actor, filters, names=("dataset", "base", "method"))
     branches: tuple[Branch, ...] = ()
     for slug in filters.task:
-        branches += _branches(session, taxonomy.task(session, slug), {one.value: one.count for one in counted["dataset"]})
+        branches += _branches(
+            session, taxonomy.task(session, slug), {one.value: one.count for one in counted["dataset"]}
+        )
     return Level(branches, tuple(counted["base"]), tuple(counted["method"]))
 
 

@@ -106,6 +106,8 @@ def set_private(session: Session, actor: Actor, repository: Repository, private:
     """Show a repository to all, or to those who belong to its owner."""
     policy.check_write(session, actor, repository)
     repository.private = private
+    if not private:
+        indexing.publish(session, repository.id)
     audit.record(session, actor, "repository.visibility", repository.key, private=private)
 
 

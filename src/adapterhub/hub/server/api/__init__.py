@@ -2,13 +2,24 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, adapters, catalogue, health, resolving, scores, taxonomy, webhooks
+from adapterhub.hub.server.api import (
+    accounts,
+    adapters,
+    bases,
+    catalogue,
+    health,
+    resolving,
+    scores,
+    taxonomy,
+    webhooks,
+)
 
 _ROUTERS = (
     health.router,
     accounts.router,
     adapters.routes,
     resolving.routes,
+    bases.routes,
     scores.routes,
     catalogue.routes,
     taxonomy.routes,

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.api.fingerprints import FingerprintBody
-from adapterhub.hub.server.api.narrowing import Filtered, Text
+from adapterhub.hub.server.api.narrowing import Kinds, Text
 from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.api.routing import router
 from adapterhub.hub.server.api.views import Listing, Verdict
@@ -23,7 +23,7 @@ BaseName = Annotated[str, Path(max_length=255, description="As on the Hugging Fa
 _CONFIG = 200  # keys
 
 
-class Question(Filtered):
+class Question(Kinds):
     """A base model by its name, its ``config.json`` or its fingerprint, and what adapters for it have to be."""
 
     base: Text | None = Field(None, description="The base model, by name")

@@ -1,11 +1,11 @@
-"""What lists, counts and answers about base models are narrowed by, as the address of a request has it."""
+"""What lists, counts and answers about base models are narrowed by."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.compatibility import Level
 from adapterhub.hub.server.catalogue import compatible
 from adapterhub.hub.server.catalogue.filters import Filters
 
@@ -14,13 +14,12 @@ Texts = Annotated[list[Text], Field(max_length=50)]
 _BIGGEST = 1 << 62
 
 
-class Filtered(BaseModel):
-    """What adapters have to be; of several values of one name any will do, of several names all have to be met."""
+class Kinds(BaseModel):
+    """What adapters have to be, whatever base model they are for."""
 
     task: Texts = Field([], description="Tasks or languages, by name")
     dataset: Texts = Field([], description="`task/dataset`, or data sets by name; what is a part of them counts")
     language: Texts = []
-    base: Texts = Field([], description="The base models that adapters were made for")
     method: Texts = []
     format: Texts = []
     kind: Texts = []
@@ -31,6 +30,18 @@ class Filtered(BaseModel):
     verified: bool | None = Field(None, description="Whether somebody else than the owner measured the score")
     min_size: int | None = Field(None, ge=0, le=_BIGGEST, description="Of the files, in bytes")
     max_size: int | None = Field(None, ge=0, le=_BIGGEST)
+
+    def filters(self, session: Session) -> Filters:
+        """The same for the catalogue."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in Kinds.model_fields}
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Filters(**values)
+
+
+class Filtered(Kinds):
+    """What adapters have to be; of several values of one name any will do, of several names all have to be met."""
+
+    base: Texts = Field([], description="The base models that adapters were made for")
     compatible_with: Text | None = Field(None, description="A base model, by name, that they fit (derived or better)")
 
     def filters(self, session: Session) -> Filters:
@@ -42,9 +53,8 @@ class Filtered(BaseModel):
         bases = None
         if self.compatible_with:
             wanted = compatible.asked(session, name=self.compatible_with)
-            bases = compatible.fitting(compatible.verdicts(session, wanted), Level.DERIVED)
-        lists = {name: tuple(value) for name in Filtered.model_fields if isinstance(value := getattr(self, name), list)}
-        return Filters(**lists, verified=self.verified, min_size=self.min_size, max_size=self.max_size, bases=bases)
+            bases = compatible.fitting(compatible.verdicts(session, wanted))
+        return replace(super().filters(session), base=tuple(self.base), bases=bases)
 
 
 class Narrowed(Filtered):

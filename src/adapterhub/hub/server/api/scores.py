@@ -108,7 +108,7 @@ def measured(hub: TheHub, actor: TheActor, owner: Owner, name: Name, found: Meas
     with hub.database.write() as session:
         repository = repositories.find(session, actor, owner, name)
         commit = repositories.revision(session, repository, found.commit)
-        dataset = taxonomy.dataset(session, taxonomy.task(session, found.task), found.dataset)
+        dataset = taxonomy.dataset(session, taxonomy.task(session, found.task), found.dataset, actor)
         made = scores.measured(session, actor, repository, commit, dataset, found.results(), found.evidence)
         return [ScoreView.of(one, actor.name) for one in made]
 
@@ -119,7 +119,7 @@ def board(
 ) -> Board:
     """The best adapters of a data set."""
     with hub.database.read() as session:
-        of = taxonomy.dataset(session, taxonomy.task(session, task), dataset)
+        of = taxonomy.dataset(session, taxonomy.task(session, task), dataset, actor)
         found = leaderboard(
             session, actor, of, metric=wanted.metric, filters=wanted.filters(session), limit=wanted.limit
         )

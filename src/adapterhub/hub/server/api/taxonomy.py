@@ -120,7 +120,7 @@ def add_dataset(hub: TheHub, actor: TheActor, task: TaskName, wanted: NewDataset
     """A new data set of a task, by who may publish."""
     with hub.database.write() as session:
         of = taxonomy.task(session, task)
-        parent = None if wanted.parent is None else taxonomy.dataset(session, of, wanted.parent)
+        parent = None if wanted.parent is None else taxonomy.dataset(session, of, wanted.parent, actor)
         made = taxonomy.add_dataset(session, actor, of, wanted.slug, parent=parent, **wanted.described())
         return _dataset(session, actor, made)
 
@@ -131,8 +131,8 @@ def change_dataset(
 ) -> DatasetView:
     """Rename or describe a data set, or make it a part of another, by who administers the hub."""
     with hub.database.write() as session:
-        changed = taxonomy.dataset(session, taxonomy.task(session, task), dataset)
-        parent = None if wanted.parent is None else taxonomy.dataset(session, changed.task, wanted.parent)
+        changed = taxonomy.dataset(session, taxonomy.task(session, task), dataset, actor)
+        parent = None if wanted.parent is None else taxonomy.dataset(session, changed.task, wanted.parent, actor)
         taxonomy.change_dataset(session, actor, changed, slug=wanted.slug, parent=parent, **wanted.described())
         return _dataset(session, actor, changed)
 
@@ -143,7 +143,7 @@ def _dataset(session: Session, actor: Actor, one: Dataset) -> DatasetView:
 
 def _view(session: Session, actor: Actor, task: Task) -> TaskView:
     """A task, and its data sets in the order of their titles."""
-    known = taxonomy.datasets(session, task)
+    known = taxonomy.datasets(session, task, actor)
     names = {one.id: one.slug for one in known}
     counts = tree.counts(session, actor, task)
     own = DatasetView.model_fields.keys() - {"parent", "count"}

@@ -131,7 +131,8 @@ def _fits(session: Session, adapter: Adapter, info: AdapterInfo | None) -> list[
     needs = () if info is None else tuple(Need(*one) for one in info.needs)
     requirement: Requirement = bases.as_requirement(session, adapter.base, needs)
     best: dict[str, Fit] = {}
-    for row in session.scalars(select(BaseModel).order_by(BaseModel.id)):
+    shown = BaseModel.public | (BaseModel.id == adapter.base_id)
+    for row in session.scalars(select(BaseModel).where(shown).order_by(BaseModel.id)):
         said = verdict(requirement, bases.as_base(session, row))
         if said.level > Level.INCOMPATIBLE and (row.key not in best or said.level > best[row.key].verdict.level):
             best[row.key] = Fit(row.name, said)

@@ -201,13 +201,13 @@ def _candidates(
 
 
 def _order(found: Mapping[int, Verdict], wanted: Wanted) -> list[Any]:
-    """As ``hub.resolution`` ranks: the method, how well it fits, the configuration, the verified score, the curator."""
+    """As ``hub.resolution`` ranks: not withdrawn, the method, how well it fits, the configuration, then by merit."""
     least = Level.SHAPE if wanted.allow_shape else Level.DERIVED
     levels = defaultdict[int, list[int]](list)
     for id, one in found.items():
         levels[one.level if one.level >= least else Level.INCOMPATIBLE].append(id)
     ranks = [(Adapter.base_id.in_(ids), level) for level, ids in levels.items() if level > Level.INCOMPATIBLE]
-    keys: list[ColumnElement[Any]] = []
+    keys: list[ColumnElement[Any]] = [Repository.withdrawn.is_(None)]
     if wanted.method is not None:
         keys.append(Adapter.method == wanted.method)
     if ranks:

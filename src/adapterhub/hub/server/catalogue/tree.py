@@ -50,7 +50,7 @@ def counts(session: Session, actor: Actor, task: Task) -> dict[str, int]:
             found[one.value.partition("/")[2]] = one.count
             add(one.parts)
 
-    add(_branches(session, task, {one.value: one.count for one in counted}))
+    add(_branches(session, actor, task, {one.value: one.count for one in counted}))
     return found
 
 
@@ -63,15 +63,14 @@ def level(session: Session, actor: Actor, filters: Filters) -> Level:
     counted = facets(session, actor, filters, names=("dataset", "base", "method"))
     branches: tuple[Branch, ...] = ()
     for slug in filters.task:
-        branches += _branches(
-            session, taxonomy.task(session, slug), {one.value: one.count for one in counted["dataset"]}
-        )
+        task = taxonomy.task(session, slug)
+        branches += _branches(session, actor, task, {one.value: one.count for one in counted["dataset"]})
     return Level(branches, tuple(counted["base"]), tuple(counted["method"]))
 
 
-def _branches(session: Session, task: Task, counts: dict[str, int]) -> tuple[Branch, ...]:
+def _branches(session: Session, actor: Actor, task: Task, counts: dict[str, int]) -> tuple[Branch, ...]:
     """The data sets of a task, each with its parts."""
-    known = taxonomy.datasets(session, task)
+    known = taxonomy.datasets(session, task, actor)
 
     def below(parent_id: int | None) -> tuple[Branch, ...]:
         made = []

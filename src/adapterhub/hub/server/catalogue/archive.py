@@ -94,7 +94,7 @@ def _put(
         return "kept"
     said = _description(archive, name, entry)
     task = taxonomy.task(session, str(entry["task"]))
-    dataset = taxonomy.dataset(session, task, str(entry["subtask"]))
+    dataset = taxonomy.dataset(session, task, str(entry["subtask"]), _IMPORTER)
     base = bases.row(session, entry["model_name"], model_type=entry["model_type"])
     base.config = base.config or _CONFIGS.get(base.key)
     row = before or Adapter(repository_id=repository.id)

@@ -23,8 +23,8 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
             forget(session, repository.id)
         return
     said = describe(info, findings.card)
-    task, dataset = placing.place(session, actor, said)
-    base = bases.of_info(session, info, said.base)
+    task, dataset = placing.place(session, actor, said, public=not repository.private)
+    base = bases.of_info(session, info, said.base, public=not repository.private)
     row = before or Adapter(repository_id=repository.id)
     language = said.language or (dataset.language if dataset is not None else "")
     if task is not None and task.kind == "language":
@@ -60,6 +60,15 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
         session, row, [(placing.find(session, one.data) or _only(dataset, one.data), one) for one in said.results]
     )
     write_words(session, row, repository, said)
+
+
+def publish(session: Session, repository_id: int) -> None:
+    """Have the data set and the base model of an adapter be known to all, as it is from now on."""
+    if (row := session.get(Adapter, repository_id)) is not None:
+        if row.dataset is not None:
+            row.dataset.public = True
+        if row.base is not None:
+            row.base.public = True
 
 
 def forget(session: Session, repository_id: int) -> None:

@@ -186,7 +186,7 @@ def test_a_tensor_less_or_more_is_refused(saved) -> None:
         lone = inspect(given).method in FREE  # of vectors, each stands alone
         assert inspect(rewritten(given, tensors)).needs == inspect(given).needs
         for index, gone in enumerate(tensors):
-            if index % 5 or (lone and len(tensors) > 1) or gone.endswith(optional):
+            if index % max(1, len(tensors) // 2) or (lone and len(tensors) > 1) or gone.endswith(optional):
                 continue
             rest = {key: tensor for key, tensor in tensors.items() if key != gone}
             with pytest.raises(UploadRefusedError):
@@ -203,7 +203,11 @@ def test_another_shape_is_refused(saved) -> None:
         if inspect(given).method in FREE:
             continue
         for index, (name, tensor) in enumerate((tensors := tensors_of(given)).items()):
-            if index % 7 or tensor.dim() == 0 or name.endswith((".norm.weight", ".norm.bias", "control_trans")):
+            if (
+                index % max(1, len(tensors) // 3)
+                or tensor.dim() == 0
+                or name.endswith((".norm.weight", ".norm.bias", "control_trans"))
+            ):
                 continue
             if name.endswith(("vera_lambda_b", ".prefix")):
                 continue  # nothing else in the checkpoint is as wide

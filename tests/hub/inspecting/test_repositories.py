@@ -4,9 +4,12 @@ import io
 import json
 import subprocess
 import sys
+from copy import deepcopy
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import adapterhub
@@ -276,3 +279,32 @@ def test_a_file_is_read_wherever_it_stands(saved) -> None:
     for path, file in saved["adapterhub/own"].items():
         given[path] = lambda file=file: io.BufferedReader(file())
     assert inspect(given) == inspect(saved["adapterhub/own"])
+
+
+SIMPLE = [None, True, 0, -1, 2, 0.5, 1e300, "", "x", "lora"]
+ODD = st.sampled_from([*SIMPLE, [], ["a"], [1], [None], {}, {"a": 1}, {"a": None}])
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(data=st.data())
+def test_any_manifest_is_taken_or_refused(saved, data) -> None:
+    """Options of any type end in a refusal at worst."""
+    given_files = saved[data.draw(st.sampled_from(sorted(saved)))]
+    name = data.draw(st.sampled_from(sorted(path for path in given_files if path.endswith(".json"))))
+
+    def change(content: dict) -> None:
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = content
+            while True:
+                key = data.draw(st.sampled_from(sorted(at)))
+                if not isinstance(at[key], dict) or not at[key] or data.draw(st.booleans()):
+                    break
+                at = at[key]
+            at[key] = deepcopy(data.draw(ODD))
+
+    try:
+        info = inspect(changed(given_files, name, change))
+    except UploadRefusedError as error:
+        assert len(str(error)) < 1000
+        return
+    assert AdapterInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info

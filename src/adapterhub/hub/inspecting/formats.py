@@ -1,7 +1,7 @@
 """What all formats have in common: the files of a folder, read once and strictly."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,22 +92,6 @@ def mapping(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise UploadRefusedError(f"{where}: {key!r} must be an object, and is {value!r}")
     return value or {}
-
-
-def guarded(where: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, of options that may be of any type.
-
-    Raises:
-        UploadRefusedError: in place of what goes wrong with options of other types.
-    """
-    try:
-        return make()
-    except UploadRefusedError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UploadRefusedError(
-            f"{where} holds options that no adapter of its method has ({type(error).__name__}: {error}). Save it again."
-        ) from error
 
 
 def _sha256(file: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from adapterhub.errors import CorruptCheckpointError, UploadRefusedError
 from adapterhub.fingerprint import Fingerprint
-from adapterhub.hub.inspecting.formats import Folder, base_name, guarded, mapping, text
+from adapterhub.hub.inspecting.formats import Folder, base_name, mapping, text
 from adapterhub.hub.inspecting.forms import Part, Shape, needs, parts
 from adapterhub.hub.inspecting.heads import head_info, head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
@@ -170,12 +170,12 @@ def _adapter_parts(config: Mapping[str, Any], tensors: Mapping[str, Shape], wher
         return union_parts(config, tensors, where)
     if method not in PLANS:  # of another package: what its tensors are, that alone knows
         return []
-    return guarded(where, lambda: parts(tensors, PLANS[method](config), where))
+    return parts(tensors, PLANS[method](config), where)
 
 
 def _others(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Shape], where: str) -> list[Part]:
     if kind == "fusion":
-        return guarded(where, lambda: parts(tensors, fusion(config), where))
+        return parts(tensors, fusion(config), where)
     return []
 
 
@@ -186,7 +186,7 @@ def _head(folder: Folder, content: Mapping[str, Any], where: str) -> tuple[HeadI
         _refuse(where, "has a head without a head_type")
     values = mapping(config, "settings", where) if kind == "static" else config
     shown = text(config, "architecture") or kind if kind == "static" else kind
-    head = guarded(where, lambda: head_info(shown, values, where))
+    head = head_info(shown, values, where)
     return head, file, head_needs(head, tensors, file.where)
 
 

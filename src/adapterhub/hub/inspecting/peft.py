@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.inspecting.formats import Folder, base_name, guarded, number, text
+from adapterhub.hub.inspecting.formats import Folder, base_name, number, text
 from adapterhub.hub.inspecting.forms import Form, Part, Plan, Shape, needs, parts, whole
 from adapterhub.hub.inspecting.heads import head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
@@ -52,10 +52,9 @@ def inspect(folder: Folder, content: Config) -> AdapterInfo:
     found: list[Part] = []
     others: dict[str, Shape] = {}
     if kind in _PLANS:
-        own, others = guarded(where, lambda: _split(file.tensors, kind, content, file.where))
-        plan = guarded(where, lambda: _PLANS[kind](content))
-        found = guarded(file.where, lambda: parts(own, plan, file.where))
-        guarded(where, lambda: _check_targets(found, content, where))
+        own, others = _split(file.tensors, kind, content, file.where)
+        found = parts(own, _PLANS[kind](content), file.where)
+        _check_targets(found, content, where)
     head, head_asks = _head(content, others, where) if others else (None, ())
     mine = [tensor for name, tensor in file.tensors.items() if _plain(name) not in others]
     method = _METHODS.get(kind, kind.lower())

@@ -35,28 +35,37 @@ class Database:
         else:
             self.engine = create_engine(address, pool_pre_ping=True, pool_size=20, max_overflow=20)
         # SQLite has one writer; waiting in a queue here is fairer and cheaper than polling there.
+        self._caches: dict[str, Any] = {}  # of this process, for what is read often and checked at each use
         self._writer: Any = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that sees one state of the database, and changes nothing."""
-        with Session(self.engine) as session:
+        with Session(self.engine, info={"caches": self._caches}) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that is kept as a whole when the block ends, and not at all when it raises."""
-        with self._writer, Session(self.engine, expire_on_commit=False) as session:
+        info = {"caches": self._caches}
+        with self._writer, Session(self.engine, expire_on_commit=False, info=info) as session:
             session.connection(execution_options={"adapterhub_write": True})
             yield session
             session.commit()
 
-    def migrate(self) -> None:
-        """Bring the tables to the newest form; of several workers one does, the others wait."""
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A transaction that sees one state of the database however long it takes, and holds up nobody."""
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self.engine.connect().execution_options(**level) as connection, Session(connection) as session:
+            yield session
+
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables to the newest form, or to an older one; of several workers one does, the others wait."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         config.attributes["engine"] = self.engine
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
     def close(self) -> None:
         """Give the connections back."""

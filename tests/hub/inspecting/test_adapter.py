@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from safetensors.torch import load, save
 import adapterhub
 import tiny
 from adapterhub.errors import AdapterHubError, UploadRefusedError
+from adapterhub.hub.bases import Base
+from adapterhub.hub.compatibility import Requirement, contradictions
 from adapterhub.hub.inspecting.adapter import inspect
 from adapterhub.hub.inspecting.files import check_files
 from adapterhub.hub.inspecting.info import AdapterInfo, Need
@@ -160,6 +163,21 @@ def test_needs_are_the_shapes_of_the_weights(saved) -> None:
             assert (need.reads, need.gives) != (None, None)
             checked += 1
     assert checked > 200
+
+
+def test_needs_go_into_the_base_model_alone(saved) -> None:
+    """What adapters ask for is what the model has that they were trained in, and not one that is wider."""
+    made, models = saved
+    bases = {family: Base.of_config(model.config.to_dict()) for family, model in models.items()}
+    wider = {family: replace(base, hidden_size=64, embedding_size=64, heads=8) for family, base in bases.items()}
+    for (family, form, name), given in made.items():
+        info = inspect(given)
+        asked = Requirement(
+            model_type=info.model_type, hidden_size=info.hidden_size, layers=info.layers, needs=info.needs
+        )
+        assert contradictions(asked, bases[family]) == (), (family, form, name)
+        if info.method in ("lora", "bottleneck", "reft", "prompt_tuning"):  # which tell a width
+            assert contradictions(asked, wider[family]) != (), (family, form, name)
 
 
 def test_needs_of_other_methods(saved) -> None:

@@ -78,7 +78,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
 
 
 def with_sizes(info: AdapterInfo, found: list[Part], hidden: int | None, layers: int | None) -> AdapterInfo:
-    """``info`` with rank, reduction factor, hidden size and layers, as declared or as the parts tell.
+    """``info`` with rank and reduction factor, the declared layers, and the hidden size as declared or as parts tell.
 
     Raises:
         UploadRefusedError: if the declared hidden size is not that of the parts.
@@ -89,13 +89,12 @@ def with_sizes(info: AdapterInfo, found: list[Part], hidden: int | None, layers:
             f"{info.files[0]} is for a base model with a hidden size of {hidden}, and its tensors are for "
             f"{' and '.join(str(one) for one in sorted(told, key=str))}. Save it again from its own base model."
         )
-    numbers = {need.layer for need in info.needs if need.layer is not None}
     only = next(iter(told)) if len(told) == 1 else None
     rank, factor = info.config.get("r"), info.config.get("reduction_factor")
     return replace(
         info,
         hidden_size=hidden or only,
-        layers=layers or (max(numbers) + 1 if numbers else None),
+        layers=layers or None,
         rank=rank if type(rank) is int else None,
         reduction_factor=factor if isinstance(factor, int | float) and not isinstance(factor, bool) else None,
     )

@@ -77,7 +77,8 @@ def inspect(folder: Folder, content: Config) -> AdapterInfo:
         needs=needs(found) + head_asks,
         files=(where, file.where),
     )
-    return with_sizes(info, found, None, number(content, "num_layers") if kind == "PREFIX_TUNING" else None)
+    one_tower = kind == "PREFIX_TUNING" and content.get("num_transformer_submodules") in (None, 1)
+    return with_sizes(info, found, None, number(content, "num_layers") if one_tower else None)
 
 
 def _plain(name: str) -> str:
@@ -195,7 +196,7 @@ def _prefix_tuning(config: Config) -> Plan:
     length, widths = whole(config, "num_virtual_tokens", 1), (number(config, "num_layers"), number(config, "token_dim"))
     told = None if None in widths else 2 * (widths[0] or 0) * (widths[1] or 0)
     sizes = {"L": {length}} | ({} if told is None else {"kv": {told}})
-    return Plan((Form({"prompt_embeddings": "L kv"}, gives="kv"),), sizes)
+    return Plan((Form({"prompt_embeddings": "L kv"}),), sizes)
 
 
 def _prompt_tuning(config: Config) -> Plan:

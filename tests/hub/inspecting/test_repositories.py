@@ -268,12 +268,17 @@ def test_nothing_heavy_is_imported() -> None:
     assert "torch" not in done.stdout and "transformers" not in done.stdout
 
 
-def test_a_file_is_read_wherever_it_stands(saved) -> None:
-    """Openers may hand out files that were read before, as long as they can go back."""
-    given = {}
-    for path, file in saved["adapterhub/own"].items():
-        given[path] = lambda file=file: io.BufferedReader(file())
+def test_files_are_closed(saved) -> None:
+    opened = []
+
+    def opening(file) -> io.BufferedReader:
+        opened.append(io.BufferedReader(file()))
+        return opened[-1]
+
+    given = {path: lambda file=file: opening(file) for path, file in saved["adapterhub/own"].items()}
+    check_files(given)
     assert inspect(given) == inspect(saved["adapterhub/own"])
+    assert len(opened) > 4 and all(file.closed for file in opened)
 
 
 SIMPLE = [None, True, 0, -1, 2, 0.5, 1e300, "", "x", "lora"]

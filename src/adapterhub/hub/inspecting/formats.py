@@ -39,7 +39,8 @@ class Folder:
         """
         if name not in self.files:
             return None
-        data = self.files[name]().read(JSON + 1)
+        with self.files[name]() as file:
+            data = file.read(JSON + 1)
         if len(data) > JSON:
             raise UploadRefusedError(f"{self.at(name)} is larger than {JSON:,} bytes, and no configuration")
         return read_config(data, self.at(name))
@@ -54,14 +55,14 @@ class Folder:
             pickled = next((path for path in sorted(self.files) if path.endswith(".bin")), None)
             remedy = f"{pickled} is a pickle: {UNPICKLE}" if pickled else "upload all that belongs to the adapter"
             raise UploadRefusedError(f"{self.at(name)} is missing: {remedy}.")
-        file = self.files[name]()
-        if sha256 is not None and _sha256(file) != sha256:
-            raise UploadRefusedError(
-                f"{self.at(name)} is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
-            )
-        found = read_header(file, self.at(name))
-        check_finite(file, found)
-        return found
+        with self.files[name]() as file:
+            if sha256 is not None and _sha256(file) != sha256:
+                raise UploadRefusedError(
+                    f"{self.at(name)} is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
+                )
+            found = read_header(file, self.at(name))
+            check_finite(file, found)
+            return found
 
 
 def base_name(values: Mapping[str, Any], key: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -123,8 +123,6 @@ def add(session: Session, made: Made) -> Repository:
 
 def fill(hub: Hub, some: Iterable[Made]) -> list[Made]:
     """Have these adapters and no others; returns them with their ids."""
-    from dataclasses import replace
-
     with hub.database.write() as session:
         for one in session.scalars(select(Repository.id)).all():
             indexing.forget(session, one)
@@ -132,7 +130,9 @@ def fill(hub: Hub, some: Iterable[Made]) -> list[Made]:
         return [replace(one, id=add(session, one).id) for one in some]
 
 
-def expected(some: list[Made], sees: set[str] | None, filters: Filters, asked: str = "", without: str = "") -> list[Made]:
+def expected(
+    some: list[Made], sees: set[str] | None, filters: Filters, asked: str = "", without: str = ""
+) -> list[Made]:
     """Those that a search has to find, in any order; ``sees`` are the owners whose private ones are seen."""
     return [
         one
@@ -152,7 +152,10 @@ def has_words(one: Made, asked: str, *, everywhere: bool) -> bool:
     """Whether all words are there, the last one perhaps not whole."""
     place = one.place.replace("de/wiki", "de/wiki German").replace("nli", "nli Natural Language Inference")
     known = _TITLES.get(one.place, place)
-    here = {*words.split(f"{one.owner} {one.title} {known} {one.base} {one.method} {one.facets['language']}"), *one.tags}
+    here = {
+        *words.split(f"{one.owner} {one.title} {known} {one.base} {one.method} {one.facets['language']}"),
+        *one.tags,
+    }
     if everywhere:
         here |= set(words.split(one.text))
     asked_words = words.split(asked)

@@ -123,6 +123,9 @@ def test_the_tree_counts_what_lies_below(hub: Hub, people: list[Actor]) -> None:
         assert {one.value: one.count for one in tree.roots(session, ann, "task")}["sentiment"] == 3
         assert {one.value: one.count for one in tree.roots(session, ann, "language")}["de"] == 1
         below = tree.level(session, ann, Filters(task=("sentiment",), dataset=("sentiment/sst-2",)))
-        assert {one.value: one.count for one in below.branches if one.count} == {"sentiment/sst-2": 2, "sentiment/imdb": 1}
+        assert {one.value: one.count for one in below.branches if one.count} == {
+            "sentiment/sst-2": 2,
+            "sentiment/imdb": 1,
+        }
         assert [(one.value, one.count) for one in below.bases] == [("roberta-base", 2)]
         assert {(one.value, one.count) for one in below.methods} == {("lora", 1), ("ia3", 1)}

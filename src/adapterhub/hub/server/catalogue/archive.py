@@ -96,7 +96,8 @@ def _put(
     task = taxonomy.task(session, str(entry["task"]))
     dataset = taxonomy.dataset(session, task, str(entry["subtask"]))
     base = bases.row(session, entry["model_name"], model_type=entry["model_type"])
-    base.config = base.config or _CONFIGS.get(base.key)
+    if base.config is None and (config := _CONFIGS.get(base.key)) is not None:
+        bases.set_config(base, config)
     row = before or Adapter(repository_id=repository.id)
     row.oid = session.scalars(
         select(Ref.oid).where(Ref.repository_id == repository.id, Ref.name == repositories.MAIN)

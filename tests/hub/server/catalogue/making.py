@@ -62,8 +62,13 @@ class Made:
 
 def adapters(owners: Iterable[str]) -> st.SearchStrategy[list[Made]]:
     """A few adapters, with much that is equal."""
+    return st.lists(one(owners), max_size=12)
+
+
+def one(owners: Iterable[str]) -> st.SearchStrategy[Made]:
+    """One of them."""
     texts = st.lists(st.sampled_from(WORDS), max_size=2).map(" ".join)
-    one = st.builds(
+    return st.builds(
         Made,
         owner=st.sampled_from(list(owners)),
         private=st.booleans(),
@@ -81,7 +86,6 @@ def adapters(owners: Iterable[str]) -> st.SearchStrategy[list[Made]]:
         text=texts,
         tags=st.lists(st.sampled_from(["a", "b"]), max_size=2, unique=True).map(tuple),
     )
-    return st.lists(one, max_size=12)
 
 
 def add(session: Session, made: Made) -> Repository:

@@ -1,6 +1,13 @@
 """What the server answers with when it cannot do what it was asked; each has a status of HTTP."""
 
-from adapterhub.errors import HubAccessError, HubConflictError, HubError, HubNotFoundError, UploadRefusedError
+from adapterhub.errors import (
+    HubAccessError,
+    HubConflictError,
+    HubError,
+    HubNotFoundError,
+    HubUnreachableError,
+    UploadRefusedError,
+)
 
 
 class RepositoryNotFoundError(HubNotFoundError):
@@ -56,4 +63,5 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (TooLargeError, 413),
     (UploadRefusedError, 422),
     (RateLimitError, 429),
+    (HubUnreachableError, 502),
 )

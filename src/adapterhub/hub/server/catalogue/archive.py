@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.inspecting.info import config_hash
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import archive_reading, bases, indexing, scores, taxonomy
@@ -103,6 +104,7 @@ def _put(
         select(Ref.oid).where(Ref.repository_id == repository.id, Ref.name == repositories.MAIN)
     ).one()
     row.kind, row.format, row.method = "adapter", "adapters", "bottleneck"
+    row.config_hash = config_hash({"method": row.method, **origin["config"]})
     row.base_id, row.task_id, row.dataset_id = base.id, task.id, dataset.id
     row.language = task.slug if task.kind == "language" else dataset.language
     row.head, row.is_default = _head(entry), is_default

@@ -28,14 +28,9 @@ def of_info(session: Session, info: AdapterInfo, name: str | None) -> BaseModel 
     """The row of the base model that an adapter was made for, as it describes it."""
     if not name:
         return None
+    # How many layers it has is not told by an adapter, which may leave some out.
     return row(
-        session,
-        name,
-        info.base_revision,
-        info.fingerprint,
-        model_type=info.model_type,
-        hidden_size=info.hidden_size,
-        layers=info.layers,
+        session, name, info.base_revision, info.fingerprint, model_type=info.model_type, hidden_size=info.hidden_size
     )
 
 
@@ -47,7 +42,6 @@ def row(
     *,
     model_type: str | None = None,
     hidden_size: int | None = None,
-    layers: int | None = None,
 ) -> BaseModel:
     """The row of a model of which just this is known; made if there is none.
 
@@ -60,7 +54,6 @@ def row(
         "model_type": model_type or "",
         "fingerprint": None if fingerprint is None else fingerprint.to_dict(),
         "hidden_size": hidden_size,
-        "layers": layers,
     }
     text = json.dumps(known | {"name": ""}, sort_keys=True)
     identity = hashlib.sha256(text.encode()).hexdigest()
@@ -72,8 +65,8 @@ def row(
     )
     made_of = session.scalar(select(BaseModel).where(BaseModel.key == known["key"], BaseModel.relation != "").limit(1))
     if like is not None:
-        known |= {"config": like.config, "vocab_size": like.vocab_size}
-        known |= {"hidden_size": hidden_size or like.hidden_size, "layers": layers or like.layers}
+        known |= {"config": like.config, "layers": like.layers, "vocab_size": like.vocab_size}
+        known["hidden_size"] = hidden_size or like.hidden_size
     if made_of is not None:
         known |= {"parent_id": made_of.parent_id, "relation": made_of.relation}
     add_new(session, BaseModel, identity=identity, **known)

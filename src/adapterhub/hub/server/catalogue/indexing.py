@@ -113,7 +113,7 @@ def _check_base(session: Session, info: AdapterInfo, base: BaseModel | None) -> 
     if base is None:
         return
     needs = tuple(Need(*one) for one in info.needs)
-    requirement = Requirement(hidden_size=info.hidden_size, layers=info.layers, needs=needs)
+    requirement = Requirement(hidden_size=info.hidden_size, needs=needs)
     if problems := contradictions(requirement, bases.as_base(session, base)):
         raise UploadRefusedError(
             f"the adapter says that it is for {base.name}, and does not fit it: {'; '.join(problems)}. Name the model "

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import disable_progress_bars
 
 from adapterhub.hub.client.account import login
 from hub.server.running import Running, start
@@ -25,5 +26,6 @@ def ann(served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run
     monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ADAPTERHUB_HUBS", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    disable_progress_bars()
     login(served.token("ann", "write"), served.url)
     return served

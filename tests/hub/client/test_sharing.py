@@ -21,9 +21,14 @@ from hub.server.running import Running, start
 
 
 def model(seed: int = 0) -> adapterhub.AutoAdapterModel:
-    made = adapterhub.init(tiny.model("bert", seed=seed))
+    """A model whose weights are those of the seed."""
+    made = tiny.model("bert")
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(0, 0.05, generator=generator)
     made.config._name_or_path = "tiny/bert"
-    return made
+    return adapterhub.init(made)
 
 
 def trained(made: adapterhub.AutoAdapterModel, name: str, config: str = "seq_bn") -> torch.Tensor:

@@ -98,7 +98,11 @@ class HubAccessError(HubError, PermissionError):
 
 
 class AmbiguousAdapterError(HubError, LookupError):
-    """An identifier that several adapters answer to equally well; the candidates are listed."""
+    """An identifier that several adapters answer to equally well; ``candidates`` are their names."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class UploadRefusedError(HubError, ValueError):

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 import adapterhub
 from adapterhub.hub.server import api, failures, protocol, web
+from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs.kinds import kinds
 from adapterhub.hub.server.jobs.runner import Runner
@@ -22,7 +23,9 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         runner = Runner(hub, kinds(settings))
         runner.start()
+        app.state.downloads.start()
         yield
+        app.state.downloads.stop()
         runner.stop()
         hub.close()
 
@@ -35,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.hub = hub
+    app.state.hub, app.state.downloads = hub, Downloads(hub.database)
     failures.add_handlers(app)
     add_middleware(app, hub)
     api.add_routes(app)

@@ -85,6 +85,8 @@ def publish(
             policy.check_write(session, actor, repository)
             head = _head(session, repository, branch)
             if parent is not None and parent != head.oid:
+                if _is_made(session, hub, actor, repository, head, parent, changes):
+                    return head
                 raise StaleParentError(f"{branch} of {repository.full_name} is at {head.oid} by now, not at {parent}")
             before = repositories.files(head)
             after = _changed(session, hub, actor, repository, head, changes)
@@ -97,6 +99,22 @@ def publish(
         except _MovedError:
             continue
     raise StaleParentError(f"{branch} of {owner}/{name} changes all the time: try again later")
+
+
+def _is_made(
+    session: Session,
+    hub: Hub,
+    actor: Actor,
+    repository: Repository,
+    head: Commit,
+    parent: str,
+    changes: Iterable[Change],
+) -> bool:
+    """Whether the head is what the changes make of its parent: they were sent again since the answer was lost."""
+    before = session.get(Commit, (repository.id, parent))
+    if before is None or (head.parent, head.author_id) != (parent, actor.id):
+        return False
+    return _changed(session, hub, actor, repository, before, changes) == repositories.files(head)
 
 
 def _head(session: Session, repository: Repository, branch: str) -> Commit:
@@ -163,7 +181,7 @@ def _commit(
     session.execute(delete(Upload).where(Upload.account_id == actor.id, Upload.sha256.in_(list(new))))
     repository.updated = now()
     if branch.removeprefix("refs/heads/") == repositories.MAIN:
-        indexing.index(session, repository, commit, findings)
+        indexing.index(session, actor, repository, commit, findings)
     audit.record(session, actor, "commit", repository.key, branch=branch, oid=commit.oid)
     session.flush()
     return commit

@@ -28,7 +28,7 @@ from adapterhub.hub.server.jobs.scrubbing import DamageError
 from adapterhub.hub.server.staging import staged
 from adapterhub.hub.server.store import LocalStore, Store
 
-MANIFEST, TABLES, BLOBS = "manifest.json", "tables", "blobs"
+MANIFEST, TABLES, BLOBS, WORDS = "manifest.json", "tables", "blobs", "words"
 FORMAT = 1
 # What is on its way in, and counts of this minute.
 _LEFT_OUT = ("upload", "piece", "rate_window")
@@ -160,6 +160,7 @@ def _tables(session: Session, folder: Path) -> tuple[dict[str, tuple[int, str]],
         if table.name not in _LEFT_OUT:
             wanted = is_needed if table.name == "blob" else lambda row: True
             tables[table.name] = dumping.dump(session, table, folder / f"{table.name}.jsonl", wanted)
+    tables[WORDS] = dumping.dump_words(session, folder / f"{WORDS}.jsonl")
     revision = MigrationContext.configure(session.connection()).get_current_revision()
     if missing := needed - set(sizes):
         raise DamageError(f"commits name files of which nothing is known: {', '.join(sorted(missing)[:10])}")

@@ -2,10 +2,26 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.protocol import lfs, xet
+from adapterhub.hub.server.protocol import (
+    absent,
+    cards,
+    committing,
+    history,
+    lfs,
+    listing,
+    managing,
+    models,
+    resolving,
+    trees,
+    whoami,
+    xet,
+)
 
 
 def add_routes(app: FastAPI) -> None:
     """Add all routes."""
-    app.include_router(lfs.router)
-    app.include_router(xet.router)
+    for room in (whoami, managing, listing, models, trees, history, committing, cards, absent):
+        app.include_router(room.routes)
+    for streams in (committing.streams, lfs.router, xet.router):
+        app.include_router(streams)
+    resolving.add_routes(app)

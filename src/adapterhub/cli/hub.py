@@ -2,6 +2,8 @@
 
 import getpass
 import sys
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +86,27 @@ def token(
     with opened(directory) as hub, hub.database.write() as session:
         made = accounts.new_token(session, accounts.account(session, user), name, scope)  # type: ignore[arg-type]
         screen.show({"token": made}, made)
+
+
+@app.command("gc")
+@command
+def collect_garbage(
+    screen: Screen,
+    directory: Directory = Path("hub"),
+    hours: Annotated[
+        float,
+        typer.Option(min=0, help="Leave what is younger; under a few hours, uploads may be cut off.", metavar="N"),
+    ] = 24,
+) -> None:
+    """Take away what was sent and never published, and what is left of deleted repositories, also while it is served.
+
+    [bold]adapterhub hub gc --dir ~/hub[/bold]
+    """
+    from adapterhub.hub.server.jobs.collecting import collect
+
+    with opened(directory) as hub:
+        done = collect(hub, timedelta(hours=hours))
+    screen.show(asdict(done), f"{done.blobs + done.strays:,} files went, {done.freed:,} bytes.")
 
 
 def _password() -> str:

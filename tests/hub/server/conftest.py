@@ -27,7 +27,12 @@ def server() -> Iterator[Postgres | None]:
 @pytest.fixture
 def database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of the database, or "" for SQLite; ``on_both`` has a test run on both."""
-    if getattr(request, "param", "sqlite") == "sqlite":
+    yield from database_of(request, getattr(request, "param", "sqlite"))
+
+
+def database_of(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
+    """The address of a new database, dropped afterwards; "" for SQLite."""
+    if kind == "sqlite":
         yield ""
         return
     if (made := request.getfixturevalue("server")) is None:

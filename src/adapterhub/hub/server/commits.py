@@ -160,10 +160,11 @@ def _commit(
     message: Message,
     findings: Findings,
 ) -> Commit:
-    repository = session.get_one(Repository, head.repository_id)
+    # Rows are locked in one order, the repository first, so that no two commits wait for each other.
+    repository = session.get_one(Repository, head.repository_id, with_for_update={"of": Repository})
     old = {one.sha256 for one in before.values()}
     new = {one.sha256: one.size for one in after.values() if one.sha256 not in old}
-    for sha256 in new:  # the garbage collection leaves alone what was asked for lately
+    for sha256 in sorted(new):  # the garbage collection leaves alone what was asked for lately
         if not session.execute(update(Blob).where(Blob.sha256 == sha256).values(used=now())).rowcount:  # type: ignore[attr-defined]
             raise UploadRefusedError(f"the bytes {sha256} were sent too long ago: upload them again")
     repository.size += sum(new.values())

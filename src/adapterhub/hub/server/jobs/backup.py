@@ -85,14 +85,15 @@ class Manifest:
             raise DamageError(f"{folder / MANIFEST} is damaged: it is not what was written")
         if content["format"] != FORMAT:
             raise HubError(f"{folder} was made by adapterhub {content['version']}, in a form that is not known here")
-        return cls(**content)
+        tables = {name: (rows, sha256) for name, (rows, sha256) in content["tables"].items()}
+        return cls(**content | {"tables": tables})
 
 
 def back_up(hub: Hub, folder: Path, progress: Progress) -> Manifest:
     """Copy a hub into a folder.
 
     Raises:
-        DamageError: if the store does not hold what it should; ``hub check`` says what else.
+        DamageError: if the store does not hold what it should; ``hub scrub`` says what else.
     """
     make_folder(folder)
     folder.chmod(0o700)

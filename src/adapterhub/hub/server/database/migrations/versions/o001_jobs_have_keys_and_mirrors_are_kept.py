@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "o001"
-down_revision = "s002"
+down_revision = "x002"
 
 
 def upgrade() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from adapterhub.cli import hub_copies
+from adapterhub.cli import hub_copies, hub_mirrors
 from adapterhub.cli.command import command
 from adapterhub.cli.opening import Directory, opened
 from adapterhub.cli.screen import Screen
@@ -17,6 +17,7 @@ from adapterhub.cli.screen import Screen
 app = typer.Typer(help="Run a hub: a server and web site for adapters.", no_args_is_help=True)
 users = typer.Typer(help="The users of a hub.", no_args_is_help=True)
 app.add_typer(users, name="user")
+app.add_typer(hub_mirrors.app, name="mirror")
 
 app.command()(hub_copies.backup)
 app.command()(hub_copies.restore)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.server import events
+from adapterhub.hub.server import counters, events
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import AuditEntry, now
 
@@ -25,6 +25,7 @@ def record(session: Session, actor: Actor, action: str, subject: str, **detail: 
     session.add(entry)
     session.flush()
     events.announce(session, entry)
+    counters.count_action(session, action)
 
 
 def broken(session: Session) -> Iterator[int]:

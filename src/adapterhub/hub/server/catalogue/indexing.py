@@ -8,7 +8,7 @@ from adapterhub.hub.server.admission import Findings
 from adapterhub.hub.server.catalogue import bases, placing, scores, words
 from adapterhub.hub.server.catalogue.describing import Description, describe
 from adapterhub.hub.server.catalogue.words import Texts
-from adapterhub.hub.server.database import Adapter, AdapterTag, Commit, Dataset, Repository
+from adapterhub.hub.server.database import Adapter, AdapterTag, Commit, Dataset, Repository, Task
 
 
 def index(session: Session, actor: Actor, repository: Repository, commit: Commit, findings: Findings) -> None:
@@ -78,19 +78,21 @@ def tag(session: Session, repository_id: int, tags: tuple[str, ...]) -> None:
 
 def write_words(session: Session, row: Adapter, repository: Repository, said: Description) -> None:
     """Let an adapter be found by its words."""
-    words.put(session, repository.id, texts(row, repository, said))
+    base = row.base.name if row.base is not None else ""
+    words.put(
+        session,
+        repository.id,
+        texts(repository.full_name, said, row.method, row.language, row.task, row.dataset, base),
+    )
 
 
-def texts(row: Adapter, repository: Repository, said: Description) -> Texts:
-    """The words of an adapter, by how much they tell."""
-    topic = [row.language, row.method, *said.tags]
-    if row.task is not None:
-        topic += [row.task.slug, row.task.title]
-    if row.dataset is not None:
-        topic += [row.dataset.slug, row.dataset.title]
-    if row.base is not None:
-        topic.append(row.base.name)
-    return Texts(f"{repository.full_name} {row.title}", " ".join(topic), row.summary, said.body)
+def texts(
+    name: str, said: Description, method: str, language: str, task: Task | None, dataset: Dataset | None, base: str
+) -> Texts:
+    """The words of an adapter."""
+    places = [text for one in (task, dataset) if one is not None for text in (one.slug, one.title)]
+    topic = " ".join([*places, base, method, language, *said.tags])
+    return Texts(f"{name} {said.title} {topic}", f"{said.summary} {said.body}")
 
 
 def _only(dataset: Dataset | None, name: str) -> Dataset | None:

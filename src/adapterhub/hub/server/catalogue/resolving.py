@@ -1,8 +1,11 @@
 """Which adapter of this hub an identifier means, for a base model."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.bases import Base
@@ -26,7 +29,10 @@ from adapterhub.hub.server.database import (
     Task,
 )
 
-_NEAR = 200  # adapters among which something near is looked for
+_MOST = 200  # adapters that are compared; they are those that come first by what they are compared by
+
+
+_NONE = -1e308  # below every score
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,12 @@ def resolve(
         allow_shape=allow_shape,
     )
     found = compatible.verdicts(session, base) if base is not None else {}
-    candidates = _candidates(session, actor, _meant(identifier), found)
+    meant = _meant(identifier)
+    pinned = version or any(reading.revision is not None for reading in identifier.readings)
+    candidates = _candidates(session, actor, meant, found, wanted, None if pinned else _MOST)
     if not candidates:
-        candidates = _candidates(session, actor, _near(identifier), found, _NEAR)
-    if version or any(reading.revision is not None for reading in identifier.readings):
+        candidates = _candidates(session, actor, _near(identifier), found, wanted, _MOST)
+    if pinned:
         candidates = [_with_revisions(session, one) for one in candidates]
     while True:
         chosen = choose(identifier, candidates, wanted)
@@ -135,8 +143,14 @@ def _near(identifier: Identifier) -> ColumnElement[bool]:
 
 
 def _candidates(
-    session: Session, actor: Actor, wanted: ColumnElement[bool], found: dict[int, Verdict], most: int | None = None
+    session: Session,
+    actor: Actor,
+    meant: ColumnElement[bool],
+    found: Mapping[int, Verdict],
+    wanted: Wanted,
+    most: int | None,
 ) -> list[Candidate]:
+    """The adapters that are meant, those first that ``hub.resolution`` would choose: it sees as if it saw them all."""
     columns = (
         Account.name,
         Repository.name,
@@ -158,7 +172,8 @@ def _candidates(
         .join(Account, Account.id == Repository.owner_id)
         .outerjoin(Task, Task.id == Adapter.task_id)
         .outerjoin(Dataset, Dataset.id == Adapter.dataset_id)
-        .where(policy.visible(actor), wanted)
+        .where(policy.visible(actor), meant)
+        .order_by(*_order(found, wanted))
         .limit(most)
     )
     unknown = Verdict(Level.INCOMPATIBLE, ("it does not say what base model it is for",)) if found else None
@@ -178,6 +193,24 @@ def _candidates(
         )
         for owner, name, oid, kind, task, dataset, method, config_hash, base_id, merit, verified, default in rows
     ]
+
+
+def _order(found: Mapping[int, Verdict], wanted: Wanted) -> list[Any]:
+    """As ``hub.resolution`` ranks: the method, how well it fits, the configuration, the verified score, the curator."""
+    least = Level.SHAPE if wanted.allow_shape else Level.DERIVED
+    levels = defaultdict[int, list[int]](list)
+    for id, one in found.items():
+        levels[one.level if one.level >= least else Level.INCOMPATIBLE].append(id)
+    ranks = [(Adapter.base_id.in_(ids), level) for level, ids in levels.items() if level > Level.INCOMPATIBLE]
+    keys: list[ColumnElement[Any]] = []
+    if wanted.method is not None:
+        keys.append(Adapter.method == wanted.method)
+    if ranks:
+        keys.append(case(*ranks, else_=0))
+    if wanted.config_hash is not None:
+        keys.append(Adapter.config_hash == wanted.config_hash)
+    merit = case((Adapter.verified, func.coalesce(Adapter.merit, _NONE)), else_=_NONE)
+    return [*(key.desc() for key in (*keys, merit, Adapter.is_default)), Adapter.repository_id]
 
 
 def _with_revisions(session: Session, one: Candidate) -> Candidate:

@@ -30,8 +30,8 @@ from adapterhub.hub.server.store import LocalStore, Store
 
 MANIFEST, TABLES, BLOBS, WORDS = "manifest.json", "tables", "blobs", "words"
 FORMAT = 1
-# What is on its way in, and counts of this minute.
-_LEFT_OUT = ("upload", "piece", "rate_window")
+# What is on its way in, counts of this minute, and what triggers write.
+_LEFT_OUT = ("upload", "piece", "rate_window", "change")
 _TRIES = 3
 
 Progress = Callable[[float, float, str], object]

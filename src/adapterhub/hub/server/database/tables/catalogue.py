@@ -101,6 +101,18 @@ class Adapter(Base):
     dataset: Mapped[Dataset | None] = relationship(lazy="joined")
 
 
+class Change(Base):
+    """When the row of an adapter, or of its repository, last changed; triggers write it (see the migrations).
+
+    ``number`` grows with every transaction: of PostgreSQL it is the number of that.
+    """
+
+    __tablename__ = "change"
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class AdapterTag(Base):
     """A tag of an adapter, as its card has it."""
 

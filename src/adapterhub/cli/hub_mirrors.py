@@ -37,10 +37,10 @@ def add(
     [bold]adapterhub hub mirror add https://huggingface.co "AdapterHub/bert-base-uncased-*"[/bold]
     """
     from adapterhub.hub.server import mirrors
-    from adapterhub.hub.server.actor import STRANGER
+    from adapterhub.hub.server.actor import SERVER
 
     with opened(directory) as hub, hub.database.write() as session:
-        made = mirrors.add(session, hub.settings, STRANGER, upstream, pattern, into)
+        made = mirrors.add(session, hub.settings, SERVER, upstream, pattern, into)
         screen.show({"id": made.id, "upstream": made.upstream, "pattern": made.pattern}, f"Added mirror {made.id}.")
 
 
@@ -89,10 +89,10 @@ def refresh(screen: Screen, number: Number, directory: Directory = Path("hub")) 
 def remove(screen: Screen, number: Number, directory: Directory = Path("hub")) -> None:
     """Keep a mirror no longer; the copies that there are stay."""
     from adapterhub.hub.server import mirrors
-    from adapterhub.hub.server.actor import STRANGER
+    from adapterhub.hub.server.actor import SERVER
 
     with opened(directory) as hub, hub.database.write() as session:
-        mirrors.remove(session, STRANGER, number)
+        mirrors.remove(session, SERVER, number)
     screen.show({"removed": number}, f"Removed mirror {number}.")
 
 

@@ -98,6 +98,13 @@ def set_password(session: Transaction, user: Account, password: str) -> None:
     session.execute(delete(Session).where(Session.account_id == user.id))
 
 
+def set_disabled(session: Transaction, user: Account, disabled: bool) -> None:
+    """Lock an account out, or let it in again; whoever is signed in is signed out."""
+    user.disabled = disabled
+    if disabled:
+        session.execute(delete(Session).where(Session.account_id == user.id))
+
+
 def by_password(session: Transaction, name: str, password: str) -> Account | None:
     """The user of a name and password, or None; how long it takes tells nothing."""
     user = session.scalar(select(Account).where(Account.key == name.lower(), Account.kind == "user"))

@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, health, webhooks
+from adapterhub.hub.server.api import accounts, audit, health, webhooks
 
-_ROUTERS = (health.router, accounts.router, webhooks.router)
+_ROUTERS = (health.router, accounts.router, webhooks.router, audit.router)
 
 
 def add_routes(app: FastAPI) -> None:

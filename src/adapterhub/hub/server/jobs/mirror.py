@@ -22,7 +22,7 @@ from adapterhub.errors import AdapterHubError, HubConflictError, HubError, HubUn
 from adapterhub.hub.inspecting import check_file, check_type
 from adapterhub.hub.inspecting.files import check_path
 from adapterhub.hub.server import blobs, commits, mirrors, repositories
-from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.actor import SERVER, Actor
 from adapterhub.hub.server.commits import Change, Message, Put, Remove
 from adapterhub.hub.server.database import Mirror, Mirrored, Ref, Repository, now
 from adapterhub.hub.server.git_objects import Entry
@@ -33,7 +33,6 @@ REFRESH = "mirror"
 _MOST = 2000  # repositories of a pattern
 # Of whichever HTTP client huggingface_hub uses.
 _TransportError: type[Exception] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
-_OPERATOR = Actor(None, "mirror")
 
 Report = Callable[[str, str], object]
 
@@ -145,7 +144,7 @@ def _prepare(
 ) -> tuple[int, _Copy]:
     """The repository that holds the copy, made at the first time."""
     with hub.database.write() as session:
-        owner = mirrors.owner_of(session, _OPERATOR, mirror, source)
+        owner = mirrors.owner_of(session, SERVER, mirror, source)
         actor, name = Actor(owner.id, owner.name, "write"), source.rpartition("/")[2]
         key = f"{owner.name}/{name}".lower()
         found = session.scalar(select(Repository).where(Repository.key == key))

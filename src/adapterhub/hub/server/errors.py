@@ -1,6 +1,7 @@
 """What the server answers with when it cannot do what it was asked; each has a status of HTTP."""
 
 from adapterhub.errors import (
+    AmbiguousAdapterError,
     HubAccessError,
     HubConflictError,
     HubError,
@@ -55,6 +56,7 @@ def status(error: HubError) -> int:
 
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
+    (AmbiguousAdapterError, 300),
     (NotSignedInError, 401),
     (HubAccessError, 403),
     (HubNotFoundError, 404),

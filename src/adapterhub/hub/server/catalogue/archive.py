@@ -95,7 +95,7 @@ def _put(
         return "kept"
     said = _description(archive, name, entry)
     task = taxonomy.task(session, str(entry["task"]))
-    dataset = taxonomy.dataset(session, task, str(entry["subtask"]))
+    dataset = taxonomy.dataset(session, task, str(entry["subtask"]), _IMPORTER)
     base = bases.row(session, entry["model_name"], model_type=entry["model_type"])
     if base.config is None and (config := _CONFIGS.get(base.key)) is not None:
         bases.set_config(base, config)

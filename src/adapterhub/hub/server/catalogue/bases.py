@@ -3,20 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from adapterhub.errors import HubIdError, HubNotFoundError
+from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
-from adapterhub.hub.bases import Base, Origin, canonical
+from adapterhub.hub.bases import Base, Origin, canonical, is_public
 from adapterhub.hub.compatibility import Need, Requirement
 from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server import audit, policy
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue.facets import by_base
+from adapterhub.hub.server.catalogue.filters import Filters
 from adapterhub.hub.server.database import BaseModel
 from adapterhub.hub.server.database.upserting import add_new
 
@@ -24,13 +26,38 @@ _FACTS = ("hidden_size", "layers", "vocab_size")  # what a configuration tells, 
 RELATIONS = ("finetune", "quantized", "merge", "adapter")
 
 
-def of_info(session: Session, info: AdapterInfo, name: str | None) -> BaseModel | None:
-    """The row of the base model that an adapter was made for, as it describes it."""
+@dataclass(frozen=True)
+class Known:
+    """What is known of a base model: its rows, the one that tells most first, and how many adapters are for it."""
+
+    name: str
+    base: Base
+    rows: tuple[BaseModel, ...]
+    adapters: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A base model in a list."""
+
+    name: str
+    model_type: str
+    adapters: int
+
+
+def of_info(session: Session, info: AdapterInfo, name: str | None, *, public: bool) -> BaseModel | None:
+    """The row of the base model that an adapter was made for, as it describes it; ``public`` if the adapter is."""
     if not name:
         return None
     # How many layers it has is not told by an adapter, which may leave some out.
     return row(
-        session, name, info.base_revision, info.fingerprint, model_type=info.model_type, hidden_size=info.hidden_size
+        session,
+        name,
+        info.base_revision,
+        info.fingerprint,
+        model_type=info.model_type,
+        hidden_size=info.hidden_size,
+        public=public,
     )
 
 
@@ -42,8 +69,9 @@ def row(
     *,
     model_type: str | None = None,
     hidden_size: int | None = None,
+    public: bool = True,
 ) -> BaseModel:
-    """The row of a model of which just this is known; made if there is none.
+    """The row of a model of which just this is known; made if there is none, and ``public`` from then on if so told.
 
     What a curator told of the name holds for it too.
     """
@@ -59,6 +87,7 @@ def row(
     identity = hashlib.sha256(text.encode()).hexdigest()
     found = select(BaseModel).where(BaseModel.identity == identity)
     if (there := session.scalar(found)) is not None:
+        there.public = there.public or public
         return there
     like = session.scalar(
         select(BaseModel).where(BaseModel.key == known["key"], BaseModel.config.is_not(None)).limit(1)
@@ -69,20 +98,70 @@ def row(
         known["hidden_size"] = hidden_size or like.hidden_size
     if made_of is not None:
         known |= {"parent_id": made_of.parent_id, "relation": made_of.relation}
-    add_new(session, BaseModel, identity=identity, **known)
+    add_new(session, BaseModel, identity=identity, public=public, **known)
     return session.scalars(found).one()
 
 
 def named(session: Session, name: str) -> list[BaseModel]:
-    """All rows of a name, the one that tells most first.
+    """All rows of a public name, the one that tells most first.
 
     Raises:
         HubNotFoundError: if there is none.
     """
-    found = list(session.scalars(select(BaseModel).where(BaseModel.key == canonical(name)).order_by(BaseModel.id)))
+    found = [one for one in _all(session, name) if one.public]
     if not found:
         raise HubNotFoundError(f"nothing here is for a base model {name!r}: paste its config.json instead")
     return sorted(found, key=lambda one: (one.fingerprint is None, one.config is None))
+
+
+def known(session: Session, actor: Actor, name: str) -> Known:
+    """What is known of a base model.
+
+    Raises:
+        HubNotFoundError: if nothing is.
+    """
+    rows, counts = named(session, name), by_base(session, actor, Filters())
+    number = sum(counts.get(one.id, 0) for one in _all(session, name))
+    return Known(rows[0].name, as_base(session, rows[0]), tuple(rows), number)
+
+
+def listed(session: Session, actor: Actor, text: str, limit: int) -> list[Listed]:
+    """Public base models with a text in their names, those with most adapters first."""
+    counts, found = by_base(session, actor, Filters()), dict[str, Listed]()
+    wanted = select(BaseModel).where(BaseModel.public, BaseModel.key.contains(text.strip().lower(), autoescape=True))
+    for one in session.scalars(wanted.order_by(BaseModel.id)):
+        before = found.get(one.key, Listed(one.name, "", 0))
+        number = before.adapters + counts.get(one.id, 0)
+        found[one.key] = Listed(before.name, before.model_type or one.model_type, number)
+    return sorted(found.values(), key=lambda one: (-one.adapters, one.name.lower()))[:limit]
+
+
+def register(session: Session, actor: Actor, name: str, revision: str | None, fingerprint: Fingerprint) -> None:
+    """Tell what the weights of a public base model are like.
+
+    Raises:
+        HubAccessError: without a token to write.
+        HubIdError: for a name that is a path.
+        HubConflictError: if a curator has told of the name what contradicts the fingerprint.
+    """
+    policy.check_scope(actor, "write")
+    if not is_public(name):
+        raise HubIdError(f"{name!r} is no name of a base model on a hub")
+    saved = replace(fingerprint, name=name, revision=revision or fingerprint.revision)
+    for one in _all(session, name):
+        facts = Base() if one.config is None else Base.of_config(one.config)
+        for then, now in ((facts.model_type, saved.model_type), (facts.hidden_size, saved.hidden_size)):
+            if then and now and then != now:
+                raise HubConflictError(f"{name} is known here with {then!r}, and the fingerprint says {now!r}")
+    row(
+        session,
+        name,
+        saved.revision,
+        saved,
+        model_type=saved.model_type,
+        hidden_size=saved.hidden_size or None,
+    )
+    audit.record(session, actor, "base.register", canonical(name), revision=saved.revision)
 
 
 def describe(session: Session, actor: Actor, name: str, config: Mapping[str, Any]) -> None:
@@ -94,7 +173,7 @@ def describe(session: Session, actor: Actor, name: str, config: Mapping[str, Any
     """
     policy.check_server_admin(actor)
     row(session, name)
-    for one in named(session, name):
+    for one in _all(session, name):
         set_config(one, config)
     audit.record(session, actor, "base.describe", canonical(name))
     session.flush()
@@ -126,7 +205,7 @@ def declare(session: Session, actor: Actor, name: str, parent: str, relation: st
     if canonical(name) in {above.key, *(one.key for one in lineage(session, above))}:
         raise HubIdError(f"{parent} was made of {name} itself")
     row(session, name)
-    for one in named(session, name):
+    for one in _all(session, name):
         one.parent_id, one.relation = above.id, relation
     audit.record(session, actor, "base.declare", canonical(name), parent=above.key, relation=relation)
     session.flush()
@@ -187,6 +266,10 @@ def _requirement(one: Any, origins: tuple[Origin, ...]) -> Requirement:
         lineage=origins,
         **{name: getattr(one, name) for name in _FACTS},
     )
+
+
+def _all(session: Session, name: str) -> list[BaseModel]:
+    return list(session.scalars(select(BaseModel).where(BaseModel.key == canonical(name)).order_by(BaseModel.id)))
 
 
 def _fingerprint(name: str, saved: Mapping[str, Any]) -> Fingerprint:

@@ -27,8 +27,8 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
             forget(session, repository.id)
         return
     said = describe(info, findings.card)
-    task, dataset = placing.place(session, actor, said)
-    base = bases.of_info(session, info, said.base)
+    task, dataset = placing.place(session, actor, said, public=not repository.private)
+    base = bases.of_info(session, info, said.base, public=not repository.private)
     _check_base(session, info, base)
     row = before or Adapter(repository_id=repository.id)
     language = said.language or (dataset.language if dataset is not None else "")
@@ -63,6 +63,15 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
     tag(session, repository.id, said.tags)
     scores.claim(session, row, _on_datasets(session, dataset, said.results))
     write_words(session, row, repository, said)
+
+
+def publish(session: Session, repository_id: int) -> None:
+    """Have the data set and the base model of an adapter be known to all, as it is from now on."""
+    if (row := session.get(Adapter, repository_id)) is not None:
+        if row.dataset is not None:
+            row.dataset.public = True
+        if row.base is not None:
+            row.base.public = True
 
 
 def forget(session: Session, repository_id: int) -> None:

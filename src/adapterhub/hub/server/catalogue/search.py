@@ -113,14 +113,17 @@ def suggest(session: Session, actor: Actor, typed: str, limit: int = 8) -> list[
                 select(Task.slug, Dataset.slug, Dataset.title)
                 .select_from(Dataset)
                 .join(Task, Task.id == Dataset.task_id)
-                .where(begins(Dataset.slug, Dataset.title), Task.kind == "task")
+                .where(begins(Dataset.slug, Dataset.title), Task.kind == "task", Dataset.public)
                 .limit(limit)
             )
         ),
         *(
             Suggestion("base", name, name)
             for name in session.scalars(
-                select(func.min(BaseModel.name)).where(begins(BaseModel.key)).group_by(BaseModel.key).limit(limit)
+                select(func.min(BaseModel.name))
+                .where(begins(BaseModel.key), BaseModel.public)
+                .group_by(BaseModel.key)
+                .limit(limit)
             )
         ),
     ][:limit]

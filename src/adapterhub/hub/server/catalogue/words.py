@@ -4,7 +4,7 @@ Both get the same words, made here, so that both find the same.
 """
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,19 @@ def put_all(session: Session, rows: Iterable[tuple[int, Texts]]) -> None:
     marks = ":topic, :content" if _is_sqlite(session) else "CAST(:topic AS tsvector), CAST(:content AS tsvector)"
     if values:
         session.execute(text(f"INSERT INTO words({_key(session)}, topic, content) VALUES (:id, {marks})"), values)
+
+
+def all_rows(session: Session) -> Iterator[tuple[int, Texts]]:
+    """What every repository is found by, the same from both databases; ``put_all`` takes it."""
+    plain = "{}" if _is_sqlite(session) else "array_to_string(tsvector_to_array({}), ' ')"
+    texts = ", ".join(plain.format(name) for name in Texts._fields)
+    for number, *written in session.execute(text(f"SELECT {_key(session)}, {texts} FROM words ORDER BY 1")):
+        yield number, Texts(*written)
+
+
+def forget_all(session: Session) -> None:
+    """Let nothing be found any more."""
+    session.execute(text("DELETE FROM words"))
 
 
 def forget(session: Session, repository_id: int) -> None:

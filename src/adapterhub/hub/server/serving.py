@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +49,15 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
 
 def worker() -> FastAPI:
     """The application of one of several workers, whose settings are in the environment."""
+    threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
     return create_app(Settings())
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when the process that started it is gone, which could end it no more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,7 +5,7 @@ A type is told by the name and by the content, and both must agree. Nothing is e
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.inspecting import content
@@ -13,7 +13,7 @@ from adapterhub.hub.inspecting.configs import read_config
 from adapterhub.hub.inspecting.strict_json import parse
 from adapterhub.hub.inspecting.tensors import BinaryFile, read_header
 
-Opener = Callable[[], BinaryFile]
+Opener = Callable[[], BinaryIO]
 
 PATH, SEGMENT, LEVELS = 1024, 255, 16  # bytes of a path and of a part of it, and parts
 JSON, TEXT, TABLE, VOCABULARY, PICTURE = (size * 1024 * 1024 for size in (1, 1, 4, 64, 8))
@@ -86,7 +86,8 @@ def check_files(files: Mapping[str, Opener]) -> None:
     """
     check_paths(files)
     for path, opened in files.items():
-        check_file(path, opened())
+        with opened() as file:
+            check_file(path, file)
 
 
 def check_paths(paths: Iterable[str]) -> None:

@@ -39,7 +39,9 @@ class Settings(BaseSettings):
         mirror_tokens: tokens for the hubs that are mirrored, by the address of the hub.
         accel: a path by which nginx serves the store itself (``X-Accel-Redirect``).
         upstream: a hub from which models and files that are not here are fetched through; "" for none.
-        upstream_allowed: patterns of the repositories that may be fetched through.
+        upstream_allowed: patterns of the repositories that may be fetched through, beside the base models of adapters
+            that are public here.
+        upstream_bytes: how much of what was fetched through is kept; what was not asked for the longest goes first.
         oidc_issuer, oidc_client_id, oidc_client_secret: sign-in by another service.
     """
 
@@ -72,6 +74,7 @@ class Settings(BaseSettings):
     accel: str = ""
     upstream: str = "https://huggingface.co"
     upstream_allowed: list[str] = Field(default_factory=list)
+    upstream_bytes: int = 20 * 1024 * MIB
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")

@@ -73,7 +73,7 @@ def resolve(
         HubNotFoundError: if there is none that will do; it tells why, and what is near.
         AmbiguousAdapterError: if several do equally well; it lists them.
     """
-    identifier = _parse(session, text)
+    identifier = _parse(session, actor, text)
     wanted = Wanted(
         base=(base.names[0] if base.names else "the base model") if base is not None else None,
         method=method,
@@ -97,8 +97,8 @@ def resolve(
         candidates = [replace(one, verdict=problem) if one is chosen.candidate else one for one in candidates]
 
 
-def _parse(session: Session, text: str) -> Identifier:
-    """An identifier by the tasks of this hub; another name of a repository is told by the one that it has."""
+def _parse(session: Session, actor: Actor, text: str) -> Identifier:
+    """An identifier by the tasks of this hub; another name of what may be seen is told by the one that it has."""
     tasks = dict(session.execute(select(Task.slug, Task.kind)).tuples().all())
     names = [slug for slug, kind in tasks.items() if kind == "task"]
     identifier = Identifier.parse(text, names, [slug for slug in tasks if slug not in names])
@@ -109,7 +109,10 @@ def _parse(session: Session, text: str) -> Identifier:
     repository_id = there or (former.repository_id if former else None) or (alias.repository_id if alias else None)
     if repository_id is None or (identifier.reference is None and alias is None):
         return identifier
-    return Identifier.parse("@".join(["", session.get_one(Repository, repository_id).full_name, *revision]))
+    repository = session.get_one(Repository, repository_id)
+    if not policy.may_read(session, actor, repository):
+        return identifier
+    return Identifier.parse("@".join(["", repository.full_name, *revision]))
 
 
 def _meant(identifier: Identifier) -> ColumnElement[bool]:
@@ -164,6 +167,7 @@ def _candidates(
         Adapter.merit,
         Adapter.verified,
         Adapter.is_default,
+        Repository.withdrawn,
     )
     rows = session.execute(
         select(*columns)
@@ -186,23 +190,24 @@ def _candidates(
             dataset=dataset,
             language=task if kind == "language" else None,
             method=method,
-            config_hash=config_hash,
+            config_hash=config,
             verdict=unknown if base_id is None else found.get(base_id, unknown),
             score=merit if verified else None,
             curated=default,
+            withdrawn=gone,
         )
-        for owner, name, oid, kind, task, dataset, method, config_hash, base_id, merit, verified, default in rows
+        for owner, name, oid, kind, task, dataset, method, config, base_id, merit, verified, default, gone in rows
     ]
 
 
 def _order(found: Mapping[int, Verdict], wanted: Wanted) -> list[Any]:
-    """As ``hub.resolution`` ranks: the method, how well it fits, the configuration, the verified score, the curator."""
+    """As ``hub.resolution`` ranks: not withdrawn, the method, how well it fits, the configuration, then by merit."""
     least = Level.SHAPE if wanted.allow_shape else Level.DERIVED
     levels = defaultdict[int, list[int]](list)
     for id, one in found.items():
         levels[one.level if one.level >= least else Level.INCOMPATIBLE].append(id)
     ranks = [(Adapter.base_id.in_(ids), level) for level, ids in levels.items() if level > Level.INCOMPATIBLE]
-    keys: list[ColumnElement[Any]] = []
+    keys: list[ColumnElement[Any]] = [Repository.withdrawn.is_(None)]
     if wanted.method is not None:
         keys.append(Adapter.method == wanted.method)
     if ranks:

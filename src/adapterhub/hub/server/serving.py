@@ -70,10 +70,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What makes the same settings in another process."""
-    made = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        made[f"ADAPTERHUB_{name.upper()}"] = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return made
+    made = {name: _plain(getattr(settings, name)) for name in settings.model_fields_set}
+    return {
+        f"ADAPTERHUB_{name.upper()}": json.dumps(value) if isinstance(value, dict | list) else str(value)
+        for name, value in made.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

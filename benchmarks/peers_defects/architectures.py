@@ -45,4 +45,12 @@ def albert_attention() -> str:
     return f"the adapter after attention in ALBERT adapts {what}"
 
 
-CHECKS = (glow, init_deberta, init_modernbert, albert_attention)
+def prefix_of_beit() -> str:
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 20}
+    made = tf.BeitModel(tf.BeitConfig(**size, image_size=8, patch_size=4, use_relative_position_bias=True)).eval()
+    adapters.init(made)
+    made.add_adapter("a", config=adapters.PrefixTuningConfig(flat=True, prefix_length=3), set_active=True)
+    return tried("a prefix on a BEiT with relative positions", lambda: made(torch.ones(2, 3, 8, 8))[0].shape)
+
+
+CHECKS = (glow, init_deberta, init_modernbert, albert_attention, prefix_of_beit)

@@ -45,6 +45,16 @@ def unlike_prefixes() -> str:
     )
 
 
+def union_of_loras() -> str:
+    parts = adapters.LoRAConfig(leave_out=[0]), adapters.LoRAConfig(r=4, leave_out=[1])
+    return tried("a union of two LoRAs, in other layers", lambda: model("a", config=adapters.ConfigUnion(*parts)))
+
+
+def union_that_shares() -> str:
+    union = adapters.ConfigUnion(adapters.VeraConfig(r=2), adapters.CompacterPlusPlusConfig(reduction_factor=2))
+    return tried("a union of VeRA and Compacter", lambda: run(model("a", config=union), "a").shape)
+
+
 def fuse_name() -> str:
     return f"Fuse('a', 'b', name='mine') is written as {json.dumps(Fuse('a', 'b', name='mine').to_dict())}"
 
@@ -120,6 +130,6 @@ def cross_attention() -> str:
 
 
 CHECKS = (
-    split, lora_stack, fused_lora, reft_stack, depth, unlike_prefixes, fuse_name, setup_inverse, norms_of_others,
-    cross_attention,
+    split, lora_stack, fused_lora, reft_stack, depth, unlike_prefixes, union_of_loras, union_that_shares, fuse_name,
+    setup_inverse, norms_of_others, cross_attention,
 )  # fmt: skip

@@ -92,6 +92,27 @@ def grouped_prefix() -> str:
     return tried("eject_prefix_tuning with two heads of keys for four", lambda: made.eject_prefix_tuning("a"))
 
 
+def prefix_leaves_out() -> str:
+    """The first layer of T5 makes the position bias of all."""
+    torch.manual_seed(0)
+    made = tf.T5Model(tf.T5Config(d_model=16, d_kv=8, d_ff=20, num_layers=3, num_heads=2, vocab_size=60))
+    adapters.init(shaken(made))
+    largest = []
+    for name, left_out in (("all", []), ("some", [1])):
+        config = adapters.PrefixTuningConfig(flat=True, prefix_length=3, leave_out=left_out)
+        made.add_adapter(name, config=config, set_active=True)
+        last = made.encoder.block[2].layer[0].SelfAttention
+        handle = last.register_forward_hook(lambda _, args, output: largest.append(float(output[1].abs().max())))
+        with torch.no_grad():
+            made(input_ids=IDS, decoder_input_ids=IDS)
+        handle.remove()
+    with_all, with_some = largest
+    return (
+        f"a prefix of three layers of T5: the largest position bias in the third is {with_all:.1f}; "
+        f"with leave_out=[1] it is {with_some:.1f}"
+    )
+
+
 def reft_decoding() -> str:
     torch.manual_seed(0)
     made = tf.GPT2Model(tf.GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=60))
@@ -106,5 +127,5 @@ def reft_decoding() -> str:
 
 CHECKS = (
     average, dora_merge, ia3_merge, dora_reset, vera_size, gated_lora, whole_scaling, post_add,
-    temperature, prefix_sdpa, grouped_prefix, reft_decoding,
+    temperature, prefix_sdpa, grouped_prefix, prefix_leaves_out, reft_decoding,
 )  # fmt: skip

@@ -77,6 +77,10 @@ class HubError(AdapterHubError, RuntimeError):
     """A hub that cannot be reached or refuses a request; the classes below name the commoner causes."""
 
 
+class HubUnreachableError(HubError, ConnectionError):
+    """A hub that does not answer, or that there is no way to while offline."""
+
+
 class HubIdError(HubError, ValueError):
     """A name of an adapter, an author or a revision on a hub that cannot be one, or that is reserved."""
 
@@ -94,7 +98,11 @@ class HubAccessError(HubError, PermissionError):
 
 
 class AmbiguousAdapterError(HubError, LookupError):
-    """An identifier that several adapters answer to equally well; the candidates are listed."""
+    """An identifier that several adapters answer to equally well; ``candidates`` are their names."""
+
+    def __init__(self, message: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class UploadRefusedError(HubError, ValueError):

@@ -22,11 +22,11 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put ``data`` in the place of the file at ``path`` in one step."""
+def replace(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Put ``data`` in the place of the file at ``path`` in one step; ``mode`` as for ``os.open``."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -92,13 +92,13 @@ def compare(saved: Fingerprint, here: Fingerprint) -> tuple[Match, tuple[str, ..
         if then != now
     ]
     differ = bool(reasons)
-    if _comparable(saved.tokenizer, here.tokenizer) and saved.tokenizer != here.tokenizer:
+    if comparable(saved.tokenizer, here.tokenizer) and saved.tokenizer != here.tokenizer:
         reasons.append("another tokenizer")
     if (saved.hidden_size, saved.layers) != (here.hidden_size, here.layers):
         return Match.OTHER_SHAPE, tuple(reasons)
-    if _comparable(saved.shape, here.shape) and saved.shape != here.shape:
+    if comparable(saved.shape, here.shape) and saved.shape != here.shape:
         return Match.OTHER_SHAPE, (*reasons, "parameters of other names or shapes")
-    if not _comparable(saved.weights, here.weights):
+    if not comparable(saved.weights, here.weights):
         return (Match.OTHER_WEIGHTS if differ else Match.SAME), (*reasons, "weights could not be compared")
     if saved.weights == here.weights:
         return Match.EXACT, tuple(reasons)
@@ -107,7 +107,8 @@ def compare(saved: Fingerprint, here: Fingerprint) -> tuple[Match, tuple[str, ..
     return Match.OTHER_WEIGHTS, (*reasons, "other weights in parameters of the same shapes")
 
 
-def _comparable(one: str | None, other: str | None) -> bool:
+def comparable(one: str | None, other: str | None) -> bool:
+    """Whether two digests are there and made in the same way, so that they are equal if what they tell of is."""
     return one is not None and other is not None and one.partition(":")[0] == other.partition(":")[0]
 
 

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from huggingface_hub import snapshot_download
 from transformers import AutoConfig, PreTrainedModel
 
 from adapterhub.auto import AutoAdapterModel, init, model_class
 from adapterhub.checkpoints.described import Description, describe
 from adapterhub.checkpoints.peft import read_peft
-from adapterhub.errors import BaseModelMismatchError, CheckpointNotFoundError
+from adapterhub.errors import BaseModelMismatchError
+from adapterhub.hub.client.resolving import Wanted
+from adapterhub.saving.shared import local_folder
 from adapterhub.training.backbones import loading, resolve_backbone
-
-_FILES = ["*.json", "*.safetensors"]
 
 
 def load_adapter(
@@ -25,19 +24,24 @@ def load_adapter(
     with_head: bool = True,
     allow_pickle: bool = False,
     allow_other_base: bool = False,
+    version: str | None = None,
+    hub: str | None = None,
     where: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> PreTrainedModel:
     """A model with an adapter active: the base model that a checkpoint names, in the class that it was made from.
 
     Args:
-        name_or_path: a folder of this library, of ``adapters`` or of PEFT, a whole setup among them; or the name of a
-            repository on the Hugging Face Hub.
+        name_or_path: a folder of this library, of ``adapters`` or of PEFT, a whole setup among them; or a name on a
+            hub (``"sentiment/sst-2@ukp"``, ``"me/roberta-sst2"``), the Hugging Face Hub as the last one that is asked.
         model: another base model than the one that it names: a name, a folder, or ``"minilm"``.
         with_head: load the head that goes with it, too.
         allow_pickle: read the tensors in a pickle, and nothing else in it, where there are only pickles.
         allow_other_base: load it into a base model that it was not trained for, as long as the shapes fit.
-        where: ``revision``, ``token``, ``cache_dir`` and other arguments of ``snapshot_download``, for the Hub.
+        version: a tag, a branch or a commit, on a hub.
+        hub: the address of a hub, if no other shall be asked.
+        where: ``revision``, ``token``, ``cache_dir`` and other arguments of ``snapshot_download``, for the
+            Hugging Face Hub.
         **options: for ``from_pretrained`` of the base model, ``device_map`` say.
 
     Raises:
@@ -46,7 +50,8 @@ def load_adapter(
         BackboneError: if the base model cannot be loaded.
         CheckpointError: as ``load_adapter`` of a model.
     """
-    said = describe(_folder(name_or_path, allow_pickle, where or {}))
+    wanted = Wanted(None if model is None else str(model), version=version)
+    said = describe(local_folder(name_or_path, wanted, hub=hub, allow_pickle=allow_pickle, where=where))
     base = model or said.base
     if not base:
         raise BaseModelMismatchError(
@@ -66,22 +71,6 @@ def load_adapter(
         allow_other_base=allow_other_base,
     )
     return made
-
-
-def _folder(name_or_path: str | PathLike[str], allow_pickle: bool, where: Mapping[str, Any]) -> Path:
-    path = Path(name_or_path).expanduser()
-    if path.is_dir() or isinstance(name_or_path, PathLike) or str(name_or_path).count("/") > 1:
-        if not path.is_dir():
-            raise CheckpointNotFoundError(f"{path} is no folder. Give that of a saved adapter.")
-        return path
-    try:
-        patterns = [*_FILES, "*.bin"] if allow_pickle else _FILES
-        return Path(snapshot_download(str(name_or_path), allow_patterns=patterns, **where))
-    except Exception as error:  # of the Hub, of the network, of names that cannot be
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise CheckpointNotFoundError(
-            f"{str(name_or_path)!r} is no folder, and no repository on the Hugging Face Hub that can be read: {reason}"
-        ) from error
 
 
 def _built(said: Description, base: str, with_head: bool, allow_pickle: bool, options: Mapping[str, Any]) -> Any:

@@ -140,6 +140,66 @@ def test_versions_that_ignored_alpha(tmp_path: Path, version: str | None, alpha:
     assert model.adapters["task"].config.alpha == alpha
 
 
+def as_union(label: str, to: Path, *members: dict[str, Any]) -> Path:
+    """A copy of a checkpoint of one member, said to be of several: its options with these changes each."""
+    options = json.loads((FOLDER / label / "adapter_config.json").read_text())["config"]
+    return changed(label, to, config={"architecture": "union", "configs": [options | one for one in members]})
+
+
+@pytest.mark.parametrize(
+    ("label", "members", "numbers"),
+    [
+        # Two LoRAs, which adapters took before it had VeRA, if one of them left out a layer.
+        ("bert-lora", [{"intermediate_lora": False}, {"selfattn_lora": False, "leave_out": [7]}], [16, 8]),
+        ("bert-lora", [{"leave_out": [0]}, {"leave_out": [1]}], [12, 12]),
+        ("gpt2-lora", [{"output_lora": False}, {"selfattn_lora": False, "leave_out": [7]}], [8, 4]),
+        ("gpt2-parallel", [{"leave_out": [1]}, {"leave_out": [0]}], [5, 5]),
+        ("bert-inv", [{"leave_out": [1]}, {"leave_out": [0], "inv_adapter": None}], [12, 4]),
+        ("t5-double", [{"cross_adapter": False}, {"mh_adapter": False, "output_adapter": False}], [32, 8]),
+        ("t5-double", [{"mh_adapter": False, "output_adapter": False}, {"cross_adapter": False}], [8, 32]),
+    ],
+)
+def test_a_union_has_the_tensors_of_each_place_in_the_member_that_acts_there(
+    label: str, members: list[dict[str, Any]], numbers: list[int], tmp_path: Path
+) -> None:
+    """Of what one member did alone, others do it at some of its places each."""
+    model = flexible(label.partition("-")[0])
+    model.load_adapter(as_union(label, tmp_path / "union", *members), set_active=True)
+    inputs, output = expected(FOLDER / label)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, output, rtol=0, atol=1e-5)
+    state = model.adapters["task"].state_dict()
+    assert [sum(key.startswith(f"{index}.") for key in state) for index in range(len(numbers))] == numbers
+
+
+def test_a_tensor_that_two_members_of_a_union_claim(tmp_path: Path) -> None:
+    model = flexible("bert")
+    for label, members, named in [
+        ("bert-lora", [{}, {"selfattn_lora": False}], r"members 0 \(lora\) and 1 \(lora\).*intermediate\.dense"),
+        ("bert-double", [{}, {"leave_out": [1, 2]}], r"members 0 \(bottleneck\) and 1 \(bottleneck\).*layer\.0"),
+        ("bert-loreft", [{"layers": [0]}, {"layers": [1]}], r"members 0 \(reft\) and 1 \(reft\)"),
+    ]:
+        with pytest.raises(CheckpointError, match=named):
+            model.load_adapter(as_union(label, tmp_path / label, *members))
+    assert not model.adapters
+
+
+def test_a_member_of_a_union_that_has_no_tensors(tmp_path: Path) -> None:
+    """It acts nowhere in this model and is left out; if it does act in it, they are missing."""
+    model = flexible("bert")
+    idle = {"cross_adapter": True, "mh_adapter": False, "output_adapter": False}
+    model.load_adapter(as_union("bert-double", tmp_path / "idle", {}, idle), set_active=True)
+    inputs, output = expected(FOLDER / "bert-double")
+    with torch.no_grad():
+        torch.testing.assert_close(model(**inputs).logits, output, rtol=0, atol=1e-5)
+    assert len(model.adapters["task"].config.configs) == 1
+    with pytest.raises(TensorMismatchError, match="missing"):
+        model.load_adapter(as_union("bert-double", tmp_path / "few", {}, {"leave_out": [0]}), load_as="few")
+    with pytest.raises(TensorMismatchError, match="left over"):
+        model.load_adapter(as_union("bert-double", tmp_path / "many", {"leave_out": [0, 1]}, {"output_adapter": False}),
+                           load_as="many")  # fmt: skip
+
+
 def test_without_the_prefix_of_the_base_model(tmp_path: Path) -> None:
     folder = changed("bert-double", tmp_path / "bare", lambda key: key.removeprefix("bert."))
     model = flexible("bert")
@@ -187,8 +247,11 @@ def damaged(kind: str, folder: Path) -> Path:
             return changed("bert-double", folder, config={"architecture": "magic"})
         case "a DoRA":
             return changed("bert-lora", folder, config={"use_dora": True})
-        case "a prefix of T5":
-            return changed("t5-double", folder, config={"architecture": "prefix_tuning"}, model_type="t5")
+        case "a prefix at some layers of T5":
+            changed("t5-double", folder)
+            values = json.loads((folder / "adapter_config.json").read_text())
+            values["config"] = {"architecture": "prefix_tuning", "leave_out": [1]}
+            (folder / "adapter_config.json").write_text(json.dumps(values))
         case "other labels":
             return changed("bert-double", folder)
     return folder
@@ -208,7 +271,7 @@ def damaged(kind: str, folder: Path) -> Path:
         ("an unknown option", CheckpointError, "magic"),
         ("another method", CheckpointError, "magic"),
         ("other labels", LabelMismatchError, "maybe"),
-        ("a prefix of T5", CheckpointError, "distances"),
+        ("a prefix at some layers of T5", CheckpointError, r"encoder of t5 alone \(leave_out=\(1,\)\)"),
         ("a DoRA", CheckpointError, "gates"),
     ],
 )

@@ -101,8 +101,28 @@ def test_a_whole_setup(tmp_path: Path) -> None:
         ("bert", "vera[attn_matrices=[q], intermediate_lora=True]", "of one shape"),
         ("bert", "direft[non_linearity=relu]", "comes back as another method"),
         ("bert", "prefix_tuning_flat[shift_positions=True]", "shift_positions"),
-        ("t5", "prefix_tuning", "distances"),
+        ("t5", "prefix_tuning", "prefix_in_position_bias=True, or save in the format of adapterhub"),
+        ("t5", "prefix_tuning[prefix_in_position_bias=True, leave_out=[2]]", "decoder of t5 alone"),
+        ("bert", "prefix_tuning[prefix_in_position_bias=True]", "prefix_in_position_bias=False, or save"),
         ("bert", "bitfit|lora", "'bitfit'"),
+        ("bert", "lora|lora[selfattn_lora=False, output_lora=True]", r"members 0 \(lora\) and 1 \(lora\).*one LoRA"),
+        ("bert", "ia3[feed_forward=output]|seq_bn|lora", r"members 0 \(lora\) and 2 \(lora\).*one LoRA"),
+        ("bert", "loreft[layers=[0]]|loreft[layers=[1]]", r"members 0 \(reft\) and 1 \(reft\).*one of this kind"),
+        ("bert", "prefix_tuning[leave_out=[0]]|prefix_tuning[leave_out=[1]]", "one of this kind"),
+        ("bert", "seq_bn[leave_out=[0]]|double_seq_bn", r"one bottleneck at a place, and both have .*layer\.1\.output"),
+        ("bert", "seq_bn_inv[leave_out=[0]]|seq_bn_inv[leave_out=[1]]", "invertible_adapters"),
+        (
+            "bert",
+            "compacter++[leave_out=[0], reduction_factor=2]|compacter[leave_out=[1], reduction_factor=2]",
+            "share for one member",
+        ),
+        ("bert", "compacter++[reduction_factor=2]|vera[r=4]", "share for one member"),
+        (
+            "bert",
+            "compacter++[leave_out=[0], reduction_factor=2, shared_phm_rule=False]|"
+            "compacter[leave_out=[1], reduction_factor=2, shared_phm_rule=False]",
+            "one Compacter",
+        ),
     ],
 )
 def test_what_adapters_has_no_equal_of_is_refused(base: str, config: str, said: str, tmp_path: Path) -> None:
@@ -113,6 +133,32 @@ def test_what_adapters_has_no_equal_of_is_refused(base: str, config: str, said: 
     with pytest.raises(CheckpointError, match=said):
         model.save_adapter(tmp_path / "out", "a", format="adapters")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bottlenecks_at_sublayers_of_which_adapters_does_not_tell_that_they_are_apart(tmp_path: Path) -> None:
+    """It compares ``mh_adapter`` and ``output_adapter`` alone, unless layers are left out."""
+    interface = adapterhub.AdapterModelInterface(
+        adapter_methods=["bottleneck"],
+        model_embeddings="embeddings",
+        model_layers="encoder.layer",
+        layer_self_attn="attention",
+        layer_cross_attn="crossattention",
+        attn_q_proj="self.query",
+        attn_k_proj="self.key",
+        attn_v_proj="self.value",
+        attn_o_proj="output.dense",
+        layer_intermediate_proj="intermediate.dense",
+        layer_output_proj="output.dense",
+    )
+    decoder = tiny.model("bert", is_decoder=True, add_cross_attention=True)
+    model: Any = adapterhub.init(decoder, interface=interface)
+    cross = "seq_bn[cross_adapter=True, output_adapter=False{}]"
+    model.add_adapter("a", config=cross.format("") + "|seq_bn")
+    with pytest.raises(CheckpointError, match="differ in mh_adapter and output_adapter"):
+        model.save_adapter(tmp_path / "out", "a", format="adapters")
+    assert list(tmp_path.iterdir()) == []
+    model.add_adapter("b", config=cross.format(", leave_out=[0]") + "|seq_bn")
+    model.save_adapter(tmp_path / "out", "b", format="adapters")
 
 
 def test_architectures_and_heads_that_adapters_has_not(tmp_path: Path) -> None:
@@ -141,6 +187,23 @@ def test_architectures_and_heads_that_adapters_has_not(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no Rows"):
         flex.save_adapter_setup(tmp_path / "out", Rows(["a", "b"]), format="adapters")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_are_counted_as_there_in_a_file_and_as_here_in_a_model(tmp_path: Path) -> None:
+    """CLIP's image tower runs first, and ``adapters`` counts it last."""
+    model: Any = adapterhub.init(tiny.model("clip"))
+    factors = {"3": 8, "default": 4}
+    image = adapterhub.SeqBnConfig(leave_out=(2, 3), reduction_factor=4)
+    text = adapterhub.SeqBnConfig(leave_out=(0, 1), reduction_factor=factors)
+    model.add_adapter("a", config=adapterhub.ConfigUnion(image, text, "noreft[layers=[1, 2]]"))
+    model.save_adapter(tmp_path, "a", format="adapters")
+    written = json.loads((tmp_path / "adapter_config.json").read_text())["config"]["configs"]
+    assert [one.get("leave_out", one.get("layers")) for one in written] == [[0, 1], [2, 3], [3, 0]]
+    assert written[1]["reduction_factor"] == {"1": 8, "default": 4}
+    model.load_adapter(tmp_path, load_as="again")
+    assert model.adapters["again"].config == model.adapters["a"].config
+    state = model.adapters["a"].state_dict()
+    assert all(torch.equal(state[key], tensor) for key, tensor in model.adapters["again"].state_dict().items())
 
 
 def test_a_folder_that_is_there_is_replaced(tmp_path: Path) -> None:

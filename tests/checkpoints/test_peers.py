@@ -26,6 +26,7 @@ INSTALLED = PYTHON.parents[1] / ".installed"  # what scripts/peer-env leaves at 
 pytestmark = pytest.mark.skipif(not INSTALLED.exists(), reason="no .venv-peers: scripts/peer-env makes it")
 
 PROMPTS = {"bert-prompt_tokens": (0, 3), "bert-prompt_bos_tokens": (1, 4)}  # where it has scores for a prompt's tokens
+OUTPUTS = ("logits", "last_hidden_state", "logits_per_text")
 Made = tuple[dict[str, Any], Any, dict[str, Tensor]]  # a case, the model that wrote it, inputs
 
 
@@ -63,16 +64,30 @@ def new_of_adapters(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "adapters", "base": base}, model, goldens.expected(goldens.ADAPTERS / label)[0]
 
 
-def family_of_adapters(family: str, folder: Path) -> Made:
-    """Bottlenecks and LoRA on the bare model of one architecture."""
+def stack_of_prefixes(folder: Path) -> Made:
+    """Two on T5, where it matters which of them is first."""
+    model = goldens.flexible("t5")
+    for name, length in (("a", 2), ("b", 5)):
+        model.add_adapter(name, config=prefix(prefix_length=length))
+    model.add_classification_head("target", num_labels=3)
+    model.set_active_adapters(Stack("a", "b"))
+    shaken(model)
+    model.save_adapter_setup(folder, Stack("a", "b"), "target", format="adapters")
+    inputs, _ = goldens.expected(goldens.ADAPTERS / "t5-prefix")
+    return {"peer": "adapters", "base": "t5", "setup": True}, model, inputs
+
+
+def family_of_adapters(family: str, folder: Path, config: Any = None) -> Made:
+    """Bottlenecks and LoRA, unless there is a ``config``, on the bare model of one architecture."""
     bare = MORE[family]() if family in MORE else tiny.model(family)
     bare.eval().save_pretrained(folder.parent / "bases" / family)
     kind, inputs = type(bare).__name__, tiny.inputs(READS_LIKE.get(family, family))
     model: Any = adapterhub.init(bare)
     lora = LORA(r=2, alpha=4, attn_matrices=("q", "v"), output_lora=True)
-    bottleneck = adapterhub.BnConfig(reduction_factor=4, mh_adapter=family != "albert")
-    config = lora if family == "gemma2" else adapterhub.ConfigUnion(bottleneck, lora)
-    model.add_adapter("task", config=config, set_active=True)
+    after_attention = BN(mh_adapter=True, output_adapter=False, reduction_factor=2, non_linearity="tanh")
+    bottlenecks = [BN(reduction_factor=4)] if family == "albert" else [after_attention, BN(reduction_factor=4)]
+    usual = lora if family == "gemma2" else UNION(*bottlenecks, lora)
+    model.add_adapter("task", config=config or usual, set_active=True)
     shaken(model)
     model.save_adapter(folder, "task", format="adapters")
     return {"peer": "adapters", "base": family, "path": kind}, model, inputs
@@ -116,10 +131,21 @@ def convolution(config: Any, folder: Path) -> Made:
     return {"peer": "peft", "base": "vit", "path": "ViTModel"}, model, tiny.inputs("vit")
 
 
-LORA = adapterhub.LoRAConfig
+def prefix(**options: Any) -> adapterhub.PrefixTuningConfig:
+    """One that acts on T5 as it does in ``adapters``."""
+    return adapterhub.PrefixTuningConfig(bottleneck_size=5, prefix_in_position_bias=True, **options)
+
+
+LORA, BN, UNION = adapterhub.LoRAConfig, adapterhub.BnConfig, adapterhub.ConfigUnion
+TOWERS = UNION(  # of CLIP, which adapters counts the other way round
+    BN(leave_out=("vision_model",), reduction_factor={"2": 8, "default": 4}),
+    BN(leave_out=("text_model",), mh_adapter=True, reduction_factor=2),
+    LORA(r=2, leave_out=(2,)),
+    adapterhub.LoReftConfig(r=2, layers=(1, 2)),
+)
 # Not deberta and modernbert, which adapters.init alone makes give something else.
 FAMILIES = ["roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "llama", "mistral", "qwen2", "qwen3", "gemma2"]
-FAMILIES += ["phi", "mt5", "mbart", "vit", "whisper", "gptj", "plbart", "bert-generation"]
+FAMILIES += ["phi", "clip", "mt5", "mbart", "vit", "whisper", "gptj", "plbart", "bert-generation"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
 READS_LIKE = {"gptj": "gpt2", "plbart": "mbart", "bert-generation": "bert"}
 MORE: dict[str, Callable[[], Any]] = {  # that ``tiny`` has not
@@ -143,6 +169,7 @@ MORE: dict[str, Callable[[], Any]] = {  # that ``tiny`` has not
 CASES: dict[str, Callable[[Path], Made]] = {
     **{f"adapters {label}": lambda folder, label=label: golden_of_adapters(label, folder) for label in goldens.LABELS},
     "adapters setup": golden_setup,
+    "adapters union of towers": lambda folder: family_of_adapters("clip", folder, TOWERS),
     "adapters head of transformers": with_a_head_of_transformers,
     **{
         f"adapters {name}": lambda folder, base=base, config=config: new_of_adapters(base, config, folder)
@@ -156,8 +183,43 @@ CASES: dict[str, Callable[[Path], Made]] = {
             ("LoReFT suffix", "gpt2", adapterhub.LoReftConfig(r=2, prefix_positions=0, suffix_positions=2)),
             ("Adapter+", "bert", adapterhub.AdapterPlusConfig(reduction_factor=4, stochastic_depth=0.0)),
             ("cross", "bart", adapterhub.DoubleSeqBnConfig(cross_adapter=True, reduction_factor=4)),
+            ("a tower left out", "bart", BN(mh_adapter=True, reduction_factor=4, leave_out=("encoder",))),
+            ("prefix in a tower", "bart", adapterhub.PrefixTuningConfig(prefix_length=3, leave_out=("decoder",))),
+            (
+                "union at other sublayers",
+                "bart",
+                UNION(
+                    BN(mh_adapter=True, output_adapter=False, reduction_factor=2),
+                    BN(output_adapter=False, cross_adapter=True, reduction_factor=4, scaling="learned"),
+                    adapterhub.SeqBnInvConfig(reduction_factor=8),
+                ),
+            ),
+            (
+                "union in other layers",
+                "t5",
+                UNION(
+                    BN(mh_adapter=True, reduction_factor=2, leave_out=("decoder",)),
+                    adapterhub.ParBnConfig(mh_adapter=True, reduction_factor=4, leave_out=("encoder",)),
+                ),
+            ),
+            (
+                "union of many",
+                "gpt2",
+                UNION(
+                    BN(reduction_factor=2, leave_out=(0,)),
+                    adapterhub.CompacterConfig(reduction_factor=2, leave_out=(1,)),
+                    adapterhub.PrefixTuningConfig(prefix_length=3),
+                    LORA(r=2, alpha=6, rank_pattern={"v": 3}),
+                ),
+            ),
+            ("union with VeRA", "bert", UNION(adapterhub.VeraConfig(r=4), adapterhub.SeqBnConfig(reduction_factor=4))),
+            ("gated prefix of T5", "t5", prefix(prefix_length=4, use_gating=True, shared_gating=False)),
+            ("prefix of T5's decoder", "t5", prefix(prefix_length=3, flat=True, leave_out=(0, 1))),
+            ("MAM of T5", "t5", adapterhub.MAMConfig(prefix(prefix_length=3), adapterhub.ParBnConfig())),
         ]
     },
+    "adapters prefixes in a Stack": stack_of_prefixes,
+    "adapters prefix of mT5": lambda folder: family_of_adapters("mt5", folder, prefix(prefix_length=3)),
     **{
         f"adapters on {family}": lambda folder, family=family: family_of_adapters(family, folder) for family in FAMILIES
     },
@@ -197,7 +259,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Tensor 
         inputs |= {f"{name}/{key}": value for key, value in given.items()}
         with torch.no_grad():
             result = model.eval()(**given)
-        ours[name] = result.logits if "logits" in result else result.last_hidden_state
+        ours[name] = next(result[one] for one in OUTPUTS if one in result)
     save_file(inputs, folder / "inputs.safetensors")
     (folder / "cases.json").write_text(json.dumps(cases))
     command = [str(PYTHON), str(ROOT / "tests" / "golden" / "load.py"), str(folder)]

@@ -16,6 +16,8 @@ import transformers as tf
 from make import ARCHITECTURES, BARE, build, flexible
 from safetensors.torch import load_file, save_file
 
+OUTPUTS = ("logits", "last_hidden_state", "logits_per_text")
+
 
 def by_adapters(case, folder):
     """What ``adapters`` gives with an adapter and its head, or with a whole setup."""
@@ -66,7 +68,7 @@ def main(folder):
                 warnings.filterwarnings("error", message=".*missing adapter keys.*")
                 model = (by_adapters if case["peer"] == "adapters" else by_peft)(case, folder / name)
                 result = model.eval()(**own)
-                output = result.logits if "logits" in result else result.last_hidden_state
+                output = next(result[one] for one in OUTPUTS if one in result)
                 start, end = case["prompt"]  # of which adapters gives scores too
                 outputs[name] = torch.cat((output[:, :start], output[:, end:]), dim=1).contiguous()
         except Exception as error:  # said by the test that this case belongs to

@@ -348,10 +348,55 @@ FOLDERS = {
         False,
     ),
     "t5-double": ("t5", adapters.DoubleSeqBnConfig(reduction_factor=4, cross_adapter=True), True),
+    "t5-prefix": ("t5", adapters.PrefixTuningConfig(prefix_length=3, bottleneck_size=5), False),
+    "t5-prefix_flat": ("t5", adapters.PrefixTuningConfig(prefix_length=4, flat=True, encoder_prefix=False), False),
+    "t5-unipelt": (
+        "t5",
+        adapters.UniPELTConfig(
+            prefix_tuning=adapters.PrefixTuningConfig(prefix_length=2, bottleneck_size=5),
+            adapter=adapters.SeqBnConfig(reduction_factor=4),
+            lora=adapters.LoRAConfig(r=2, alpha=2),
+        ),
+        False,
+    ),
     "bert-prompt": ("bert", adapters.PromptTuningConfig(prompt_length=3), True),
     "bert-prompt_bos": ("bert", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), False),
     "roberta-prompt": ("roberta", adapters.PromptTuningConfig(prompt_length=3), True),
     "roberta-prompt_bos": ("roberta", adapters.PromptTuningConfig(prompt_length=3, combine="prefix_after_bos"), True),
+    # Unions of several bottlenecks: at other sublayers, in other layers, and with what is there once.
+    "bert-bn_union": (
+        "bert",
+        adapters.ConfigUnion(
+            BnConfig(mh_adapter=True, output_adapter=False, reduction_factor=2, non_linearity="gelu"),
+            adapters.ParBnConfig(reduction_factor=4, scaling="learned", leave_out=[1]),
+            adapters.SeqBnInvConfig(reduction_factor=8, leave_out=[0]),
+            adapters.LoRAConfig(r=2, alpha=4),
+        ),
+        True,
+    ),
+    "gpt2-bn_union": (
+        "gpt2",
+        adapters.ConfigUnion(
+            adapters.DoubleSeqBnConfig(reduction_factor=4, leave_out=[1], ln_after=True),
+            adapters.DoubleSeqBnConfig(reduction_factor=2, leave_out=[0], scaling="channel"),
+        ),
+        True,
+    ),
+    "bart-bn_union": (
+        "bart",
+        adapters.ConfigUnion(
+            adapters.CompacterPlusPlusConfig(reduction_factor=2),
+            BnConfig(
+                mh_adapter=True, output_adapter=False, cross_adapter=True, reduction_factor=4, non_linearity="relu"
+            ),
+        ),
+        True,
+    ),
+    "bert-vera_union_diagonal": (
+        "bert",
+        adapters.ConfigUnion(adapters.SeqBnConfig(reduction_factor=4), adapters.VeraConfig(r=4, alpha=4)),
+        True,
+    ),
     "bert-prompt_union": (
         "bert",
         adapters.ConfigUnion(adapters.PromptTuningConfig(prompt_length=2), adapters.SeqBnConfig(reduction_factor=4)),

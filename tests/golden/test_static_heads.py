@@ -65,6 +65,21 @@ def test_a_language_model_keeps_its_table() -> None:
         torch.testing.assert_close(model(saved["ids"]).logits, saved["logits"], rtol=0, atol=1e-5)
 
 
+def test_a_class_of_language_models_has_it_already() -> None:
+    name = "BertForMaskedLM"
+    model, saved = base(name, name)
+    with pytest.raises(HeadError, match="with_head=False"):
+        model.load_adapter(STATIC / name, load_as="b", allow_pickle=True)
+    assert not model.adapters
+    own = model.state_dict()
+    with torch.no_grad():
+        for key, value in torch.load(STATIC / name / "pytorch_model_head.bin", weights_only=True).items():
+            own[key].copy_(value)
+    model.load_adapter(STATIC / name, load_as="b", set_active=True, allow_pickle=True)
+    with torch.no_grad():
+        torch.testing.assert_close(model(saved["ids"]).logits, saved["logits"], rtol=0, atol=1e-5)
+
+
 def test_what_does_not_fit(tmp_path: Path) -> None:
     name = "BertForSequenceClassification"
     for path in (STATIC / name).iterdir():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -75,6 +76,35 @@ def test_by_hand_on_an_attention(name: str, attention: str) -> None:
         seen = torch.cat((torch.ones(3, len(made)), inputs["attention_mask"]), dim=1).bool()
         scores = scores.masked_fill(~seen[:, None, None], -1e30)
         wanted = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_by_hand_where_distances_in_an_image_have_a_bias(attention: str) -> None:
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+    config = transformers.BeitConfig(**size, image_size=8, patch_size=4, use_relative_position_bias=True)
+    config._attn_implementation = attention
+    model: Any = adapterhub.init(transformers.BeitModel(config))
+    for layer in model.layers:
+        torch.nn.init.normal_(layer.relative_position_bias.relative_position_bias_table)
+    model.add_adapter("q", config="prefix_tuning_flat[prefix_length=5]", set_active=True)
+    module, caught = model.layers[1].attention, []
+    module.register_forward_hook(
+        lambda module, args, kwargs, output: caught.append((args[0], kwargs["attention_mask"], output[0])),
+        with_kwargs=True,
+    )
+    with torch.no_grad():
+        model.eval()(pixel_values=torch.randn(3, 3, 8, 8))
+        hidden, bias, found = caught[-1]
+        made = model.adapters["q"].at("layers.1.attention.prefix").prefix.expand(3, -1, -1).chunk(2, dim=-1)
+        key, value = (
+            torch.cat((own, linear(hidden)), dim=1).unflatten(-1, (4, 8)).transpose(1, 2)
+            for linear, own in zip((module.k_proj, module.v_proj), made, strict=True)
+        )
+        query = module.q_proj(hidden).unflatten(-1, (4, 8)).transpose(1, 2)
+        scores = query @ key.transpose(-1, -2) / 8**0.5 + torch.nn.functional.pad(bias, (5, 0))
+        wanted = module.o_proj((scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+    assert bias.abs().max() > 1
     torch.testing.assert_close(found, wanted)
 
 

@@ -62,6 +62,8 @@ def describe(folder: Path) -> Description:
         CheckpointNotFoundError: if it holds no adapter.
         CorruptCheckpointError: if what it says is not whole.
     """
+    if not folder.is_dir():
+        raise CheckpointNotFoundError(f"{folder} is no folder. Give that of a saved adapter.")
     if (setup := folder / SETUP).is_file():
         first = next((path for path in sorted(folder.iterdir()) if (path / ADAPTER_MANIFEST).is_file()), None)
         if first is None:

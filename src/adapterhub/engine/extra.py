@@ -44,6 +44,11 @@ class Extra(ABC):
         """As many tokens, that no row has, for a number of rows."""
 
     @classmethod
+    def in_turn(cls, found: Sequence[Self]) -> Sequence[Self]:
+        """Those of a ``Stack`` in the order in which they stand: that of the adapters."""
+        return found
+
+    @classmethod
     @abstractmethod
     def together(cls, found: Sequence[Self], tokens: bool, present: Tensor | None) -> Self:
         """Several as one: one after another (``tokens``), or each for rows of its own."""
@@ -100,7 +105,7 @@ def extra_of(kind: type[E], program: Program | None, state: Tensor, call: Call) 
 
 def _joined(kind: type[E], found: Sequence[E | None]) -> E | None:
     """One after another, for the same rows."""
-    known = [extra for extra in found if extra is not None]
+    known = kind.in_turn([extra for extra in found if extra is not None])
     if len(known) < 2:
         return known[0] if known else None
     told = any(extra.present is not None for extra in known)

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from adapterhub.engine.calls import batch_rows
 from adapterhub.engine.extra import extra_of
+from adapterhub.engine.position_bias import RelativeBias, tokens_before
 from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
@@ -196,6 +197,7 @@ class PrefixHook(NotingHook):
         super().__init__(engine)
         self.sublayer = sublayer
         self.module = engine.model.get_submodule(site.path)
+        self.bias_of = None if site.bias_at is None else engine.model.get_submodule(site.bias_at)
         self._handles.append(self.module.register_forward_pre_hook(self.note, with_kwargs=True))
         attention.install(self.module, self.extend)
 
@@ -207,6 +209,9 @@ class PrefixHook(NotingHook):
     def note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Pre-hook of the module: what the attention reads."""
         self._noted.hidden = args[0] if args else kwargs.get("hidden_states")
+        self._noted.relative = (
+            None if self.bias_of is None else RelativeBias(self.bias_of, tokens_before(module, kwargs))
+        )
 
     def extend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
@@ -215,10 +220,11 @@ class PrefixHook(NotingHook):
         plan = self.engine.plan()
         program = None if plan is None else plan.prefixes.get(self.sublayer)
         prefix = None if program is None else extra_of(Prefix, program, self._noted.hidden, self.engine.call)
-        self._noted.hidden = None
+        relative = self._noted.relative
+        self._noted.hidden = self._noted.relative = None
         if prefix is None:
             return key, value, mask, kwargs
-        return extended(prefix, module, query, key, value, mask, kwargs)
+        return extended(prefix, relative, module, query, key, value, mask, kwargs)
 
 
 class ExpertsHook(NotingHook):

@@ -20,7 +20,7 @@ from adapterhub.composition import (
     Stack,
     channels_of,
 )
-from adapterhub.engine import extra, prompt
+from adapterhub.engine import extra, position_bias, prompt
 from adapterhub.engine.adapter import EMBEDDINGS, PROMPT, Adapter, held_by, layer_site, prefix_site
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
@@ -131,6 +131,7 @@ def compile_plan(
                 sublayers[sublayer.name] = program
             if (prefix := compiler.compile(prefix_site(sublayer), Step)) is not None:
                 extra.check(prefix, "prefixes")
+                position_bias.check(prefix, sublayer, sites.model_class)
                 read[sublayer.name] = prefix
     paths = {norm.name: norm.path for norm in sites.norms}
     own_norms = {paths[site]: program for site in norms if (program := compiler.compile(site, NormStep)) is not None}

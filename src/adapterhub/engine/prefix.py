@@ -9,16 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapterhub.engine.extra import Extra, padded
+from adapterhub.engine.position_bias import RelativeBias
 from adapterhub.engine.program import ByTask, Call, Chain, Program, Routed, Step
 from adapterhub.sites.attention import Given, implementation
 
 
 @dataclass(frozen=True)
 class Prefix(Extra):
-    """Keys and values ``[batch, heads, prefix, width]``."""
+    """Keys and values ``[batch, heads, prefix, width]``.
+
+    ``in_bias`` says which tokens the relative position bias counts: all, none, or those of ``[batch, prefix]``.
+    """
 
     keys: Tensor
     values: Tensor
+    in_bias: bool | Tensor = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -30,26 +35,42 @@ class Prefix(Extra):
 
     @classmethod
     def of(cls, part: nn.Module, state: Tensor) -> Self:
-        return cls(None, *part(state))
+        keys, values = part(state)
+        return cls(None, keys, values, cast(bool, part.in_position_bias))
 
     def rows(self, rows: Tensor) -> Self:
-        return type(self)(None if self.present is None else self.present[rows], self.keys[rows], self.values[rows])
+        in_bias = self.in_bias if isinstance(self.in_bias, bool) else self.in_bias[rows]
+        present = None if self.present is None else self.present[rows]
+        return type(self)(present, self.keys[rows], self.values[rows], in_bias)
 
     def filled(self, missing: int) -> Self:
         if not missing:
             return self
         keys, values = (F.pad(part, (0, 0, missing, 0)) for part in (self.keys, self.values))
-        return type(self)(padded(self.which(), missing), keys, values)
+        in_bias = self.in_bias if isinstance(self.in_bias, bool) else padded(self.in_bias, missing)
+        return type(self)(padded(self.which(), missing), keys, values, in_bias)
 
     def nothing(self, rows: int) -> Self:
         keys, values = (part[:1].new_zeros(rows, *part.shape[1:]) for part in (self.keys, self.values))
         return type(self)(torch.zeros(rows, self.shape[1], dtype=torch.bool, device=self.device), keys, values)
 
     @classmethod
+    def in_turn(cls, found: Sequence[Self]) -> Sequence[Self]:
+        return found[::-1]  # each adapter puts its own before what is there; distances alone tell
+
+    @classmethod
     def together(cls, found: Sequence[Self], tokens: bool, present: Tensor | None) -> Self:
         dim = 2 if tokens else 0
         keys = torch.cat([prefix.keys for prefix in found], dim=dim)
-        return cls(present, keys, torch.cat([prefix.values for prefix in found], dim=dim))
+        values = torch.cat([prefix.values for prefix in found], dim=dim)
+        in_bias = found[0].in_bias
+        if not isinstance(in_bias, bool) or any(prefix.in_bias is not in_bias for prefix in found):
+            in_bias = torch.cat([prefix.counted() for prefix in found], dim=1 if tokens else 0)
+        return cls(present, keys, values, in_bias)
+
+    def counted(self) -> Tensor:
+        """Which tokens of which rows the relative position bias counts, ``[batch, prefix]``."""
+        return self.which() & self.in_bias
 
 
 def moves(program: Program) -> bool:
@@ -76,17 +97,32 @@ def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
 
 
 def extended(
-    prefix: Prefix, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+    prefix: Prefix,
+    relative: RelativeBias | None,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    kwargs: dict[str, Any],
 ) -> Given:
     """The arguments of an attention function with a prefix before the keys and values that it had."""
-    length = prefix.shape[1]
     new_mask = _mask(prefix, module, query, key, mask, kwargs.get("is_causal"))
     bias = kwargs.get("position_bias")
     if isinstance(bias, Tensor):
-        kwargs = kwargs | {"position_bias": F.pad(bias, (length, 0))}
+        kwargs = kwargs | {"position_bias": _bias(prefix, relative, bias)}
     keys = torch.cat((prefix.keys.to(key.dtype), key), dim=2)
     values = torch.cat((prefix.values.to(value.dtype), value), dim=2)
     return keys, values, new_mask, kwargs
+
+
+def _bias(prefix: Prefix, relative: RelativeBias | None, bias: Tensor) -> Tensor:
+    """The position bias with that of the prefix, 0 where it is not counted."""
+    if relative is None or prefix.in_bias is False:
+        return F.pad(bias, (prefix.shape[1], 0))
+    alike = prefix.in_bias is True and prefix.present is None
+    counted = prefix.counted()
+    return relative.with_prefix(counted[:1] if alike else counted, bias.shape[2], bias.shape[3]).to(bias)
 
 
 def _mask(prefix: Prefix, module: nn.Module, query: Tensor, key: Tensor, mask: Any, is_causal: bool | None) -> Any:

@@ -26,7 +26,10 @@ class PrefixTuningConfig(AdapterConfig):
     cross-attention of an encoder-decoder have prefixes; ``leave_out`` names layers to skip. ``dropout`` acts on keys
     and values in training. ``use_gating`` multiplies them by sigmoid gates of the attention's input, one for keys and
     values together or, with ``shared_gating`` False, one for each. With ``shift_positions`` the text's positions are
-    counted from the end of the prefix, as where a prefix is taken for tokens that were read before (PEFT does).
+    counted from the end of the prefix, as where a prefix is taken for tokens that were read before (PEFT does). With
+    ``prefix_in_position_bias`` the relative position bias of T5 and its like is that of all keys, those of the prefix
+    first, while queries are counted without them, so that distances between tokens of the text are moved by the length
+    of the prefix (``adapters`` does).
 
     Raises:
         ConfigError: for a value out of range.
@@ -45,6 +48,7 @@ class PrefixTuningConfig(AdapterConfig):
     use_gating: bool = False
     shared_gating: bool = True
     shift_positions: bool = False
+    prefix_in_position_bias: bool = False
     init_weights_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -55,6 +59,11 @@ class PrefixTuningConfig(AdapterConfig):
                 raise ConfigError(f"{type(self).__name__}: {name} must be at least 1, and is {getattr(self, name)!r}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"{type(self).__name__}: dropout must be in [0, 1), and is {self.dropout!r}")
+        if self.shift_positions and self.prefix_in_position_bias:
+            raise ConfigError(
+                f"{type(self).__name__}: shift_positions is for models that are told positions, "
+                "prefix_in_position_bias for those that measure distances: choose one"
+            )
 
     def modules(self, places: Sequence[Place]) -> Modules:
         chosen = [place for place in places if self.acts_at(place, places)]
@@ -103,6 +112,7 @@ class Prefix(nn.Module):
         heads, key, value = place.heads
         self.heads, self.widths, self.dropout = heads, (key, value), config.dropout
         self.shift = config.prefix_length if config.shift_positions else 0
+        self.in_position_bias = config.prefix_in_position_bias and place.role != "cross_keys_values"  # which has none
         self._net: tuple[Any, ...] = () if net is None else (net,)  # in a tuple, it is no part of this module
         generator = seeded(config.init_weights_seed, place.name)
         size = heads * (key + value)

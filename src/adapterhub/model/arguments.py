@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from adapterhub.composition import Composition, parse_composition
+from adapterhub.saving import shared
 
 # Of the methods below, which take these arguments in another order, this is the first in line, and no subclass.
 _Base: Any = object
@@ -75,12 +76,13 @@ class ArgumentsMixin(_Base):
         loading_info: dict[str, Any] | None = None,
         **options: Any,
     ) -> str:
-        """As ``AdapterMixin.load_adapter``; ``config``, ``version`` and ``model_name`` have no effect on a folder.
+        """As ``AdapterMixin.load_adapter``; ``config`` and ``model_name`` have no effect: what was saved tells both.
 
         ``loading_info`` is told that no key was missing and none left over: anything else is an error.
         """
+        folder = shared.folder_for(self, adapter_name_or_path, version=version, **_where(options))
         name: str = super().load_adapter(
-            adapter_name_or_path,
+            folder,
             load_as=load_as,
             with_head=with_head,
             leave_out=leave_out,
@@ -88,7 +90,7 @@ class ArgumentsMixin(_Base):
             set_active=set_active,
             **options,
         )
-        _load(custom_weights_loaders, adapter_name_or_path, name)
+        _load(custom_weights_loaders, folder, name)
         if loading_info is not None:
             loading_info |= {"missing_keys": [], "unexpected_keys": []}
         return name
@@ -187,11 +189,17 @@ class ArgumentsMixin(_Base):
         use_safetensors: bool = True,
         **options: Any,
     ) -> tuple[Composition, Any]:
-        """As ``ComposingMixin.load_adapter_setup``; ``version`` has no effect on a folder."""
-        setup, heads = super().load_adapter_setup(adapter_setup_name_or_path, set_active=set_active, **options)
+        """As ``ComposingMixin.load_adapter_setup``."""
+        folder = shared.folder_for(self, adapter_setup_name_or_path, version=version, **_where(options))
+        setup, heads = super().load_adapter_setup(folder, set_active=set_active, **options)
         for name in setup.names():
-            _load(custom_weights_loaders, Path(adapter_setup_name_or_path) / name, name)
+            _load(custom_weights_loaders, folder / name, name)
         return setup, heads
+
+
+def _where(options: dict[str, Any]) -> dict[str, Any]:
+    """What of the arguments says where an adapter is: ``hub`` is of no more use once it is here."""
+    return {"hub": options.pop("hub", None), "allow_pickle": options.get("allow_pickle", False)}
 
 
 def _names(setup: Any) -> tuple[str, ...]:

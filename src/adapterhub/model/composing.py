@@ -15,7 +15,7 @@ from adapterhub.engine.named import NamedModules
 from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.model import pruning
-from adapterhub.saving import native, setups
+from adapterhub.saving import native, setups, shared
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
 
@@ -238,17 +238,23 @@ class ComposingMixin(_Base):
         set_active: bool = False,
         overwrite_ok: bool = False,
         allow_pickle: bool = False,
+        version: str | None = None,
+        hub: str | None = None,
     ) -> tuple[Composition, Any]:
-        """Load all that ``save_adapter_setup`` wrote; returns the composition, and that of the heads (or None).
+        """Load all that ``save_adapter_setup`` wrote, from a folder or a hub (by a name, as ``load_adapter`` does).
 
-        Without ``overwrite_ok`` the model is as it was if any part of it does not fit.
+        Returns the composition, and that of the heads (or None). Without ``overwrite_ok`` the model is as it was if any
+        part of it does not fit.
 
         Raises:
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
             TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
         options = native.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        setup, heads = setups.load_setup(self, Path(adapter_setup_name_or_path), options)
+        folder = shared.folder_for(
+            self, adapter_setup_name_or_path, version=version, hub=hub, allow_pickle=allow_pickle
+        )
+        setup, heads = setups.load_setup(self, folder, options)
         if set_active:
             self.set_active_adapters(setup)
             if heads is not None:

@@ -34,7 +34,7 @@ from adapterhub.model.embeddings import EmbeddingsMixin
 from adapterhub.model.inspecting import InspectingMixin
 from adapterhub.model.sharing import SharingMixin
 from adapterhub.model.summary import AdapterSummary, summarise
-from adapterhub.saving import foreign, foreign_loading, native
+from adapterhub.saving import foreign, foreign_loading, native, shared
 from adapterhub.sites import AdapterModelInterface, Sites, discover
 from adapterhub.sites.interface import described
 
@@ -288,8 +288,14 @@ class AdapterMixin(
         overwrite_ok: bool = False,
         allow_other_base: bool = False,
         allow_pickle: bool = False,
+        version: str | None = None,
+        hub: str | None = None,
     ) -> str:
-        """Load an adapter (and its head) from a folder that ``save_adapter``, ``adapters`` or PEFT wrote.
+        """Load an adapter (and its head) that ``save_adapter``, ``adapters`` or PEFT wrote, from a folder or a hub.
+
+        On a hub an adapter is named as ``"sentiment/sst-2@ukp"``, ``"lang/de@ukp"``, ``"me/roberta-sst2"`` or by the
+        address of its page; of several the one is taken that fits this model. ``version`` is a tag, a branch or a
+        commit there, and ``hub`` the address of a hub if no other shall be asked.
 
         Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
         unless all of it fits. ``load_as`` gives it another name, ``leave_out`` drops it from some layers (by number) or
@@ -299,6 +305,8 @@ class AdapterMixin(
 
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
+            AmbiguousAdapterError: if several adapters of a hub answer to that name equally well.
+            HubUnreachableError: if a hub does not answer.
             CorruptCheckpointError: if a file is truncated, altered or malformed.
             BaseModelMismatchError: if it was made for another base model.
             TensorMismatchError: if a tensor is missing, left over, or of another shape.
@@ -316,7 +324,8 @@ class AdapterMixin(
             allow_other_base,
             allow_pickle,
         )
-        folder = adapter_folder(Path(adapter_name_or_path))
+        named = shared.folder_for(self, adapter_name_or_path, version=version, hub=hub, allow_pickle=allow_pickle)
+        folder = adapter_folder(named)
         foreign = foreign_loading.load_adapter(self, folder, options)
         return native.load_adapter(self, folder, options) if foreign is None else foreign
 

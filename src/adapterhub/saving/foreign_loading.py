@@ -142,11 +142,19 @@ def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, optio
 def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOptions) -> Puts:
     """What adds the head of ``adapters`` in a folder to a model; nothing where there is none, or none is wanted."""
     found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
-    if found is None:
+    if found is None or _is_own_output(model, found):
         return []
     with told(folder):
         part = Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
     return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
+
+
+def _is_own_output(model: "AdapterMixin", found: adapters.AdaptersCheckpoint) -> bool:
+    """Whether a head is that of a model whose class has output embeddings, which are no head here, with its values."""
+    if found.content.get("model_class") != type(model).__name__ or model.get_output_embeddings() is None:
+        return False
+    own = model.state_dict()
+    return all(key in own and own[key].to(tensor).equal(tensor) for key, tensor in found.tensors.items())
 
 
 def _static_head(model: "AdapterMixin", found: adapters.AdaptersCheckpoint) -> Part:

@@ -183,7 +183,12 @@ def head_class_of(model: PreTrainedModel) -> type[PreTrainedModel] | None:
     return made if known and not getattr(model.config, "prediction_heads", None) else None
 
 
-def _fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+def fingerprint(model: "AdapterMixin", tokenizer: PreTrainedTokenizerBase | None = None) -> Fingerprint:
+    """What tells the base model of ``model`` from others.
+
+    Raises:
+        MergeError: if an adapter is merged into it.
+    """
     check_unmerged(model)
     return fingerprint_of(model, model.engine.layers, tokenizer)
 
@@ -205,7 +210,7 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     """What a manifest says of a part, its base model and the versions that made it."""
     return {
         "name": name,
-        "base_model": _fingerprint(model, tokenizer).to_dict(),
+        "base_model": fingerprint(model, tokenizer).to_dict(),
         "model_class": type(model).__name__.removeprefix("FSDP"),  # as FSDP2 renames it
         "versions": {
             "adapterhub": adapterhub.__version__,
@@ -227,7 +232,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
             "that it fits."
         )
     saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = _fingerprint(model)
+    here = fingerprint(model)
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(

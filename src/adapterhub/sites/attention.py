@@ -65,12 +65,16 @@ def original(module: nn.Module) -> Callable[..., Any]:
 
 
 class Watched(NamedTuple):
-    """What an attention function got: heads of the keys, widths of a key and of a value; and how often it ran."""
+    """What an attention function got: heads of the keys, widths of a key and of a value; and how often it ran.
+
+    ``first_biased`` is the path of the module that got the same position bias first, None where there is no bias.
+    """
 
     heads: int
     key_width: int
     value_width: int
     calls: int
+    first_biased: str | None
 
 
 @contextmanager
@@ -78,13 +82,22 @@ def watched(model: nn.Module) -> Iterator[dict[str, Watched]]:
     """What every attention function that runs inside gets."""
     found: dict[str, Watched] = {}
     modules = {path: module for path, module in model.named_modules() if dispatches(module)}
+    biases: list[tuple[Tensor, str]] = []
+
+    def first_biased(path: str, bias: Any) -> str | None:
+        if not isinstance(bias, Tensor):
+            return None
+        first = next((first for known, first in biases if known is bias), path)
+        biases.append((bias, first))
+        return first
 
     def keep(path: str) -> Handler:
         def handler(
             module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
         ) -> Given:
             calls = found[path].calls + 1 if path in found else 1
-            found[path] = Watched(key.shape[1], key.shape[-1], value.shape[-1], calls)
+            first = first_biased(path, kwargs.get("position_bias"))
+            found[path] = Watched(key.shape[1], key.shape[-1], value.shape[-1], calls, first)
             return key, value, mask, kwargs
 
         return handler

@@ -318,9 +318,11 @@ class _Block:
         found = [path for path in self.attention_shapes if owner and f"{path}.".startswith(f"{owner}.")]
         if len(found) != 1:
             return None
-        heads, key_width, value_width, calls = self.attention_shapes[found[0]]
+        heads, key_width, value_width, calls, first_biased = self.attention_shapes[found[0]]
         once = calls == sum(call.path == found[0] for call in self.trace.calls)
-        return Attention(found[0], heads, key_width, value_width) if once else None
+        # One that has a table of distances, but is given a bias, makes none of it.
+        bias_at = first_biased if f"{first_biased}.relative_attention_bias" in self.trace.first_calls else None
+        return Attention(found[0], heads, key_width, value_width, bias_at) if once else None
 
     def _projections(self, owner: str | None, since: int, writer: Call) -> Iterator[Projection]:
         if owner is not None:

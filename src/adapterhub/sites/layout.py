@@ -37,13 +37,15 @@ class Norm:
 class Attention:
     """Where keys and values are read: the module that calls the attention function.
 
-    ``heads`` are those of the keys, ``key_width`` and ``value_width`` those of one head.
+    ``heads`` are those of the keys, ``key_width`` and ``value_width`` those of one head. ``bias_at`` is the module that
+    makes its relative position bias (in T5 the attention of a tower's first layer), None where it has none.
     """
 
     path: str
     heads: int
     key_width: int
     value_width: int
+    bias_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ class Sites:
         yield from (layer.path for layer in self.layers)
         yield from (norm.path for norm in self.norms)
         for sub in self.sublayers:
-            yield from filter(None, (sub.residual_at, sub.output_at, sub.norm, sub.attention and sub.attention.path))
+            yield from filter(None, (sub.residual_at, sub.output_at, sub.norm))
+            if sub.attention is not None:
+                yield from filter(None, (sub.attention.path, sub.attention.bias_at))
             yield from (projection.path for projection in sub.projections)
         if self.embeddings is not None:
             yield from (self.embeddings.table, self.embeddings.path)

@@ -6,8 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from adapterhub.hub.server import accounts
+from adapterhub.hub.server.actor import Scope
+from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.settings import Settings
 
 COMMAND = (sys.executable, "-m", "adapterhub")
 
@@ -20,13 +27,22 @@ class Running:
     url: str
     process: subprocess.Popen[str]
 
-    def token(self, user: str, scope: str = "write") -> str:
+    def token(self, user: str, scope: Scope = "write") -> str:
         """A token of a user."""
-        return run("hub", "token", "--dir", str(self.folder), "--user", user, "--scope", scope).strip()
+        with self._hub() as hub, hub.database.write() as session:
+            return accounts.new_token(session, accounts.account(session, user), "test", scope)
 
-    def add_user(self, name: str, *options: str) -> None:
+    def add_user(self, name: str, password: str | None = None, *, admin: bool = False) -> None:
         """A new user."""
-        run("hub", "user", "add", name, "--dir", str(self.folder), *options)
+        with self._hub() as hub, hub.database.write() as session:
+            accounts.add_user(session, name, password, admin=admin)
+
+    @contextmanager
+    def _hub(self) -> Iterator[Hub]:
+        """The hub, as a second process beside the server has it."""
+        hub = Hub.open(Settings(directory=self.folder))
+        yield hub
+        hub.close()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it, by SIGTERM or more rudely."""

@@ -1,11 +1,21 @@
 """The server as a process."""
 
+import json
 import urllib.request
 
-from hub.server.running import Running
+from adapterhub.hub.server import accounts
+from hub.server.running import Running, run
 
 
-def test_it_answers_and_prints_tokens_alone(running: Running) -> None:
+def test_it_answers(running: Running) -> None:
     with urllib.request.urlopen(f"{running.url}/health") as answer:
         assert answer.status == 200
-    assert running.token("ann").startswith("ah_")
+
+
+def test_users_and_tokens_are_made_on_its_machine(running: Running) -> None:
+    run("hub", "user", "add", "carl", "--dir", str(running.folder))
+    printed = run("hub", "token", "--dir", str(running.folder), "--user", "carl", "--scope", "write")
+    assert accounts.is_token(printed.strip())
+    request = urllib.request.Request(f"{running.url}/api/v1/me", headers={"Authorization": f"Bearer {printed.strip()}"})
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["scope"] == "write"

@@ -7,16 +7,33 @@ from typing import Any
 
 from torch import Tensor
 
+from adapterhub.checkpoints.adapters import targets
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
 from adapterhub.errors import CheckpointError
 from adapterhub.methods.bottleneck import BottleneckConfig
 
+_INVERTIBLE, _SHARED = f"invertible_adapters.{ANY}.", f"shared_parameters.{ANY}."
+_OPTIONS = {"attention": "mh_adapter", "cross_attention": "cross_adapter", "feed_forward": "output_adapter"}
 _LEAVES = {"up_proj": "adapter_up", "norm_after": "adapter_norm_after"}
 _OLD_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
 # Entries of 2020 that have other names since, or no meaning.
 _BEFORE_NORM = ("gemma2", "gemma3_text")
 _UNUSED = ("invertible_adapter", "type", "architecture")
+
+
+def owns(key: str) -> bool:
+    """Whether a tensor is that of a bottleneck."""
+    return f".adapters.{ANY}." in key or (key.startswith((_INVERTIBLE, _SHARED)) and not targets.owns(key))
+
+
+def stems(given: Mapping[str, Any], layout: Layout) -> set[str]:
+    """What the keys of tensors begin with at the places that these options choose."""
+    left_out = given.get("leave_out") or ()
+    chosen = [one for one in layout.sublayers.values() if one.layer not in left_out and given.get(_OPTIONS[one.kind])]
+    made = {f"{variant.bottleneck(one)}.adapters.{ANY}." for variant in layout.variants() for one in chosen}
+    made |= {_INVERTIBLE} if given.get("inv_adapter") else set()
+    return made | ({_SHARED} if given.get("phm_layer") else set())
 
 
 def config(
@@ -31,7 +48,7 @@ def config(
     if of_2020 := given.get("invertible_adapter"):
         options["inv_adapter"] = of_2020["block_type"]
         options["inv_adapter_reduction_factor"] = of_2020["reduction_factor"]
-    if not any(key.startswith("invertible_adapters.") for key in found):
+    if not any(key.startswith(_INVERTIBLE) for key in found):
         options.pop("inv_adapter", None)  # task adapters of 2020 may name one that they have not
     if "version" not in about:
         options["non_linearity"] = _OLD_ACTIVATIONS.get(options["non_linearity"], options["non_linearity"])
@@ -54,7 +71,7 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
         raise CheckpointError(
             "adapters trains no layer norms of the base model (train_layer_norm): save in the format of adapterhub"
         )
-    given["leave_out"] = list(content.config.leave_out)
+    given["leave_out"] = layout.left_out(content.tensors)
     if given["inv_adapter"] is None:
         given["inv_adapter_reduction_factor"] = None
     if not isinstance(given["scaling"], str):
@@ -67,11 +84,11 @@ def entries(content: Content, layout: Layout) -> Iterator[Entry]:
     down = f"adapter_down.{int(getattr(content.config, 'ln_before', False))}"
     for name in content.tensors:
         if name.startswith("embeddings."):
-            yield same(f"invertible_adapters.{ANY}.{name.removeprefix('embeddings.')}", name)
+            yield same(f"{_INVERTIBLE}{name.removeprefix('embeddings.')}", name)
             continue
         if name.startswith("shared."):
             leaf = re.sub(r"^(down|up)\.W", r"W_\1", name.removeprefix("shared."))
-            yield same(f"shared_parameters.{ANY}.{leaf}", name)
+            yield same(f"{_SHARED}{leaf}", name)
             continue
         sublayer, rest = layout.of_sublayer(name)
         assert sublayer is not None

@@ -1,13 +1,14 @@
 """Folders of ``adapters``: an adapter, a head, a fusion, each a JSON file with a file of tensors."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.adapters import bottleneck, heads, lora, prefix, prompt, reft
+from adapterhub.checkpoints.adapters import heads
+from adapterhub.checkpoints.adapters.kinds import Given, Tensors, kind_of, renumbered, written
 from adapterhub.checkpoints.adapters.layout import (
     ADAPTER,
     ANY,
@@ -18,6 +19,7 @@ from adapterhub.checkpoints.adapters.layout import (
     WEIGHTS,
     Layout,
 )
+from adapterhub.checkpoints.adapters.union import UNION, divided, union
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
 from adapterhub.checkpoints.foreign import json_bytes, read_json, read_tensors
 from adapterhub.checkpoints.tensors import encode_plainly
@@ -26,49 +28,6 @@ from adapterhub.methods import AdapterConfig
 from adapterhub.methods.union import ConfigUnion
 
 VERSION = "adapters.1.3.0"  # of the format that is written
-
-Given = Mapping[str, Any]
-Tensors = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What ``adapters`` calls an architecture, in both directions.
-
-    ``config`` makes a configuration of options, tensors, the layout and the whole JSON file; ``read`` the tensors of an
-    adapter of that configuration; ``write`` options and tensors.
-    """
-
-    config: Callable[[Given, Tensors, Layout, Given], AdapterConfig]
-    read: Callable[[Content, Tensors, Layout, str], dict[str, Tensor]]
-    write: Callable[[Content, Layout], tuple[dict[str, Any], dict[str, Tensor]]]
-    owns: Callable[[str], bool]
-
-
-_LORA = Kind(lora.config, lora.read, lora.write, lambda key: ".loras." in key)
-KINDS: dict[str | None, Kind] = {
-    None: Kind(
-        bottleneck.config,
-        bottleneck.read,
-        bottleneck.write,
-        lambda key: f".adapters.{ANY}" in key or key.startswith(("invertible_adapters.", "shared_parameters.")),
-    ),
-    "lora": _LORA,
-    "mtl_lora": _LORA,
-    "prefix_tuning": Kind(prefix.config, prefix.read, prefix.write, lambda key: "prefix_tuning." in key),
-    "prompt_tuning": Kind(prompt.config, prompt.read, prompt.write, lambda key: "prompt_tuning." in key),
-    "reft": Kind(reft.config, reft.read, reft.write, lambda key: ".refts." in key),
-}
-_METHODS = {
-    "bottleneck": KINDS[None],
-    "lora": _LORA,
-    "mtl_lora": _LORA,
-    "vera": _LORA,
-    "ia3": _LORA,
-    "prefix_tuning": KINDS["prefix_tuning"],
-    "prompt_tuning": KINDS["prompt_tuning"],
-    "reft": KINDS["reft"],
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +58,7 @@ class AdaptersCheckpoint:
         """
         _check_base(layout)
         found = layout.aligned(self.tensors, self.folder)
-        made = [self._kind(given).config(given, own, layout, self.content) for given, own in self._parts(found)]
+        made = [kind_of(given).config(given, own, layout, self.content) for given, own in self._parts(found, layout)]
         return ConfigUnion(*made) if self._is_union else made[0]
 
     def read(self, content: Content, layout: Layout) -> dict[str, Tensor]:
@@ -109,12 +68,12 @@ class AdaptersCheckpoint:
             TensorMismatchError: if some are missing or left over.
         """
         found = layout.aligned(self.tensors, self.folder)
-        parts = self._parts(found)
+        parts = self._parts(found, layout)
         members = list(content.members()) if self._is_union else [("", content)]
         made: dict[str, Tensor] = {}
         taken: set[str] = set()
         for (given, own), (before, member) in zip(parts, members, strict=True):
-            tensors = self._kind(given).read(member, own, layout, str(self.folder))
+            tensors = kind_of(given).read(member, own, layout, str(self.folder))
             made |= {f"{before}{name}": tensor for name, tensor in tensors.items()}
             taken |= own.keys()
         if left_over := {key: tensor for key, tensor in found.items() if key not in taken}:
@@ -152,7 +111,7 @@ class AdaptersCheckpoint:
 
     @property
     def _is_union(self) -> bool:
-        return self._given.get("architecture") == "union"
+        return self._given.get("architecture") == UNION
 
     @property
     def _given(self) -> Given:
@@ -161,21 +120,12 @@ class AdaptersCheckpoint:
             raise CorruptCheckpointError(f"{self.folder / ADAPTER}: the entry 'config' is no object")
         return given
 
-    def _kind(self, given: Given) -> Kind:
-        kind = given.get("architecture")
-        if kind not in KINDS:
-            raise CheckpointError(f"it is of the method {kind!r}, which cannot be read")
-        return KINDS[kind]
-
-    def _parts(self, found: Tensors) -> list[tuple[Given, dict[str, Tensor]]]:
+    def _parts(self, found: Tensors, layout: Layout) -> list[tuple[Given, Tensors]]:
         """Options and tensors, of each member of a union."""
-        given = self._given
-        if not self._is_union:
-            return [(given, dict(found))]
-        return [
-            (one, {key: tensor for key, tensor in found.items() if self._kind(one).owns(key)})
-            for one in given.get("configs", ())
-        ]
+        members = self._given.get("configs", ()) if self._is_union else [self._given]
+        here = {there: number for number, there in layout.numbers.items()}
+        options = [renumbered(given, here) for given in members]
+        return divided(options, found, layout) if self._is_union else [(options[0], found)]
 
 
 def read_adapters(folder: Path, manifest: str, allow_pickle: bool) -> AdaptersCheckpoint | None:
@@ -206,12 +156,7 @@ def adapter_files(name: str, content: Content, layout: Layout, about: Given) -> 
     if layout.model_type in BY_INTERFACE:
         for member in members:
             _check_fits_interface(member, layout.model_type)
-    if not isinstance(content.config, ConfigUnion):
-        given, tensors = _written(content, layout)
-    else:
-        parts = [_written(member, layout) for member in members]
-        given = {"architecture": "union", "configs": [options for options, _ in parts]}
-        tensors = {key: tensor for _, own in parts for key, tensor in own.items()}
+    given, tensors = (union if isinstance(content.config, ConfigUnion) else written)(content, layout)
     return _files(ADAPTER, {"config": given, "name": name} | dict(about), layout.named(tensors, name))
 
 
@@ -281,15 +226,6 @@ def fusion_files(
     return _files(
         FUSION, {"config": dict(config), "name": name, "adapter_names": list(adapter_names)} | dict(about), made
     )
-
-
-def _written(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    kind = _METHODS.get(content.config.method)
-    if kind is None:
-        raise CheckpointError(
-            f"adapters has no equal of the method {content.config.method!r}: save in the format of adapterhub"
-        )
-    return kind.write(content, layout)
 
 
 def _files(manifest: str, content: Given, tensors: Tensors) -> dict[str, bytes]:

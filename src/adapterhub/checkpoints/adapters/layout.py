@@ -5,7 +5,7 @@ A tensor's name there holds the path of a module of the base model and the name 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,6 +59,7 @@ _BY_ATTRIBUTE = ("bart", "clip", "distilbert", "gpt2", "gptj", "llama", "mbart",
 _IN_ENCODER = ("bart", "mbart", "plbart", "t5", "mt5", "whisper")  # where invertible adapters are kept
 BUILT_IN = (*_OWN, *_IN_LISTS, *_BY_ATTRIBUTE)
 BY_INTERFACE = ("modernbert", "gemma2", "gemma3_text", "qwen2", "qwen3", "phi")
+_LAST_TOWER = {"clip": "vision_model"}  # which runs first
 # There, the first projection of the feed-forward is the last one.
 SWAPPED = ("llama", "mistral")
 
@@ -93,6 +94,18 @@ class Layout:
     def layer(self, name: str) -> str:
         """The path of the layer of that name."""
         return next(layer.path for layer in self.sites.layers if layer.name == name)
+
+    def left_out(self, names: Iterable[str]) -> list[int]:
+        """The numbers of the layers that no tensor of these ``names`` is in."""
+        acting = {layer.index for name in names for layer in self.sites.layers if name.startswith(f"{layer.name}.")}
+        return [layer.index for layer in self.sites.layers if layer.index not in acting]
+
+    @cached_property
+    def numbers(self) -> dict[int, int]:
+        """The number that each layer has there, by its number here: layers are counted tower after tower."""
+        last = _LAST_TOWER.get(self.model_type)
+        there = sorted(self.sites.layers, key=lambda layer: layer.tower == last)
+        return {layer.index: number for number, layer in enumerate(there)}
 
     @cached_property
     def sublayers(self) -> dict[str, Sublayer]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -21,8 +21,10 @@ def config(
     given: Mapping[str, Any], found: Mapping[str, Tensor], layout: Layout, about: Mapping[str, Any]
 ) -> PrefixTuningConfig:
     """The configuration that acts as the ``given`` one."""
-    _check(layout)
-    return PrefixTuningConfig.from_dict({name: value for name, value in given.items() if name != "architecture"})
+    options = {name: value for name, value in given.items() if name != "architecture"}
+    made = PrefixTuningConfig.from_dict(options | {"prefix_in_position_bias": layout.model_type in _RELATIVE})
+    _check_towers(made, layout)
+    return made
 
 
 def read(content: Content, found: Mapping[str, Tensor], layout: Layout, what: str) -> dict[str, Tensor]:
@@ -32,13 +34,23 @@ def read(content: Content, found: Mapping[str, Tensor], layout: Layout, what: st
 
 def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Options and tensors."""
-    _check(layout)
-    given = asdict(content.config) | {"architecture": "prefix_tuning"}
+    made = cast(PrefixTuningConfig, content.config)
+    given = asdict(made) | {"architecture": "prefix_tuning"}
     if given.pop("shift_positions"):
         raise CheckpointError(
             "adapters has no prefix that moves the positions of the text (shift_positions): save in the format of PEFT"
         )
-    return given | {"leave_out": list(given["leave_out"])}, to_theirs(entries(content, layout), content.tensors)
+    if given.pop("prefix_in_position_bias") != (layout.model_type in _RELATIVE):
+        raise CheckpointError(
+            f"a prefix with prefix_in_position_bias={made.prefix_in_position_bias}: in {' and '.join(_RELATIVE)}, and "
+            "there alone, adapters moves the distances between tokens of the text by the length of the prefix. Train "
+            f"one for {layout.model_type} with prefix_in_position_bias={not made.prefix_in_position_bias}, or save in "
+            "the format of adapterhub"
+        )
+    _check_towers(made, layout)
+    names = made.leave_out
+    left_out = [layer.index for layer in layout.sites.layers if layer.index in names or layer.tower in names]
+    return given | {"leave_out": left_out}, to_theirs(entries(content, layout), content.tensors)
 
 
 def entries(content: Content, layout: Layout) -> Iterator[Entry]:
@@ -78,9 +90,20 @@ def _acts(place: Place, content: Content) -> bool:
     return any(f"{place.name}.{leaf}" in content.tensors for leaf in ("prefix", "linear.weight"))
 
 
-def _check(layout: Layout) -> None:
-    if layout.model_type in _RELATIVE:
-        raise CheckpointError(
-            f"a prefix for {layout.model_type}: adapters trains these with the distances between tokens of the text "
-            "moved by the length of the prefix, which this library does not do"
-        )
+def _check_towers(config: PrefixTuningConfig, layout: Layout) -> None:
+    """Pass a prefix of which ``adapters`` keeps the position bias.
+
+    Raises:
+        CheckpointError: for one at some layers of a tower of T5 alone, where it does not.
+    """
+    if layout.model_type not in _RELATIVE:
+        return
+    attentions = [place for place in layout.places if place.kind == "attention" and place.role == "keys_values"]
+    for tower in {place.tower for place in attentions}:
+        acts = {config.acts_at(place, layout.places) for place in attentions if place.tower == tower}
+        if len(acts) > 1:
+            raise CheckpointError(
+                f"a prefix at some layers of the {tower} of {layout.model_type} alone (leave_out={config.leave_out}): "
+                "adapters computes without any position bias from the first layer on where one begins or ends. One "
+                "at all of its layers, or at none, is read and written"
+            )

@@ -14,6 +14,9 @@ from adapterhub.methods.targets import TargetsConfig
 
 C = TypeVar("C", bound=TargetsConfig)
 
+# Of a VeRA, which keeps two matrices for all weights where a Compacter keeps what its weights share.
+SHARED = f"shared_parameters.{ANY}.lora_"
+
 _KEY = re.compile(rf"(?P<path>.+)\.loras\.\{ANY}\..+")
 # Options of what ``adapters`` takes for a kind of LoRA, beside those that say where it acts.
 PLAIN = {
@@ -31,6 +34,20 @@ PLAIN = {
     "dtype": None,
 }
 _FLAGS = {"intermediate": "intermediate_lora", "output": "output_lora"}
+
+
+def owns(key: str) -> bool:
+    """Whether a tensor is that of a LoRA, or of what ``adapters`` takes for one."""
+    return f".loras.{ANY}." in key or key.startswith(SHARED)
+
+
+def stems(given: Mapping[str, Any], layout: Layout) -> set[str]:
+    """What the keys of tensors begin with at the weights that these options choose."""
+    chosen = set(given.get("attn_matrices", ("q", "v"))) if given.get("selfattn_lora") else set()
+    chosen |= {kind for kind, flag in _FLAGS.items() if given.get(flag)}
+    places = [place for place in layout.weights.values() if place.layer not in (given.get("leave_out") or ())]
+    made = {f"{place.path}.loras.{ANY}." for place in places if _kind(place, layout) in chosen}
+    return made | ({SHARED} if given.get("vera_d") is not None or given.get("vera_b") is not None else set())
 
 
 def targets(config: C, found: Mapping[str, Tensor], layout: Layout) -> tuple[list[Place], C]:

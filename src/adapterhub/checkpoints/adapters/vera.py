@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints.adapters.layout import ANY, Layout
-from adapterhub.checkpoints.adapters.targets import PLAIN, reached, targets
+from adapterhub.checkpoints.adapters.targets import PLAIN, SHARED, reached, targets
 from adapterhub.checkpoints.entries import Content, Entry, from_theirs, same, to_theirs
 from adapterhub.errors import CheckpointError
 from adapterhub.methods.vera import VeraConfig
 
-_DOWN, _UP = (f"shared_parameters.{ANY}.lora_{name}" for name in "AB")
+_DOWN, _UP = (f"{SHARED}{name}" for name in "AB")
 _SAME = ("selfattn_lora", "intermediate_lora", "output_lora", "leave_out", "r", "dropout")
 
 

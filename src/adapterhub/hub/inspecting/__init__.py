@@ -10,7 +10,7 @@ from adapterhub.fingerprint import Fingerprint
 
 @dataclass(frozen=True)
 class HeadInfo:
-    kind: str = ""
+    type: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,12 @@ class AdapterInfo:
     head: HeadInfo | None = None
     parameters: int = 0
     size: int = 0
+    hidden_size: int | None = None
+    layers: int | None = None
+    task: str | None = None
+    dataset: str | None = None
+    languages: tuple[str, ...] = ()
+    needs: tuple[tuple[int | None, str, int | None, int | None], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

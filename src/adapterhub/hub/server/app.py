@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 import adapterhub
 from adapterhub.hub.server import api, failures, protocol, web
+from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.middleware import add_middleware
 from adapterhub.hub.server.settings import Settings
@@ -18,7 +19,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.downloads.start()
         yield
+        app.state.downloads.stop()
         hub.close()
 
     app = FastAPI(
@@ -30,7 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.hub = hub
+    app.state.hub, app.state.downloads = hub, Downloads(hub.database)
     failures.add_handlers(app)
     add_middleware(app, hub)
     api.add_routes(app)

@@ -8,7 +8,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.database import Blob, Commit, Ref, Repository, Tree, Upload, now
+from adapterhub.hub.server.database import Blob, Commit, Piece, Ref, Repository, Tree, Upload, now
 from adapterhub.hub.server.database.upserting import put
 from adapterhub.hub.server.errors import TooLargeError
 from adapterhub.hub.server.hub import Hub
@@ -40,15 +40,37 @@ def keep(hub: Hub, actor: Actor, file: Staged) -> None:
     Raises:
         TooLargeError: for more than an account may have.
     """
+    store(hub, actor, file)
+    with hub.database.write() as session:
+        record(session, actor, file)
+
+
+def store(hub: Hub, actor: Actor, file: Staged) -> None:
+    """Put bytes into the store; who brought them, and what for, is for the caller to write down *afterwards*.
+
+    Their row comes first: the garbage collection leaves bytes alone whose row is new. What says that they were brought
+    comes last, so that it is true wherever the server is killed.
+
+    Raises:
+        TooLargeError: for more than an account may have.
+    """
     assert actor.id is not None
     with hub.database.write() as session:
         check_room(session, hub, actor.id, file.size)
         put(session, Blob, {"sha256": file.sha256}, oid=file.oid, size=file.size, used=now())
-        key = {"sha256": file.sha256, "account_id": actor.id}
-        put(session, Upload, key, size=file.size, created=now())
-    # The row comes first: the garbage collection leaves bytes alone whose row is new.
     if not hub.store.exists(file.sha256):
         hub.store.put(file.sha256, file.path)
+
+
+def record(session: Session, actor: Actor, file: Staged) -> None:
+    """Write down that an account brought bytes that the store holds."""
+    put(session, Upload, {"sha256": file.sha256, "account_id": actor.id}, size=file.size, created=now())
+
+
+def is_waiting(hub: Hub, actor: Actor, sha256: str) -> bool:
+    """Whether an account has brought bytes that are in no commit yet."""
+    with hub.database.read() as session:
+        return session.get(Upload, (sha256, actor.id)) is not None
 
 
 def check_room(session: Session, hub: Hub, account_id: int, size: int) -> None:
@@ -57,7 +79,10 @@ def check_room(session: Session, hub: Hub, account_id: int, size: int) -> None:
     Raises:
         TooLargeError: if not.
     """
-    waiting = session.scalar(select(func.sum(Upload.size)).where(Upload.account_id == account_id)) or 0
+    waiting = sum(
+        session.scalar(select(func.sum(kind.size)).where(kind.account_id == account_id)) or 0
+        for kind in (Upload, Piece)
+    )
     limit = hub.settings.quota_bytes
     if waiting + size > limit:
         raise TooLargeError(

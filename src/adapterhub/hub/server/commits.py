@@ -163,7 +163,7 @@ def _commit(
     session.execute(delete(Upload).where(Upload.account_id == actor.id, Upload.sha256.in_(list(new))))
     repository.updated = now()
     if branch.removeprefix("refs/heads/") == repositories.MAIN:
-        indexing.index(session, repository, commit, findings)
+        indexing.index(session, actor, repository, commit, findings)
     audit.record(session, actor, "commit", repository.key, branch=branch, oid=commit.oid)
     session.flush()
     return commit

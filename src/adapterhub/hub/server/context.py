@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.actor import STRANGER, Actor
+from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
 
 
@@ -14,6 +15,12 @@ def hub_of(connection: HTTPConnection) -> Hub:
     """The hub that the request came to."""
     hub: Hub = connection.app.state.hub
     return hub
+
+
+def downloads_of(connection: HTTPConnection) -> Downloads:
+    """Where downloads are counted."""
+    downloads: Downloads = connection.app.state.downloads
+    return downloads
 
 
 def bearer(connection: HTTPConnection) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.database import Database
 from adapterhub.hub.server.settings import Settings
 from adapterhub.hub.server.store import Store, open_store
@@ -31,6 +32,8 @@ class Hub:
         settings.directory.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.migrate()
+        with database.write() as session:
+            taxonomy.seed(session)
         return cls(settings, database, open_store(settings), settings.signing_key())
 
     @property

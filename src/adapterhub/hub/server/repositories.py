@@ -7,10 +7,11 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from adapterhub.errors import HubConflictError
+from adapterhub.errors import HubConflictError, HubIdError
 from adapterhub.hub.ids import RepositoryId, Revision
 from adapterhub.hub.server import accounts, audit, git_objects, policy
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue import indexing
 from adapterhub.hub.server.database import Commit, FormerName, Ref, Repository, Tree, now
 from adapterhub.hub.server.database.upserting import add_new
 from adapterhub.hub.server.errors import RevisionNotFoundError
@@ -26,7 +27,10 @@ def find(session: Session, actor: Actor, owner: str, name: str) -> Repository:
     Raises:
         RepositoryNotFoundError: else.
     """
-    key = f"{owner}/{name}".lower()
+    try:
+        key = RepositoryId(owner, name).key
+    except HubIdError as error:
+        raise policy.no_repository(f"{owner}/{name}") from error
     found = session.scalar(select(Repository).where(Repository.key == key))
     if found is None and (former := session.get(FormerName, key)) is not None and former.repository_id is not None:
         found = session.get(Repository, former.repository_id)
@@ -67,6 +71,7 @@ def remove(session: Session, actor: Actor, repository: Repository) -> None:
     """Delete a repository; its name is kept for its owner for 90 days."""
     policy.check_write(session, actor, repository)
     key, owner_id = repository.key, repository.owner_id
+    indexing.forget(session, repository.id)
     session.execute(delete(FormerName).where(FormerName.repository_id == repository.id))
     session.execute(delete(Repository).where(Repository.id == repository.id))
     session.expire_all()
@@ -110,7 +115,10 @@ def revision(session: Session, repository: Repository, name: str) -> Commit:
     Raises:
         RevisionNotFoundError: if there is none.
     """
-    plain = name.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    try:
+        plain = Revision(name).text.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    except HubIdError as error:
+        raise RevisionNotFoundError(f"{repository.full_name} has no branch, tag or commit {name!r}") from error
     oid = session.scalar(
         select(Ref.oid).where(Ref.repository_id == repository.id, Ref.name == plain).order_by(Ref.kind).limit(1)
     )

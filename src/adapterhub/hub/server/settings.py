@@ -25,6 +25,7 @@ class Settings(BaseSettings):
         open_registration: whether anyone may make an account on the web site.
         uploads: ``auto`` sends large files of new clients to the Xet sink, ``regular`` has them all in the commit.
         regular_bytes: files up to this size come in the commit itself.
+        part_bytes: larger files come in parts of this size from clients that speak git LFS.
         max_file_bytes, max_commit_files, quota_bytes: of one file, one commit, one account.
         requests_per_minute, writes_per_minute: of one account, or one address without an account.
         accel: a path by which nginx serves the store itself (``X-Accel-Redirect``).
@@ -44,6 +45,7 @@ class Settings(BaseSettings):
     open_registration: bool = False
     uploads: Literal["auto", "regular"] = "auto"
     regular_bytes: int = MIB
+    part_bytes: int = 64 * MIB
     max_file_bytes: int = 2048 * MIB
     max_commit_files: int = 1000
     quota_bytes: int = 50 * 1024 * MIB

@@ -2,9 +2,12 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import health
+from adapterhub.hub.server.api import accounts, health
+
+_ROUTERS = (health.router, accounts.router)
 
 
 def add_routes(app: FastAPI) -> None:
     """Add all routes."""
-    app.include_router(health.router)
+    for router in _ROUTERS:
+        app.include_router(router)

@@ -20,7 +20,16 @@ from adapterhub.hub.server.database.tables.catalogue import (
     Score,
     Task,
 )
-from adapterhub.hub.server.database.tables.repositories import Blob, Commit, FormerName, Ref, Repository, Tree, Upload
+from adapterhub.hub.server.database.tables.repositories import (
+    Blob,
+    Commit,
+    FormerName,
+    Piece,
+    Ref,
+    Repository,
+    Tree,
+    Upload,
+)
 
 __all__ = [
     "Account",
@@ -39,6 +48,7 @@ __all__ = [
     "Job",
     "Like",
     "Membership",
+    "Piece",
     "RateWindow",
     "Ref",
     "Repository",

@@ -77,6 +77,7 @@ class Adapter(Base):
     format: Mapped[str] = mapped_column(String(12))
     method: Mapped[str] = mapped_column(String(32), index=True)
     config_hash: Mapped[str] = mapped_column(String(40), default="")
+    content: Mapped[str] = mapped_column(String(64), default="")  # a digest of its weights and configuration
     base_id: Mapped[int | None] = mapped_column(ForeignKey("base_model.id"))
     task_id: Mapped[int | None] = mapped_column(ForeignKey("task.id", ondelete="SET NULL"))
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id", ondelete="SET NULL"))
@@ -88,8 +89,10 @@ class Adapter(Base):
     title: Mapped[str] = mapped_column(Text, default="")
     summary: Mapped[str] = mapped_column(Text, default="")
     score: Mapped[float | None]  # on its data set, by that data set's metric: verified if there is one, else claimed
+    merit: Mapped[float | None]  # the score, or minus the score where less is better
     verified: Mapped[bool] = mapped_column(default=False)
     is_default: Mapped[bool] = mapped_column(default=False)  # of its data set and base model, as a curator says
+    origin: Mapped[dict[str, Any] | None]  # of a reference, whose files lie elsewhere: where, and what is known of them
     repository: Mapped[Repository] = relationship(lazy="joined", innerjoin=True)
     base: Mapped[BaseModel | None] = relationship(lazy="joined")
     task: Mapped[Task | None] = relationship(lazy="joined")
@@ -117,7 +120,7 @@ class Alias(Base):
 
 
 class Score(Base):
-    """A result of one commit on one data set; a claim of its card unless somebody ``verified`` it."""
+    """A result on one data set, of whichever commits have this ``content``; a claim unless it was ``verified``."""
 
     __tablename__ = "score"
     __table_args__ = (Index("ix_score_dataset", "dataset_id", "metric"),)
@@ -125,6 +128,7 @@ class Score(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), index=True)
     oid: Mapped[str] = mapped_column(String(40))
+    content: Mapped[str] = mapped_column(String(64), default="")
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("dataset.id", ondelete="SET NULL"))
     data: Mapped[str] = mapped_column(Text, default="")  # the data set as the card calls it
     split: Mapped[str] = mapped_column(String(32), default="")
@@ -133,6 +137,7 @@ class Score(Base):
     low: Mapped[float | None]  # of the 95 % confidence interval
     high: Mapped[float | None]
     rows: Mapped[int | None]
+    verified: Mapped[bool] = mapped_column(default=False)  # measured by somebody who does not belong to the owner
     verifier_id: Mapped[int | None] = mapped_column(ForeignKey("account.id", ondelete="SET NULL"))
     evidence: Mapped[dict[str, Any] | None]  # data revision and SHA-256, versions, seed, base fingerprint
     created: Mapped[datetime] = mapped_column(default=now)

@@ -67,6 +67,19 @@ class Upload(Base):
     created: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
+class Piece(Base):
+    """A part of what is on its way in, by the transfer that it belongs to: a part of a file, or a xorb of Xet."""
+
+    __tablename__ = "piece"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    transfer: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256", ondelete="CASCADE"), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
 class Tree(Base):
     """The files of a commit by path: ``{path: [oid, sha256, size, large]}``."""
 

@@ -1,0 +1,91 @@
+"""What was fetched: files by their SHA-256, each once, and folders of adapters that are made of them."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from adapterhub.errors import HubError
+from adapterhub.files import locked, make_folder, sync_folder
+from adapterhub.hub.client.addresses import Address, home
+from adapterhub.hub.client.connection import Connection
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a commit."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+def snapshot(address: Address, repository: str, commit: str) -> Path:
+    """The folder of a commit, which may not be there yet."""
+    return home() / "snapshots" / f"{address.slug}--{repository.replace('/', '--')}--{commit}"
+
+
+def fetch(address: Address, repository: str, commit: str, files: Iterable[RemoteFile]) -> Path:
+    """The folder of a commit with these files; what is here already is not fetched, what was cut off goes on.
+
+    Raises:
+        HubUnreachableError: if something is missing here, and the hub does not answer.
+        HubError: if a file is not the one that its SHA-256 stands for.
+    """
+    folder = snapshot(address, repository, commit)
+    with Connection(address) as connection:
+        for file in files:
+            blob = _blob(file.sha256)
+            if not blob.exists():
+                _fetch(connection, f"/{repository}/resolve/{commit}/{quote(file.path)}", file, blob)
+            _link(folder, file.path, blob)
+    return folder
+
+
+def _blob(sha256: str) -> Path:
+    return home() / "blobs" / sha256
+
+
+def _fetch(connection: Connection, path: str, file: RemoteFile, blob: Path) -> None:
+    make_folder(blob.parent)
+    part = blob.with_name(f"{blob.name}.part")
+    with part.open("ab") as out, locked(part):  # of two processes one fetches, the other finds it there
+        if blob.exists():
+            return
+        done = part.stat().st_size
+        if done > file.size:
+            out.truncate(done := 0)
+        if done < file.size:
+            with connection.stream(path, done) as answer:
+                if answer.status_code != 206:
+                    out.truncate(0)
+                for piece in answer.iter_bytes(_PIECE):
+                    out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
+        if (found := _sha256(part)) != file.sha256:
+            part.unlink()
+            raise HubError(f"{file.path} of {connection.address.url}{path} has the SHA-256 {found}, not {file.sha256}")
+        part.chmod(0o444)
+        part.replace(blob)
+    sync_folder(blob.parent)
+
+
+def _link(folder: Path, path: str, blob: Path) -> None:
+    """Put a link to the bytes where the adapter has its file."""
+    target = folder / path
+    if folder.resolve() not in target.resolve().parents and not target.is_symlink():
+        raise HubError(f"{path!r} leads out of the folder of the adapter")
+    make_folder(target.parent)
+    with suppress(FileExistsError):
+        target.symlink_to(os.path.relpath(blob, target.parent))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

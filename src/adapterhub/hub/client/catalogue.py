@@ -1,0 +1,122 @@
+"""What is on a hub: searching, listing, asking about one adapter."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Self
+
+from adapterhub.hub.client import addresses
+from adapterhub.hub.client.connection import Connection
+
+_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An adapter as a list of a hub shows it.
+
+    Attributes:
+        id: its repository, ``owner/name``.
+        coordinate: ``task/dataset@owner``, or None if it is of no task or language.
+        kind: ``adapter``, ``fusion`` or ``composition``.
+        method: that of the adapter.
+        format: of its files.
+        base: the base model that it was made for.
+        task, dataset, language: what it is for.
+        parameters: how many it has.
+        size: of its files, in bytes.
+        score: on its data set, by that one's metric.
+        verified: whether somebody else than its author measured that score.
+        downloads, likes: how often.
+        updated: when, in ISO 8601.
+        summary: the first words of its card.
+    """
+
+    id: str
+    coordinate: str | None
+    kind: str
+    method: str
+    format: str
+    base: str | None
+    task: str | None
+    dataset: str | None
+    language: str | None
+    parameters: int
+    size: int
+    score: float | None
+    verified: bool
+    downloads: int
+    likes: int
+    updated: str
+    summary: str
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """From the answer of a hub, which may say more."""
+        return cls(**{name: answer.get(name) for name in cls.__dataclass_fields__})
+
+
+def list_adapters(
+    words: str = "",
+    *,
+    task: str | None = None,
+    dataset: str | None = None,
+    language: str | None = None,
+    model: str | None = None,
+    method: str | None = None,
+    owner: str | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    hub: str | None = None,
+) -> list[Listing]:
+    """The adapters of a hub that fit, the best first.
+
+    Args:
+        words: to look for, anywhere in names and cards.
+        task, dataset, language: what an adapter is for.
+        model: the base model that it has to fit, by name.
+        method: that of the adapter.
+        owner: the user or organisation that it belongs to.
+        sort: ``relevance``, ``downloads``, ``likes``, ``updated``, ``score`` or ``size``.
+        limit: how many at most; by default all.
+        hub: the address of a hub; by default the first one that is configured.
+
+    Raises:
+        HubUnreachableError: if the hub does not answer.
+        HubError: if it does not understand.
+    """
+    query = {
+        "q": words or None,
+        "task": task,
+        "dataset": dataset,
+        "language": language,
+        "base": model,
+        "method": method,
+        "owner": owner,
+        "sort": sort,
+    }
+    with Connection(addresses.address(hub)) as connection:
+        return list(islice(_pages(connection, query, min(limit or _PAGE, _PAGE)), limit))
+
+
+def get_adapter_info(name: str, *, model: str | None = None, hub: str | None = None) -> dict[str, Any]:
+    """All that a hub knows of the adapter that a name stands for: what it is, its versions, files and scores.
+
+    Raises:
+        HubNotFoundError: if there is none.
+        AmbiguousAdapterError: if several answer to it equally well.
+    """
+    with Connection(addresses.address(hub)) as connection:
+        question = {"identifier": name} | ({} if model is None else {"base": model})
+        found = connection.post("/api/v1/resolve", question)
+        answer: dict[str, Any] = connection.get(f"/api/v1/adapters/{found['repository']}", revision=found["commit"])
+        return answer
+
+
+def _pages(connection: Connection, query: Mapping[str, Any], size: int) -> Iterator[Listing]:
+    cursor = None
+    while True:
+        answer = connection.get("/api/v1/adapters", **query, limit=size, cursor=cursor)
+        yield from map(Listing.of, answer["items"])
+        if (cursor := answer["next"]) is None:
+            return

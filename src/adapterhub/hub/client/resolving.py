@@ -1,0 +1,156 @@
+"""From what a person writes to a commit of a repository on a hub."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from adapterhub.errors import HubIdError, HubNotFoundError
+from adapterhub.fingerprint import Fingerprint
+from adapterhub.hub.client import addresses
+from adapterhub.hub.client.addresses import Address
+from adapterhub.hub.client.answers import asked
+from adapterhub.hub.client.cache import RemoteFile, snapshot
+from adapterhub.hub.client.connection import Connection
+from adapterhub.hub.ids import Identifier, Reference, is_place
+
+HUGGING_FACE = "https://huggingface.co"
+_PAGE = re.compile(r"/(?P<repository>[^/]+/[^/]+)(?:/(?:tree|resolve|commit|blob)/(?P<revision>[^/]+).*)?/?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an adapter has to fit, as far as it matters to whoever asks.
+
+    Attributes:
+        base: the name of the base model.
+        fingerprint: that of the base model, which tells more than its name.
+        method: that of the adapter, ``lora`` say.
+        config_hash: of its configuration.
+        version: a tag or a branch.
+    """
+
+    base: str | None = None
+    fingerprint: Fingerprint | None = None
+    method: str | None = None
+    config_hash: str | None = None
+    version: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, what is not known left out."""
+        told = {
+            "base": self.base,
+            "fingerprint": None if self.fingerprint is None else self.fingerprint.to_dict(),
+            "method": self.method,
+            "config_hash": self.config_hash,
+            "version": self.version,
+        }
+        return {name: value for name, value in told.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Found:
+    """An adapter on a hub.
+
+    Attributes:
+        hub: where it is.
+        repository: ``owner/name``.
+        commit: the id of the commit.
+        files: of that commit.
+        verdict: how well it fits the base model that was asked for, or None if none was.
+        reasons: why it is this one, and what to know of how it fits.
+    """
+
+    hub: Address
+    repository: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    verdict: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, hub: Address, answer: Mapping[str, Any]) -> Self:
+        """From the answer of a hub."""
+        files = tuple(RemoteFile(one["path"], one["sha256"], one["size"]) for one in answer["files"])
+        verdict, reasons = answer.get("verdict"), tuple(answer.get("reasons", ()))
+        return cls(hub, answer["repository"], answer["commit"], files, verdict, reasons)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are once they were fetched."""
+        return snapshot(self.hub, self.repository, self.commit)
+
+
+@dataclass(frozen=True)
+class OnHuggingFace:
+    """A repository that no hub knows, and that may be on the Hugging Face Hub."""
+
+    repository: str
+    revision: str | None = None
+
+
+def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHuggingFace:
+    """The adapter that a name stands for on the hubs in order, or on the Hugging Face Hub.
+
+    A hub that does not answer is no reason to ask the next one: what its name stands for there may be another's.
+
+    Args:
+        text: a name as ``adapterhub.hub.ids`` has them, or the address of a page of a hub.
+        hub: the address of a hub, if no other shall be asked.
+
+    Raises:
+        HubIdError: if it is no name.
+        HubNotFoundError: if nothing has it.
+        AmbiguousAdapterError: if several adapters answer to it equally well.
+        HubUnreachableError: if a hub does not answer, and never answered this before.
+    """
+    if "://" in text:
+        return _by_address(text, wanted)
+    identifier = Identifier.parse(text)
+    hubs = [addresses.address(hub)] if hub else addresses.configured()
+    missing = []
+    for address in hubs:
+        try:
+            return _on(address, text, wanted)
+        except HubNotFoundError as error:
+            missing.append(f"{address.url}: {error}")
+    if identifier.reference is not None and hub is None:
+        return _hugging_face(identifier.reference, wanted)
+    if not hubs:
+        raise HubNotFoundError(f"{text!r} is a name on a hub, and none is known here: adapterhub login ADDRESS")
+    raise HubNotFoundError("\n".join(missing))
+
+
+def _on(address: Address, text: str, wanted: Wanted) -> Found:
+    question = {"identifier": text} | wanted.to_dict()
+
+    def ask() -> Any:
+        with Connection(address) as connection:
+            return connection.post("/api/v1/resolve", question)
+
+    return Found.of(address, asked(address, question, ask))
+
+
+def _by_address(text: str, wanted: Wanted) -> Found | OnHuggingFace:
+    parts = urlsplit(text)
+    page = _PAGE.fullmatch(parts.path)
+    if page is None:
+        raise HubIdError(f"{text!r} is no page of an adapter on a hub: write https://HOST/owner/name")
+    name = f"@{page['repository']}" + (f"@{page['revision']}" if page["revision"] else "")
+    host = f"{parts.scheme}://{parts.netloc}"
+    if host == HUGGING_FACE:
+        reference = Identifier.parse(name).reference
+        assert reference is not None
+        return _hugging_face(reference, wanted)
+    return _on(addresses.address(host), name, wanted)
+
+
+def _hugging_face(reference: Reference, wanted: Wanted) -> OnHuggingFace:
+    return OnHuggingFace(str(reference.repository), str(reference.revision or wanted.version or "") or None)
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a text can only be meant as something on a hub: it is no folder, and not written as a path."""
+    return "://" in text or (not is_place(text) and not Path(text).exists())

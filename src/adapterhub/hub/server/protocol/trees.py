@@ -1,0 +1,100 @@
+"""Folders and files of a commit."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
+
+from fastapi import Form
+from sqlalchemy.orm import Session
+
+from adapterhub.hub.server import git_objects, repositories
+from adapterhub.hub.server.context import TheActor, TheHub
+from adapterhub.hub.server.database import Commit, Repository
+from adapterhub.hub.server.errors import EntryNotFoundError
+from adapterhub.hub.server.protocol import describing
+from adapterhub.hub.server.protocol.routing import Flag, router
+
+Listing = dict[str, dict[str, Any]]
+
+routes = router()
+
+
+@routes.get("/api/models/{owner}/{name}/tree/{rev}")
+@routes.get("/api/models/{owner}/{name}/tree/{rev}/{path:path}")
+def tree(
+    hub: TheHub,
+    actor: TheActor,
+    owner: str,
+    name: str,
+    rev: str,
+    path: str = "",
+    recursive: Flag = False,
+    expand: Flag = False,
+) -> list[dict[str, Any]]:
+    """What is in a folder, and with ``recursive`` in the folders in it."""
+    with hub.database.read() as session:
+        repository = repositories.find(session, actor, owner, name)
+        commit = repositories.revision(session, repository, rev)
+        everything = _everything(commit)
+        folder = path.strip("/")
+        if folder and everything.get(folder, {}).get("type") != "directory":
+            raise EntryNotFoundError(f"{repository.full_name} has no folder {folder!r} at {rev}", commit.oid)
+        inside = f"{folder}/" if folder else ""
+        found = {
+            place: item
+            for place, item in everything.items()
+            if place.startswith(inside) and (recursive or "/" not in place.removeprefix(inside))
+        }
+        return _expanded(session, repository, commit, found) if expand else list(found.values())
+
+
+@routes.post("/api/models/{owner}/{name}/paths-info/{rev}")
+def paths_info(
+    hub: TheHub,
+    actor: TheActor,
+    owner: str,
+    name: str,
+    rev: str,
+    paths: Annotated[list[str], Form()],
+    expand: Annotated[Flag, Form()] = False,
+) -> list[dict[str, Any]]:
+    """Files and folders by their paths; those that are not there are left out."""
+    with hub.database.read() as session:
+        repository = repositories.find(session, actor, owner, name)
+        commit = repositories.revision(session, repository, rev)
+        everything = _everything(commit)
+        wanted = dict.fromkeys(path.strip("/") for path in paths)
+        found = {path: everything[path] for path in wanted if path in everything}
+        return _expanded(session, repository, commit, found) if expand else list(found.values())
+
+
+def _everything(commit: Commit) -> Listing:
+    """All folders and files of a commit by path, in order."""
+    files = repositories.files(commit)
+    made = {path: describing.tree_folder(path, oid) for path, oid in git_objects.folders(files).items() if path}
+    made |= {path: describing.tree_file(path, file) for path, file in files.items()}
+    return dict(sorted(made.items()))
+
+
+def _expanded(
+    session: Session, repository: Repository, commit: Commit, found: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """With the commit in which each became what it is."""
+    changes = dict(_last_changes(repositories.history(session, repository, commit), found))
+    return [item | {"lastCommit": describing.last_commit(changes[path])} for path, item in found.items()]
+
+
+def _last_changes(history: Iterable[Commit], found: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, Commit]]:
+    waiting = {path: item["oid"] for path, item in found.items()}
+    newer: Commit | None = None
+    for commit in history:
+        if not waiting:
+            return
+        oids = {path: item["oid"] for path, item in _everything(commit).items()}
+        if newer is not None:
+            for path in [path for path, oid in waiting.items() if oids.get(path) != oid]:
+                yield path, newer
+                del waiting[path]
+        newer = commit
+    for path in waiting:
+        assert newer is not None
+        yield path, newer

@@ -34,7 +34,15 @@ class AdapterInfo:
     needs: tuple[tuple[int | None, str, int | None, int | None], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"fingerprint": None if self.fingerprint is None else self.fingerprint.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "AdapterInfo":
+        known = dict(values)
+        if known["fingerprint"] is not None:
+            known["fingerprint"] = Fingerprint.from_dict(known["fingerprint"], "info")
+        known["head"] = None if known["head"] is None else HeadInfo(**known["head"])
+        return cls(**known)
 
 
 def check_paths(paths: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, and_, false, or_, select, true
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.bases import canonical
 from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.database import Account, Adapter, AdapterTag, BaseModel, Dataset, Repository, Task
 
@@ -61,16 +62,15 @@ def condition(session: Session, filters: Filters) -> ColumnElement[bool]:
         found.append(Adapter.base_id.in_(sorted(filters.bases)))
     for name in ("language", "method", "format", "kind", "license", "head"):
         if values := getattr(filters, name):
-            found.append(
-                getattr(Adapter, name).in_([value.lower() for value in values] if name != "license" else values)
-            )
+            column = getattr(Adapter, name)
+            found += [column.in_([value.lower() for value in values]) if name != "head" else column.in_(values)]
     if filters.verified is not None:
         found.append(Adapter.verified.is_(filters.verified))
     if filters.owner:
         owners = select(Account.id).where(Account.key.in_([name.lower() for name in filters.owner]))
         found.append(Adapter.repository_id.in_(select(Repository.id).where(Repository.owner_id.in_(owners))))
-    for tag in filters.tag:
-        found.append(Adapter.repository_id.in_(select(AdapterTag.repository_id).where(AdapterTag.tag == tag.lower())))
+    tagged = select(AdapterTag.repository_id)
+    found += [Adapter.repository_id.in_(tagged.where(AdapterTag.tag == tag.lower())) for tag in filters.tag]
     if filters.min_size is not None:
         found.append(Adapter.size >= filters.min_size)
     if filters.max_size is not None:
@@ -95,4 +95,4 @@ def dataset_ids(session: Session, names: Iterable[str]) -> list[int]:
 
 def base_ids(session: Session, names: Iterable[str]) -> list[int]:
     """The ids of all rows of base models of these names."""
-    return list(session.scalars(select(BaseModel.id).where(BaseModel.key.in_([name.lower() for name in names]))))
+    return list(session.scalars(select(BaseModel.id).where(BaseModel.key.in_([canonical(name) for name in names]))))

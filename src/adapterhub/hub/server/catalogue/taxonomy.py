@@ -228,7 +228,7 @@ def _check_parent(of: Task, parent: Dataset | None) -> None:
 def _near(slug: str, known: Iterable[tuple[str, str]]) -> str:
     """Names like one that is not there, for the end of a sentence."""
     names = {text.lower(): name for name, title in known for text in (title, name)}
-    close = dict.fromkeys(names[one] for one in difflib.get_close_matches(slug.lower(), names, 5, 0.5))
+    close = dict.fromkeys(names[one] for one in difflib.get_close_matches(slug.lower(), names, 5, 0.6))
     return f": did you mean {', '.join(close)}?" if close else ""
 
 

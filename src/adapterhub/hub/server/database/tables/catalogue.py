@@ -50,10 +50,12 @@ class BaseModel(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(255))
-    key: Mapped[str] = mapped_column(String(255), index=True)  # the name in small letters
+    key: Mapped[str] = mapped_column(String(255), index=True)  # one for all names that the model has
     revision: Mapped[str | None] = mapped_column(String(96))
     identity: Mapped[str] = mapped_column(String(64), unique=True)  # a digest of all that is known
     model_type: Mapped[str] = mapped_column(String(64), default="")
+    hidden_size: Mapped[int | None]
+    layers: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
     config: Mapped[dict[str, Any] | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("base_model.id", ondelete="SET NULL"))

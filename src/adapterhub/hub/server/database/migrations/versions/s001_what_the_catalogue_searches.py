@@ -15,6 +15,10 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("merit", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("origin", sa.JSON(), nullable=True))
 
+    with op.batch_alter_table("base_model", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("hidden_size", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("layers", sa.Integer(), nullable=True))
+
     with op.batch_alter_table("score", schema=None) as batch_op:
         batch_op.add_column(sa.Column("content", sa.String(length=64), nullable=False))
         batch_op.add_column(sa.Column("verified", sa.Boolean(), nullable=False))
@@ -28,6 +32,10 @@ def downgrade() -> None:
     with op.batch_alter_table("score", schema=None) as batch_op:
         batch_op.drop_column("verified")
         batch_op.drop_column("content")
+
+    with op.batch_alter_table("base_model", schema=None) as batch_op:
+        batch_op.drop_column("layers")
+        batch_op.drop_column("hidden_size")
 
     with op.batch_alter_table("adapter", schema=None) as batch_op:
         batch_op.drop_column("origin")

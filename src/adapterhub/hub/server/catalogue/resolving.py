@@ -1,0 +1,217 @@
+"""Which adapter of this hub an identifier means, for a base model."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy.orm import Session
+
+from adapterhub.errors import HubNotFoundError
+from adapterhub.hub.bases import Base
+from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
+from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId, Revision
+from adapterhub.hub.inspecting import AdapterInfo
+from adapterhub.hub.resolution import Candidate, Resolution, Wanted
+from adapterhub.hub.resolution import resolve as choose
+from adapterhub.hub.server import policy
+from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue import bases, compatible
+from adapterhub.hub.server.database import (
+    Account,
+    Adapter,
+    Alias,
+    BaseModel,
+    Commit,
+    Dataset,
+    FormerName,
+    Ref,
+    Repository,
+    Task,
+)
+
+_NEAR = 200  # adapters among which something near is looked for
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An adapter of this hub.
+
+    Attributes:
+        adapter: its row; with an ``origin`` the files are elsewhere.
+        version: of those at ``origin``, the one that is meant; else None.
+    """
+
+    resolution: Resolution
+    adapter: Adapter
+    version: str | None = None
+
+
+def resolve(
+    session: Session,
+    actor: Actor,
+    text: str,
+    *,
+    base: Base | None = None,
+    method: str | None = None,
+    config_hash: str | None = None,
+    version: str | None = None,
+    allow_shape: bool = False,
+) -> Resolved:
+    """The adapter that somebody means, of those that they may see.
+
+    Args:
+        base: the model that it shall go into (``compatible.asked``); without one all are as good.
+        method, config_hash: what it has to be, and what is preferred.
+        version: a branch, a tag or a commit.
+        allow_shape: whether it may fit in shape alone.
+
+    Raises:
+        HubIdError: if ``text`` is no identifier, or ``version`` no revision.
+        HubNotFoundError: if there is none that will do; it tells why, and what is near.
+        AmbiguousAdapterError: if several do equally well; it lists them.
+    """
+    identifier = _parse(session, text)
+    wanted = Wanted(
+        base=(base.names[0] if base.names else "the base model") if base is not None else None,
+        method=method,
+        config_hash=config_hash,
+        revision=Revision(version) if version else None,
+        allow_shape=allow_shape,
+    )
+    found = compatible.verdicts(session, base) if base is not None else {}
+    candidates = _candidates(session, actor, _meant(identifier), found)
+    if not candidates:
+        candidates = _candidates(session, actor, _near(identifier), found, _NEAR)
+    if version or any(reading.revision is not None for reading in identifier.readings):
+        candidates = [_with_revisions(session, one) for one in candidates]
+    while True:
+        chosen = choose(identifier, candidates, wanted)
+        adapter = _adapter(session, chosen.candidate)
+        if base is None or (problem := _misfit(session, adapter, base)) is None:
+            return Resolved(chosen, adapter, _version(adapter, identifier, wanted))
+        candidates = [replace(one, verdict=problem) if one is chosen.candidate else one for one in candidates]
+
+
+def _parse(session: Session, text: str) -> Identifier:
+    """An identifier by the tasks of this hub; another name of a repository is told by the one that it has."""
+    tasks = dict(session.execute(select(Task.slug, Task.kind)).tuples().all())
+    names = [slug for slug, kind in tasks.items() if kind == "task"]
+    identifier = Identifier.parse(text, names, [slug for slug in tasks if slug not in names])
+    path, *revision = text.removeprefix("@").split("@")
+    former = session.get(FormerName, path.lower())
+    alias = session.get(Alias, path.lower())
+    there = session.scalar(select(Repository.id).where(Repository.key == path.lower()))
+    repository_id = there or (former.repository_id if former else None) or (alias.repository_id if alias else None)
+    if repository_id is None or (identifier.reference is None and alias is None):
+        return identifier
+    return Identifier.parse("@".join(["", session.get_one(Repository, repository_id).full_name, *revision]))
+
+
+def _meant(identifier: Identifier) -> ColumnElement[bool]:
+    """What adapters have to be that may be meant."""
+    wanted: list[ColumnElement[bool]] = [_at(place) for place in identifier.coordinates]
+    if (reference := identifier.reference) is not None:
+        wanted.append(Repository.key == reference.repository.key)
+    return or_(false(), *wanted)
+
+
+def _at(place: Coordinate, *, author: bool = True) -> ColumnElement[bool]:
+    wanted: list[ColumnElement[bool]] = []
+    if place.task is not None:
+        wanted += [Task.slug == place.task.lower(), Task.kind == "task"]
+    if place.language is not None:
+        wanted += [Task.slug == place.language.lower(), Task.kind == "language"]
+    if place.dataset is not None:
+        wanted.append(Dataset.slug == place.dataset.lower())
+    if place.author is not None and author:
+        wanted.append(Account.key == place.author.lower())
+    return and_(*wanted)
+
+
+def _near(identifier: Identifier) -> ColumnElement[bool]:
+    """What adapters are that an error may mention: of the same task, or by the same author."""
+    wanted: list[ColumnElement[bool]] = []
+    for place in identifier.coordinates:
+        wanted.append(_at(replace(place, dataset=None) if place.task or place.language else place, author=False))
+    if (reference := identifier.reference) is not None:
+        wanted.append(Account.key == reference.repository.owner.lower())
+    return or_(false(), *wanted)
+
+
+def _candidates(
+    session: Session, actor: Actor, wanted: ColumnElement[bool], found: dict[int, Verdict], most: int | None = None
+) -> list[Candidate]:
+    columns = (
+        Account.name,
+        Repository.name,
+        Adapter.oid,
+        Task.kind,
+        Task.slug,
+        Dataset.slug,
+        Adapter.method,
+        Adapter.config_hash,
+        Adapter.base_id,
+        Adapter.merit,
+        Adapter.verified,
+        Adapter.is_default,
+    )
+    rows = session.execute(
+        select(*columns)
+        .select_from(Adapter)
+        .join(Repository, Repository.id == Adapter.repository_id)
+        .join(Account, Account.id == Repository.owner_id)
+        .outerjoin(Task, Task.id == Adapter.task_id)
+        .outerjoin(Dataset, Dataset.id == Adapter.dataset_id)
+        .where(policy.visible(actor), wanted)
+        .limit(most)
+    )
+    unknown = Verdict(Level.INCOMPATIBLE, ("it does not say what base model it is for",)) if found else None
+    return [
+        Candidate(
+            repository=RepositoryId(owner, name),
+            commit=oid,
+            author=owner,
+            task=task if kind == "task" else None,
+            dataset=dataset,
+            language=task if kind == "language" else None,
+            method=method,
+            config_hash=config_hash,
+            verdict=found.get(base_id, unknown),
+            score=merit if verified else None,
+            curated=default,
+        )
+        for owner, name, oid, kind, task, dataset, method, config_hash, base_id, merit, verified, default in rows
+    ]
+
+
+def _with_revisions(session: Session, one: Candidate) -> Candidate:
+    """A candidate with its branches, tags and commits; of what is elsewhere, the versions there."""
+    adapter = _adapter(session, one)
+    refs = dict(session.execute(select(Ref.name, Ref.oid).where(Ref.repository_id == adapter.repository_id)).tuples())
+    refs |= {version["name"]: adapter.oid for version in (adapter.origin or {}).get("versions", ())}
+    commits = session.scalars(select(Commit.oid).where(Commit.repository_id == adapter.repository_id))
+    return replace(one, revisions=refs, commits=frozenset(commits))
+
+
+def _adapter(session: Session, one: Candidate) -> Adapter:
+    wanted = select(Adapter).join(Adapter.repository).where(Repository.key == one.repository.key)
+    return session.scalars(wanted).one()
+
+
+def _misfit(session: Session, adapter: Adapter, base: Base) -> Verdict | None:
+    """The verdict over all that an adapter needs, if it does not fit by that."""
+    commit = session.get(Commit, (adapter.repository_id, adapter.oid))
+    if commit is None or commit.info is None or adapter.base is None:
+        return None
+    needs = tuple(Need(*one) for one in AdapterInfo.from_dict(commit.info).needs)
+    said = verdict(bases.as_requirement(session, adapter.base, needs), base)
+    return said if said.level is Level.INCOMPATIBLE else None
+
+
+def _version(adapter: Adapter, identifier: Identifier, wanted: Wanted) -> str | None:
+    if adapter.origin is None:
+        return None
+    named = [str(one.revision) for one in identifier.readings if one.revision is not None]
+    asked = str(wanted.revision) if wanted.revision is not None else (named or [None])[0]
+    known = {one["name"] for one in adapter.origin.get("versions", ())}
+    return asked if asked in known else adapter.origin.get("default_version")

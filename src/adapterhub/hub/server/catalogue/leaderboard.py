@@ -88,3 +88,17 @@ def _scores(actor: Actor, session: Session, dataset: Dataset, filters: Filters, 
         .where(Score.dataset_id == dataset.id, Score.content == Adapter.content)
         .where(policy.visible(actor), condition(session, filters))
     )
+
+
+def boards(session: Session, actor: Actor) -> list[tuple[Dataset, int]]:
+    """The data sets that have scores, each with the number of adapters that have one; the most first."""
+    number = func.count(Score.repository_id.distinct())
+    wanted = (
+        select(Score.dataset_id, number)
+        .join(Adapter, Adapter.repository_id == Score.repository_id)
+        .join(Adapter.repository)
+        .where(Score.dataset_id.is_not(None), Score.content == Adapter.content, policy.visible(actor))
+        .group_by(Score.dataset_id)
+        .order_by(number.desc(), Score.dataset_id)
+    )
+    return [(session.get_one(Dataset, id), count) for id, count in session.execute(wanted)]

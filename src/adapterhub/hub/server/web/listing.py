@@ -159,7 +159,9 @@ def _choice(path: str, kept: Mapping[str, list[str]], name: str, value: Value) -
     return Choice(title_of(name, value), value.count, address(path, {**kept, name: after}), on)
 
 
-def _chosen(path: str, kept: Mapping[str, list[str]], asked: Mapping[str, list[str]], shown: list[Facet]) -> list[Choice]:
+def _chosen(
+    path: str, kept: Mapping[str, list[str]], asked: Mapping[str, list[str]], shown: list[Facet]
+) -> list[Choice]:
     """What the list is narrowed to, also where nothing is left of it."""
     known = {(facet.name, choice.path): choice for facet in shown for choice in facet.choices if choice.on}
     made = list(known.values())

@@ -43,14 +43,18 @@ def page(
 ) -> Response:
     """A page, made of ``templates/<template>.html`` and the values."""
     settings = hub_of(request).settings
-    content = environment().get_template(f"{template}.html").render(
-        request_path=request.url.path,
-        here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-        said=_SAID.get(request.query_params.get("said", "")),
-        visitor=visitor,
-        open_registration=settings.open_registration,
-        oidc=bool(settings.oidc_issuer),
-        **values,
+    content = (
+        environment()
+        .get_template(f"{template}.html")
+        .render(
+            request_path=request.url.path,
+            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            said=_SAID.get(request.query_params.get("said", "")),
+            visitor=visitor,
+            open_registration=settings.open_registration,
+            oidc=bool(settings.oidc_issuer),
+            **values,
+        )
     )
     response = HTMLResponse(content, status, {**_HEADERS, **(headers or {})})
     keep_cookie(request, response, visitor)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import policy, repositories
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue import bases
 from adapterhub.hub.server.database import Adapter, Commit, Ref, Repository, Task
 from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.web import wording
@@ -37,7 +38,7 @@ class View:
         adapter: the row of the catalogue, which tells of the main branch.
         is_newest: whether the commit is that of the main branch.
         revision: how the commit was asked for.
-        info: what was found out about the files (``AdapterInfo`` as JSON).
+        info: what was found out about the files (``AdapterInfo`` as JSON); of a reference, what is known of them.
         files: by path.
         refs: branches and tags.
         may_write: whether the visitor may change it.
@@ -58,7 +59,7 @@ class View:
     @property
     def path(self) -> str:
         """The address of its page."""
-        return f"/{segment(self.repository.owner.name)}/{segment(self.repository.name)}"
+        return path_of(self.repository)
 
     @property
     def owner(self) -> str:
@@ -77,6 +78,11 @@ class View:
             return str(self.info["base"])
         known = self.adapter is not None and self.adapter.base is not None
         return self.adapter.base.name if known and self.adapter and self.adapter.base else ""
+
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """Of a reference: where its files are."""
+        return (self.adapter.origin if self.adapter is not None else None) or {}
 
     @property
     def weights(self) -> str:
@@ -113,12 +119,17 @@ def view(session: Session, actor: Actor, owner: str, name: str, revision: str = 
         adapter,
         commit.oid == head,
         revision,
-        commit.info or {},
+        commit.info or _reference(session, adapter),
         [File(path, entry) for path, entry in sorted(repositories.files(commit).items())],
         refs,
         policy.may_write(session, actor, repository.owner),
         _trail(adapter),
     )
+
+
+def path_of(repository: Repository) -> str:
+    """The address of the page of a repository."""
+    return f"/{segment(repository.owner.name)}/{segment(repository.name)}"
 
 
 def properties(view: View) -> list[tuple[str, str]]:
@@ -138,6 +149,7 @@ def properties(view: View) -> list[tuple[str, str]]:
         ("Head", head.get("type") or (view.adapter.head if view.adapter is not None else "")),
         ("Labels", ", ".join(map(str, labels[:12])) + (" and more" if len(labels) > 12 else "")),
         ("Language", view.adapter.language if view.adapter is not None else ""),
+        ("Author", view.origin.get("author", "")),
         ("Licence", view.adapter.license if view.adapter is not None else ""),
     ]
     return [(name, str(text)) for name, text in made if text]
@@ -157,6 +169,15 @@ def commits_of(session: Session, repository: Repository) -> int:
     """How many commits there are."""
     counted = select(func.count()).select_from(Commit).where(Commit.repository_id == repository.id)
     return session.scalar(counted) or 0
+
+
+def _reference(session: Session, adapter: Adapter | None) -> dict[str, Any]:
+    """What is known of an adapter whose files lie elsewhere."""
+    if adapter is None or adapter.origin is None:
+        return {}
+    layers = None if adapter.base is None else bases.as_base(session, adapter.base).layers
+    config = {"method": adapter.method, **(adapter.origin.get("config") or {})}
+    return {"method": adapter.method, "config": config, "layers": layers}
 
 
 def _trail(adapter: Adapter | None) -> list[tuple[str, str]]:

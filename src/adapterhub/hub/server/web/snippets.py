@@ -1,6 +1,7 @@
 """Code to copy from the page of an adapter: each piece names the commit, so that it loads the same bytes for ever."""
 
 from dataclasses import dataclass
+from urllib.parse import quote
 
 _LOADERS = {
     "adapter": "load_adapter",
@@ -36,7 +37,7 @@ class Subject:
     Attributes:
         hub: the address of this hub.
         repository: ``owner/name``.
-        commit: the commit that is loaded.
+        commit: the commit that is loaded; "" where the files lie elsewhere.
         base: the base model, or "" where that is not known.
         format: of the files: ``adapterhub``, ``adapters`` or ``peft``.
         weights: the path of the file of weights, or "".
@@ -53,8 +54,8 @@ class Subject:
 
     @property
     def pinned(self) -> str:
-        """The identifier that never changes its meaning."""
-        return f"{self.repository}@{self.commit}"
+        """The identifier that never changes its meaning; without a commit, that of the newest version."""
+        return f"{self.repository}@{self.commit}" if self.commit else f"@{self.repository}"
 
 
 def snippets(subject: Subject) -> list[Snippet]:
@@ -65,13 +66,13 @@ def snippets(subject: Subject) -> list[Snippet]:
             Snippet("stack", "Stack", "python", _stack(subject)),
             Snippet("train", "Fine-tune", "python", _train(subject)),
         ]
+    if not subject.commit:
+        return made
     if subject.format == "peft":
         made.append(Snippet("peft", "PEFT", "python", _peft(subject)))
     if subject.format == "adapters":
         made.append(Snippet("adapters", "adapters", "python", _adapters(subject)))
-    if subject.weights:
-        made.append(Snippet("shell", "Shell", "shell", _shell(subject)))
-    return made
+    return [*made, Snippet("shell", "Shell", "shell", _shell(subject))]
 
 
 def _model(subject: Subject) -> str:
@@ -80,8 +81,8 @@ def _model(subject: Subject) -> str:
 
 
 def _load(subject: Subject) -> str:
-    active = ", set_active=True" if subject.kind in _ACTIVE else ""
-    return f'{_model(subject)}model.{_LOADERS[subject.kind]}("{subject.pinned}"{active})\n'
+    active = "    set_active=True,\n" if subject.kind in _ACTIVE else ""
+    return f'{_model(subject)}model.{_LOADERS[subject.kind]}(\n    "{subject.pinned}",\n{active})\n'
 
 
 def _stack(subject: Subject) -> str:
@@ -123,7 +124,8 @@ def _adapters(subject: Subject) -> str:
 
 
 def _shell(subject: Subject) -> str:
-    return (
-        f"adapterhub pull {subject.pinned}\n\n# or a file at a time\n"
-        f"curl -fLO {subject.hub}/{subject.repository}/resolve/{subject.commit}/{subject.weights}\n"
-    )
+    lines = f"adapterhub pull {subject.pinned}\n"
+    if subject.weights:
+        address = f"{subject.hub}/{subject.repository}/resolve/{subject.commit}/{quote(subject.weights)}"
+        lines += f"\n# or a file at a time\ncurl -fLO {address}\n"
+    return lines

@@ -68,9 +68,7 @@ def audit_page(request: Request, visitor: TheMember, hub: TheHub, before: int | 
         return page(request, visitor, "admin", part="audit", entries=found, size=administration.PAGE)
 
 
-def _users(
-    request: Request, visitor: Visitor, hub: Hub, number: int, problem: str = "", code: int = 200
-) -> Response:
+def _users(request: Request, visitor: Visitor, hub: Hub, number: int, problem: str = "", code: int = 200) -> Response:
     with hub.database.read() as session:
         number = min(max(number, 1), 1_000_000)
         found, total = administration.usages(session, visitor.actor, number)

@@ -46,15 +46,11 @@ def task_page(request: Request, visitor: TheVisitor, hub: TheHub, kind: Kinds, s
         within = Filters(task=(task.slug,))
         found = listing(session, visitor.actor, request.url.path, request.query_params, within=within, names=_BELOW)
         below = level(session, visitor.actor, within)
-        return page(
-            request, visitor, "task", kind=kind, task=task, branches=_fullest(below.branches), list=found
-        )
+        return page(request, visitor, "task", kind=kind, task=task, branches=_fullest(below.branches), list=found)
 
 
 @router.get("/{kind}/{slug}/{dataset}")
-def dataset_page(
-    request: Request, visitor: TheVisitor, hub: TheHub, kind: Kinds, slug: str, dataset: str
-) -> Response:
+def dataset_page(request: Request, visitor: TheVisitor, hub: TheHub, kind: Kinds, slug: str, dataset: str) -> Response:
     """A data set: its adapters, and the best of them by score."""
     with hub.database.read() as session:
         task = taxonomy.task(session, slug)

@@ -1,32 +1,25 @@
 """The adapters of each data set by their scores."""
 
-from dataclasses import dataclass
-
 from fastapi import APIRouter, Request
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from adapterhub.hub.server.catalogue import taxonomy
-from adapterhub.hub.server.catalogue.facets import FACETS, facets
+from adapterhub.hub.server.catalogue.facets import facets
 from adapterhub.hub.server.catalogue.filters import Filters
-from adapterhub.hub.server.catalogue.leaderboard import leaderboard
+from adapterhub.hub.server.catalogue.leaderboard import boards, leaderboard
 from adapterhub.hub.server.context import TheHub
-from adapterhub.hub.server.database import Score
-from adapterhub.hub.server.web.listing import TITLES
 from adapterhub.hub.server.web.rendering import page
-from adapterhub.hub.server.web.visitor import TheVisitor, Visitor
+from adapterhub.hub.server.web.visitor import TheVisitor
 
 router = APIRouter(prefix="/leaderboards")
 _BY = ("base", "method")
-_ = FACETS, TITLES, Score, Session, dataclass, Visitor
 
 
 @router.get("")
 def boards_page(request: Request, visitor: TheVisitor, hub: TheHub) -> Response:
     """All data sets that have scores."""
     with hub.database.read() as session:
-        scored = boards(session, visitor.actor)
-        return page(request, visitor, "leaderboards", boards=scored)
+        return page(request, visitor, "leaderboards", boards=boards(session, visitor.actor))
 
 
 @router.get("/{slug}/{dataset}")

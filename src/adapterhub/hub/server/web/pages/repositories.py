@@ -3,14 +3,17 @@
 from typing import BinaryIO
 
 from fastapi import APIRouter, Request
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from adapterhub.errors import HubError
 from adapterhub.hub.card import Card
+from adapterhub.hub.compatibility import Need
 from adapterhub.hub.server import likes, policy, repositories
 from adapterhub.hub.server.admission import CARD
+from adapterhub.hub.server.catalogue import scores
+from adapterhub.hub.server.catalogue.compatible import Trained, suitable
+from adapterhub.hub.server.catalogue.leaderboard import Leaderboard, leaderboard
 from adapterhub.hub.server.context import TheHub, public_url
 from adapterhub.hub.server.database import Score
 from adapterhub.hub.server.errors import status
@@ -25,6 +28,7 @@ from adapterhub.hub.server.web.visitor import TheMember, TheVisitor, Visitor
 
 router = APIRouter()
 _CARD_BYTES = 1 << 20
+_PLACES = 5  # of the leaderboard
 
 
 @router.get("/{owner}/{name}")
@@ -34,9 +38,7 @@ def adapter_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str,
 
 
 @router.get("/{owner}/{name}/version/{revision:path}")
-def version_page(
-    request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str
-) -> Response:
+def version_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str) -> Response:
     """An adapter as it is at another branch, tag or commit."""
     return _page(request, visitor, hub, owner, name, revision)
 
@@ -94,7 +96,7 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
         subject = Subject(
             public_url(request),
             shown.repository.full_name,
-            shown.commit.oid,
+            "" if shown.origin else shown.commit.oid,
             shown.base,
             shown.fact("format"),
             shown.weights,
@@ -113,6 +115,8 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
             properties=properties(shown),
             options=options(shown),
             scores=_scores(session, shown),
+            fitting=_fitting(session, shown),
+            board=_board(session, visitor, shown),
             address_of_hub=public_url(request),
         )
 
@@ -129,9 +133,24 @@ def _card(hub: Hub, shown: View) -> str:
 
 
 def _scores(session: Session, shown: View) -> list[Score]:
-    """What is claimed of a commit, and what was verified; the latter first."""
-    query = select(Score).where(Score.repository_id == shown.repository.id, Score.oid == shown.commit.oid)
-    return sorted(session.scalars(query), key=lambda one: (one.verifier_id is None, one.data, one.metric))
+    """What holds for the adapter that is shown."""
+    if shown.adapter is None or scores.content_of(shown.commit) != shown.adapter.content:
+        return []
+    return scores.of(session, shown.adapter)
+
+
+def _fitting(session: Session, shown: View) -> list[Trained]:
+    """The base models that it can be loaded into."""
+    if shown.adapter is None:
+        return []
+    return suitable(session, shown.adapter, tuple(Need(*one) for one in shown.info.get("needs") or ()))
+
+
+def _board(session: Session, visitor: Visitor, shown: View) -> Leaderboard | None:
+    """The best adapters of its data set."""
+    if shown.adapter is None or shown.adapter.dataset is None:
+        return None
+    return leaderboard(session, visitor.actor, shown.adapter.dataset, limit=_PLACES)
 
 
 def _settings(

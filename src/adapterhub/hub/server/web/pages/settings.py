@@ -50,7 +50,9 @@ def password(request: Request, visitor: TheMember, form: Form, hub: TheHub) -> R
     try:
         with hub.database.read() as session:
             user = _self(session, visitor.actor)
-            right = user.password_hash is None or accounts.by_password(session, user.name, form.exact("old")) is not None
+            right = (
+                user.password_hash is None or accounts.by_password(session, user.name, form.exact("old")) is not None
+            )
         if not right:
             raise HubError("the present password is not right")
         if form.exact("password") != form.exact("again"):
@@ -135,7 +137,9 @@ def set_member(request: Request, visitor: TheMember, form: Form, hub: TheHub, na
             organisation = _mine(session, visitor.actor, name)
             user = accounts.account(session, form["user"])
             accounts.set_role(session, organisation, user, form["role"] or None)
-            audit.record(session, visitor.actor, "organisation.role", organisation.key, user=user.key, role=form["role"])
+            audit.record(
+                session, visitor.actor, "organisation.role", organisation.key, user=user.key, role=form["role"]
+            )
     except HubError as error:
         return _organisation(request, visitor, hub, name, str(error), status(error))
     return go(_organisation_path(name), "saved")

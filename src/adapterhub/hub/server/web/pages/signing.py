@@ -68,9 +68,7 @@ def register(request: Request, visitor: TheVisitor, form: Form, hub: TheHub) -> 
         with hub.database.write() as session:
             made = accounts.add_user(session, form["name"], password)
     except HubError as error:
-        return page(
-            request, visitor, "register", status=status(error), code="", name=form["name"], problem=str(error)
-        )
+        return page(request, visitor, "register", status=status(error), code="", name=form["name"], problem=str(error))
     return _signed_in(request, hub, made, "/settings", "welcome")
 
 

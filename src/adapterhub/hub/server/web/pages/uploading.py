@@ -51,14 +51,13 @@ async def _posted(request: Request, visitor: TheMember, hub: TheHub) -> FormData
 
 
 @router.post("")
-def publish(
-    request: Request, visitor: TheMember, hub: TheHub, form: Annotated[FormData, Depends(_posted)]
-) -> Response:
+def publish(request: Request, visitor: TheMember, hub: TheHub, form: Annotated[FormData, Depends(_posted)]) -> Response:
     """Check files that came with the form, then publish all."""
     forms.check(request, visitor, str(form.get(forms.WORD, "")))
     owner, name = str(form.get("owner", "")), str(form.get("name", "")).strip()
     private = form.get("private") == "yes"
-    files = dict(reversed(str(one).split(" ", 1)) for one in form.getlist(_SENT) if " " in str(one))
+    sent = (str(one).partition(" ") for one in form.getlist(_SENT))
+    files = {path: sha256 for sha256, _, path in sent if path}
     problems = []
     for one in form.getlist("files"):
         if not isinstance(one, UploadFile) or not one.filename or uploading.is_left_out(one.filename):

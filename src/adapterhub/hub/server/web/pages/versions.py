@@ -41,9 +41,7 @@ def files_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, n
 
 
 @router.get("/commits/{revision:path}")
-def commits_page(
-    request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str
-) -> Response:
+def commits_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str) -> Response:
     """The commits of a revision, the newest first."""
     with hub.database.read() as session:
         shown = view(session, visitor.actor, owner, name, revision)

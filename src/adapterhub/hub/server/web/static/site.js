@@ -150,6 +150,10 @@ function selects() {
   }
 }
 
+function filters() {
+  if (matchMedia("(max-width: 48rem)").matches) for (const one of all("[data-open-wide]")) one.open = false;
+}
+
 // Files of a folder that was dropped, with the paths below it.
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -244,4 +248,5 @@ tabs();
 suggesting();
 menus();
 selects();
+filters();
 uploading();

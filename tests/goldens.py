@@ -17,6 +17,7 @@ import adapterhub
 FOLDER = Path(__file__).parent / "golden"
 ADAPTERS = FOLDER / "adapters"
 PEFT, ON_GPT2 = FOLDER / "peft", ("some_norms",)
+SEQ2SEQ = FOLDER / "seq2seq"
 LABELS = sorted(path.name for path in ADAPTERS.iterdir() if path.name != "bert-setup")
 
 PLACES = (  # where the peer keeps an adapter -> the site
@@ -92,6 +93,18 @@ def classifier(label: str) -> tuple[Any, dict[str, Tensor], Tensor]:
             if key.startswith("base/"):
                 model.get_parameter(key.removeprefix("base/")).copy_(saved[key])
     return adapterhub.init(model), inputs, saved["output"]
+
+
+def seq2seq(label: str) -> tuple[Any, dict[str, Tensor], dict[str, Tensor]]:
+    """The encoder-decoder that a prompt of PEFT was made from, inputs, and what PEFT gave: scores, and a text."""
+    name = label.partition("-")[0]
+    bare, inputs, _ = base(name)
+    settings = bare.config.to_diff_dict() | {"pad_token_id": 0, "decoder_start_token_id": 2}
+    model_class = getattr(transformers, type(bare).__name__.replace("Model", "ForConditionalGeneration"))
+    model = model_class(type(bare.config)(**settings)).eval()
+    (model.model if name == "bart" else model).load_state_dict(bare.state_dict(), strict=False)
+    saved = load_file(SEQ2SEQ / label / "expected.safetensors")
+    return adapterhub.init(model), inputs, saved
 
 
 def ours(path: str) -> tuple[str, str]:

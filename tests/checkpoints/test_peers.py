@@ -121,6 +121,17 @@ def new_of_peft(base: str, config: Any, folder: Path) -> Made:
     return {"peer": "peft", "base": base}, model, inputs
 
 
+def prompt_of_peft(family: str, kind: str, config: str, folder: Path) -> Made:
+    """A prompt or a prefix of 3 on a class of an architecture; PEFT gives states for the prompt of a bare model too."""
+    bare = tiny.model(family, kind).eval()
+    bare.save_pretrained(folder.parent / "bases" / (base := f"{family}-{kind}"))
+    model: Any = adapterhub.init(bare)
+    model.add_adapter("a", config=config, set_active=True)
+    model.save_adapter(folder, "a", format="peft", with_head=False)
+    rows = (0, 3) if kind == "Model" and "prompt" in config else (0, 0)
+    return {"peer": "peft", "base": base, "path": type(bare).__name__, "prompt": rows}, model, tiny.inputs(family)
+
+
 def convolution(config: Any, folder: Path) -> Made:
     bare = tiny.model("vit").eval()
     bare.save_pretrained(folder.parent / "bases" / "vit")
@@ -227,6 +238,17 @@ CASES: dict[str, Callable[[Path], Made]] = {
         f"peft {path.name}": lambda folder, label=path.name: golden_of_peft(label, folder)
         for path in sorted(goldens.PEFT.iterdir())
         if path.name not in ("all_biases", "tokens")
+    },
+    **{
+        f"peft {config.partition('_')[0]} of {family}{kind}": lambda folder, made=(family, kind, config): (
+            prompt_of_peft(*made, folder)
+        )
+        for family, kind, config in [
+            ("t5", "ForConditionalGeneration", "prompt_tuning[prompt_length=3]"),
+            ("bart", "ForConditionalGeneration", "prompt_tuning[prompt_length=3]"),
+            ("bert", "Model", "prompt_tuning[prompt_length=3]"),
+            ("gpt2", "Model", "prefix_tuning_flat[prefix_length=3, shift_positions=True]"),
+        ]
     },
     "peft convolution": lambda folder: convolution(LORA(r=2, alpha=6, target_modules=("projection",)), folder),
     "peft DoRA of one": lambda folder: convolution(adapterhub.DoRAConfig(r=2, target_modules=("projection",)), folder),

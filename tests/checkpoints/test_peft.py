@@ -57,6 +57,24 @@ def test_it_is_saved_and_loaded_as_our_own(label: str, tmp_path: Path) -> None:
         torch.testing.assert_close(again(**inputs).logits, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("label", sorted(path.name for path in goldens.SEQ2SEQ.iterdir()))
+def test_of_an_encoder_decoder_it_is_the_prompt_of_the_encoder(label: str, tmp_path: Path) -> None:
+    """PEFT keeps as many vectors for the decoder, and reads them nowhere: be they what they may, it gives the same."""
+    model, inputs, expected = goldens.seq2seq(label)
+    source = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    beams = {"max_new_tokens": 5, "num_beams": 2, "do_sample": False, "eos_token_id": 59}
+    with torch.no_grad():
+        assert (model(**inputs).logits - expected["output"]).abs().max() > 0.04
+        model.load_adapter(goldens.SEQ2SEQ / label, load_as="theirs", set_active=True)
+        torch.testing.assert_close(model(**inputs).logits, expected["output"], rtol=0, atol=1e-5)
+        assert model.generate(**source, **beams).tolist() == expected["generated"].tolist()
+        model.save_adapter(tmp_path / "out", "theirs", format="peft")
+        model.load_adapter(tmp_path / "out", load_as="again", set_active=True)
+        torch.testing.assert_close(model(**inputs).logits, expected["output"], rtol=0, atol=1e-5)
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["task_type"] == "SEQ_2_SEQ_LM" and config["num_virtual_tokens"] == 3
+
+
 @pytest.mark.parametrize("label", ["plain", "patterns", "pissa"])
 def test_the_model_need_not_have_the_head_that_it_was_trained_with(label: str) -> None:
     whole, inputs, expected = classifier(label)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import adapterhub
 import goldens
+import tiny
 from adapterhub.errors import CheckpointError, ConfigError
 from goldens import PEFT, classifier
 
@@ -104,6 +105,21 @@ def test_what_peft_has_no_equal_of_is_refused(config: str, said: str, tmp_path: 
     model.add_adapter("a", config=config)
     with pytest.raises(CheckpointError, match=said):
         model.save_adapter(tmp_path / "out", "a", format="peft")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", ["decoder_prompt=True", "decoder_prompt=True, encoder_prompt=False"])
+def test_a_prompt_of_a_decoder_after_an_encoder_has_no_equal(options: str, tmp_path: Path) -> None:
+    model: Any = adapterhub.init(goldens.base("t5")[0])
+    model.add_adapter("a", config=f"prompt_tuning[{options}]")
+    model.add_adapter("b", config=f"prompt_tuning[{options}, insert_at=embedding_output]")
+    for name, form, said in (("a", "peft", "the encoder's"), ("b", "adapters", "no prompts in a decoder")):
+        with pytest.raises(CheckpointError, match=said):
+            model.save_adapter(tmp_path / "out", name, format=form)
+    whisper: Any = adapterhub.init(tiny.model("whisper"))
+    whisper.add_adapter("a", config="prompt_tuning")
+    with pytest.raises(CheckpointError, match="an encoder of tokens"):
+        whisper.save_adapter(tmp_path / "out", "a", format="peft")
     assert not (tmp_path / "out").exists()
 
 

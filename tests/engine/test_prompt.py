@@ -188,7 +188,7 @@ def test_prompts_of_a_stack_stand_one_after_another(family: str) -> None:
     torch.testing.assert_close(found, wanted[:, 5:] * given["attention_mask"].unsqueeze(-1))
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2", "bart"])
 def test_at_the_embedding_output_the_text_keeps_its_positions(family: str) -> None:
     model, given = MODELS[family], inputs(family)
     caught: list[Tensor] = []
@@ -204,6 +204,15 @@ def test_at_the_embedding_output_the_text_keeps_its_positions(family: str) -> No
     bare, grown = caught[0], caught[-1]
     torch.testing.assert_close(grown[:, 4:], bare)
     torch.testing.assert_close(grown[:, :4], model.adapters["o"].at("prompt")().expand(3, -1, -1))
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_an_invertible_adapter_sees_the_prompt_whichever_was_active_first(family: str) -> None:
+    model, given = copy.deepcopy(MODELS[family]), inputs(family)
+    wanted = run(model, Stack("o", "i"), [0, 1, 2], given)
+    model.set_active_adapters("i")
+    torch.testing.assert_close(run(model, Stack("o", "i"), [0, 1, 2], given), wanted)
+    assert (wanted - run(model, "i", [0, 1, 2], given)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
@@ -498,7 +507,7 @@ def test_gradient_checkpointing(family: str, use_reentrant: bool) -> None:
         with AdapterSetup(Rows([Stack("p", "o"), "b", "u", None])):
             output = model(**inputs(family, batch=4)).last_hidden_state
         output.square().sum().backward()
-        assert model.engine.layout is None
+        assert not model.engine.layouts
         found.append({path: p.grad for path, p in model.adapters.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys() and found[0]
     for path, gradient in found[0].items():

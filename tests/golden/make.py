@@ -561,7 +561,34 @@ def golden_checkpoints():
             name,
             config(**options, task_type="SEQ_CLS" if label.rpartition("_")[2] in ("prefix", "prompt", "net") else None),
         )
+    for name in ("t5", "bart"):
+        for label, config in (("prompt", peft.PromptTuningConfig), ("prompt_net", peft.PromptEncoderConfig)):
+            golden_seq2seq(name, label, config)
     golden_checkpoint("pickled", "bert", peft.LoraConfig(**CHECKPOINTS["plain"]), safe_serialization=False)
+
+
+def golden_seq2seq(name, label, config):
+    """A prompt of PEFT on an encoder-decoder with its language modelling head, which is tied to the embeddings."""
+    prefix, settings = ARCHITECTURES[name]
+    made = getattr(tf, f"{prefix}Config")(**settings, pad_token_id=0, decoder_start_token_id=2)
+    model = getattr(tf, f"{prefix}ForConditionalGeneration")(made).eval()
+    own = dict(build(name).named_parameters())
+    with torch.no_grad():
+        for key, value in (model.model if name == "bart" else model).named_parameters():
+            value.copy_(own[key])
+    model = peft.get_peft_model(model, config(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=3))
+    torch.manual_seed(7)
+    given = inputs(name)
+    with torch.no_grad():
+        for parameter in model.prompt_encoder.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        logits = model.eval()(**given).logits
+        source = {key: given[key] for key in ("input_ids", "attention_mask")}
+        written = model.generate(**source, max_new_tokens=5, num_beams=2, do_sample=False, eos_token_id=59)
+    folder = HERE / "seq2seq" / f"{name}-{label}"
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    save(f"seq2seq/{name}-{label}/expected", {"output": logits, "generated": written}, {})
 
 
 def save(stem, tensors, about):

@@ -73,6 +73,15 @@ def test_every_architecture_is_in_one_family() -> None:
     assert len(types) == len(set(types)) and set(types) <= set(CONFIG_MAPPING_NAMES)
 
 
+@pytest.mark.parametrize("key", ["embedding_size", "input_embedding_size", "word_embed_proj_dim"])
+def test_embeddings_may_be_narrower_than_the_layers(key: str) -> None:
+    config = CONFIGS["roberta-base"]
+    assert Base.of_config(config).embedding_size == 768
+    narrow = Base.of_config(config | {key: 128})
+    assert (narrow.embedding_size, narrow.hidden_size) == (128, 768)
+    assert widths("embeddings", narrow) == (50265, 128) and widths("prompt", narrow) == (None, 128)
+
+
 def test_facts_that_differ_from_layer_to_layer_are_unknown() -> None:
     config = CONFIGS["meta-llama/Meta-Llama-3-8B"]
     assert Base.of_config(config | {"intermediate_size": [1, 2]}).intermediate_size is None

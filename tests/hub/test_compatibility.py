@@ -240,9 +240,13 @@ def test_projections_of_grouped_queries_and_fused_ones_are_known() -> None:
     )
     fused = Need(0, "transformer.h.0.attn.c_attn", 768, 2304)
     assert contradictions(Requirement(needs=(fused,)), gpt2) == ()
-    assert contradictions(Requirement(needs=(fused._replace(gives=768), Need(0, "q", None, 5))), gpt2) == (
-        "layer 0: the projection of queries, keys and values is 768 x 768 in the adapter, 768 x 2304 in the base",
+    assert contradictions(Requirement(needs=(fused._replace(gives=1536),)), gpt2) == ()  # queries and values alone
+    assert contradictions(Requirement(needs=(fused._replace(reads=512), Need(0, "q", None, 5))), gpt2) == (
+        "layer 0: the projection of queries, keys and values is 512 x 2304 in the adapter, 768 x 2304 in the base",
         "layer 0: the query projection is ? x 5 in the adapter, 768 x 768 in the base",
+    )
+    assert contradictions(Requirement(needs=(Need(None, "prompt_embeddings", None, 512),)), gpt2) == (
+        "the prompt is ? x 512 in the adapter, ? x 768 in the base",
     )
     assert contradictions(Requirement(needs=(Need(2, "layers.2.attention", 4096, 4096),)), llama) == ()
     assert contradictions(Requirement(needs=(Need(2, "layers.2.attention", 768, 768),)), llama) == (
@@ -258,6 +262,13 @@ def test_embeddings_that_were_resized_are_reported() -> None:
     assert found.level is Level.SAME_BASE and Flag.VOCABULARY_RESIZED in found.flags
     assert "the adapter has weights for 50270 tokens, and the base has 50265: resize its embeddings first" in (
         found.reasons
+    )
+
+
+def test_embeddings_of_another_width_do_not_fit() -> None:
+    adapter = replace(lora("roberta-base", 12, 768), needs=(Need(None, "embeddings.word_embeddings", 50265, 512),))
+    assert contradictions(adapter, base("roberta-base")) == (
+        "the embedding of the tokens is 50265 x 512 in the adapter, 50265 x 768 in the base",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, tables
+from adapterhub.cli import hub, sharing, tables
 from adapterhub.cli.command import WRONG_USAGE, Resumable, command
 from adapterhub.cli.screen import Screen
 
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(sharing.app)
 app.add_typer(hub.app, name="hub")
 
 _DATA = (

@@ -2,26 +2,24 @@
 
 import getpass
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from adapterhub.cli import hub_copies
 from adapterhub.cli.command import command
+from adapterhub.cli.opening import Directory, opened
 from adapterhub.cli.screen import Screen
-
-if TYPE_CHECKING:
-    from adapterhub.hub.server.hub import Hub
 
 app = typer.Typer(help="Run a hub: a server and web site for adapters.", no_args_is_help=True)
 users = typer.Typer(help="The users of a hub.", no_args_is_help=True)
 app.add_typer(users, name="user")
 
-Directory = Annotated[
-    Path, typer.Option("--dir", "-d", help="The folder of its database, files and secret.", metavar="DIR")
-]
+app.command()(hub_copies.backup)
+app.command()(hub_copies.restore)
 
 
 @app.command()
@@ -40,7 +38,7 @@ def serve(
     from adapterhub.hub.server.serving import serve as do
     from adapterhub.hub.server.setup import setup_code
 
-    with _hub(directory) as hub:
+    with opened(directory) as hub:
         settings, first = hub.settings, setup_code(hub)
 
     def ready(port: int) -> None:
@@ -68,7 +66,7 @@ def add_user(
     from adapterhub.hub.server import accounts
 
     secret = _password() if password else None
-    with _hub(directory) as hub, hub.database.write() as session:
+    with opened(directory) as hub, hub.database.write() as session:
         made = accounts.add_user(session, name, secret, email=email, admin=admin)
         screen.show({"name": made.name, "admin": admin}, f"Added {made.name}.")
 
@@ -85,26 +83,30 @@ def token(
     """Make a token of a user, and print it: it is shown this once."""
     from adapterhub.hub.server import accounts
 
-    with _hub(directory) as hub, hub.database.write() as session:
+    with opened(directory) as hub, hub.database.write() as session:
         made = accounts.new_token(session, accounts.account(session, user), name, scope)  # type: ignore[arg-type]
         screen.show({"token": made}, made)
 
 
-@contextmanager
-def _hub(directory: Path) -> "Iterator[Hub]":
-    """The hub in a folder."""
-    from adapterhub.errors import HubError
+@app.command("gc")
+@command
+def collect_garbage(
+    screen: Screen,
+    directory: Directory = Path("hub"),
+    hours: Annotated[
+        float,
+        typer.Option(min=0, help="Leave what is younger; under a few hours, uploads may be cut off.", metavar="N"),
+    ] = 24,
+) -> None:
+    """Take away what was sent and never published, and what is left of deleted repositories, also while it is served.
 
-    try:
-        from adapterhub.hub.server.hub import Hub
-        from adapterhub.hub.server.settings import Settings
-    except ModuleNotFoundError as error:
-        raise HubError("a hub needs more packages: pip install 'adapterhub[hub]'") from error
-    hub = Hub.open(Settings(directory=directory.expanduser()))
-    try:
-        yield hub
-    finally:
-        hub.close()
+    [bold]adapterhub hub gc --dir ~/hub[/bold]
+    """
+    from adapterhub.hub.server.jobs.collecting import collect
+
+    with opened(directory) as hub:
+        done = collect(hub, timedelta(hours=hours))
+    screen.show(asdict(done), f"{done.blobs + done.strays:,} files went, {done.freed:,} bytes.")
 
 
 def _password() -> str:

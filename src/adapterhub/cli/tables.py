@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from adapterhub.hub.client.catalogue import Listing
     from adapterhub.sites import Layer, Sites
     from adapterhub.sweep import Report
     from adapterhub.training.compare import Comparison
@@ -50,6 +51,19 @@ def comparison(compared: "Comparison") -> RenderableType:
         table.add_row(Text(cells["method"]), *(cells[name] for name in headings))
     notes = [f"{cells['method']}: {cells['note']}" for cells in rows if cells["note"]]
     return Group(Text(headline(compared), style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def listings(found: "Iterable[Listing]") -> Table:
+    """Adapters of a hub, one a line."""
+    table = _bare(show_header=True)
+    for heading in ("id", "for", "base model", "method", "score", "downloads"):
+        right = heading in ("score", "downloads")
+        table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "id", overflow="fold")
+    for one in found:
+        score = "" if one.score is None else f"{one.score:.1f}" + (" ✓" if one.verified else "")
+        purpose = one.coordinate.partition("@")[0] if one.coordinate else ""
+        table.add_row(one.id, purpose, one.base or "", one.method, score, f"{one.downloads:,}")
+    return table
 
 
 def sites(found: "Sites") -> RenderableType:

@@ -15,9 +15,9 @@ from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
-from adapterhub.sites import Layer, Sites, Sublayer
+from adapterhub.sites import Embeddings, Layer, Sites, Sublayer
 
-EMBEDDINGS, PROMPT = "embeddings", "prompt"
+EMBEDDINGS, PROMPT, DECODER_PROMPT = "embeddings", "prompt", "decoder_prompt"
 T = TypeVar("T")
 
 
@@ -122,6 +122,12 @@ def prefix_site(sublayer: Sublayer) -> str:
     return f"{sublayer.name}.prefix"
 
 
+def prompt_sites(sites: Sites) -> dict[str, Embeddings]:
+    """Where prompts can come among the tokens that a model reads, by the names of these places."""
+    found = {PROMPT: sites.embeddings, DECODER_PROMPT: sites.decoder_embeddings}
+    return {name: site for name, site in found.items() if site is not None and site.reader is not None}
+
+
 def held_by(place: Place) -> str:
     """The path of the module that holds the weight of a place."""
     return place.path if place.expert_weight is None else place.path.rpartition(".")[0]
@@ -155,9 +161,11 @@ def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.width)
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
-        if sites.embeddings.reader is not None:
-            vocabulary = ModelVocabulary(model, model.get_submodule(sites.embeddings.reader))
-            yield Place("prompt", PROMPT, PROMPT, None, sites.embeddings.width, vocabulary=vocabulary)
+    readers = {name: model.get_submodule(site.reader or "") for name, site in prompt_sites(sites).items()}
+    for name, site in prompt_sites(sites).items():
+        encoder = readers[PROMPT] if name == DECODER_PROMPT else None
+        vocabulary = ModelVocabulary(model, readers[name], encoder)
+        yield Place("prompt", name, name, None, site.width, vocabulary=vocabulary)
     yield from weight_places(model, sites)
     yield from expert_places(model, sites)
 
@@ -170,7 +178,8 @@ def site_paths(sites: Sites, weights: Iterable[Place]) -> dict[str, str]:
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:
-        paths[EMBEDDINGS] = paths[PROMPT] = sites.embeddings.table
+        paths[EMBEDDINGS] = sites.embeddings.table
+    paths |= {name: site.table for name, site in prompt_sites(sites).items()}
     return paths
 
 

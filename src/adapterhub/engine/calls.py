@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adapterhub.composition import MultiTask
+from adapterhub.engine.adapter import PROMPT
 from adapterhub.engine.locations import attentions_of, gates_of
 from adapterhub.engine.program import Call
 from adapterhub.engine.reader import cut_encoder
@@ -52,15 +53,15 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
             args = repeated_inputs(args, rows, plan.channels)
             kwargs = repeated_inputs(kwargs, rows, plan.channels)
     call = _call(plan, generation, tasks, rows, kwargs, {} if given[ATTENTIONS] else None)
-    as_tuple = plan is not None and plan.prompts is not None and not _as_dict(engine, kwargs)
+    as_tuple = plan is not None and bool(plan.prompts) and not _as_dict(engine, kwargs)
     if as_tuple:
         kwargs["return_dict"] = True  # by the names in it is known what is to be cut
     with ExitStack() as stack:
         stack.enter_context(engine.calling(call, repeated))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
-        if engine.layout is not None:
-            cut_encoder(engine.layout, output)
+        if (layout := engine.layouts.get(PROMPT)) is not None:
+            cut_encoder(layout, output)
     if as_tuple:
         output = output.to_tuple()
     return _with_found(output, _found(engine, call.attentions, gates))
@@ -97,7 +98,7 @@ def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, .
     if plan is None or not plan.reads_call:
         return generate_(*args, **kwargs)
     ahead = [name for name in _AHEAD if kwargs.get(name) is not None]
-    if plan.prompts is not None and ahead:
+    if plan.prompts and ahead:
         raise CompositionError(
             f"{', '.join(ahead)}: guesses are taken back from a cache by their number in the text, which a prompt in "
             "the cache moves. Generate without"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
-from adapterhub.engine.adapter import Adapter, match_device, places
+from adapterhub.engine.adapter import PROMPT, Adapter, match_device, places
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.hooks import Hook, SublayerHook
 from adapterhub.engine.moved import check as check_positions
@@ -30,7 +30,6 @@ from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
 _NO_CALL = Call()
-_PROMPT = key(PromptHook)
 
 
 class Entered(NamedTuple):
@@ -276,13 +275,13 @@ class Engine:
         self._pass.call = call
 
     @property
-    def layout(self) -> Layout | None:
-        """Where prompts and text stand in what is under way, while they are together."""
-        return getattr(self._pass, "layout", None)
+    def layouts(self) -> Mapping[str, Layout]:
+        """Where prompts and text stand in what is under way, while they are together: by the places of prompts."""
+        return getattr(self._pass, "layouts", {})
 
-    @layout.setter
-    def layout(self, layout: Layout | None) -> None:
-        self._pass.layout = layout
+    @layouts.setter
+    def layouts(self, layouts: Mapping[str, Layout]) -> None:
+        self._pass.layouts = layouts
 
     @property
     def rows_repeated(self) -> bool:
@@ -318,19 +317,20 @@ class Engine:
     def cache_room(self) -> int:
         """How many tokens more than those of the text a cache has to hold for every row."""
         plan = self.plan()
-        hook = self._hooks.get(_PROMPT)
-        of_decoder = isinstance(hook, PromptHook) and hook.cuts
-        return max_length(plan.prompts) if plan is not None and plan.prompts is not None and of_decoder else 0
+        prompts = {} if plan is None else plan.prompts
+        hooks = ((program, self._hooks.get(key(PromptHook, name))) for name, program in prompts.items())
+        return sum(max_length(program) for program, hook in hooks if isinstance(hook, PromptHook) and hook.cuts)
 
     def run_base(self, forward: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> Any:
         """Run the base model of a model that has its heads beside it, with the prompts of the plan."""
-        hook = self._hooks.get(_PROMPT)
+        hook = self._hooks.get(key(PromptHook, PROMPT))
         return hook.run(forward, inputs) if isinstance(hook, PromptHook) else forward(inputs)
 
     @contextmanager
     def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
         """Run what is inside as one call of the model."""
-        told = {"call": call, "repeated": repeated, "rows": None, "generation": generation or self.generation}
+        told = {"call": call, "repeated": repeated, "rows": None, "layouts": {}}
+        told["generation"] = generation or self.generation
         with self._in_pass({**self._pass.__dict__, **told}):
             yield
 

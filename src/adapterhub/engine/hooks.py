@@ -278,31 +278,29 @@ class ExpertsHook(NotingHook):
 class EmbeddingHook(Hook):
     """Runs what a plan has for embedded tokens, before the first layer."""
 
-    def __init__(self, engine: "Engine", site: Embeddings) -> None:
+    def __init__(self, engine: "Engine", site: Embeddings, prepend: bool = False) -> None:
         super().__init__(engine)
         module = engine.model.get_submodule(site.path)
         self._handles.append(
-            module.register_forward_pre_hook(self.adapt_input, with_kwargs=True)
+            module.register_forward_pre_hook(self.adapt_input, with_kwargs=True, prepend=prepend)
             if site.reads
-            else module.register_forward_hook(self.adapt_output)
+            else module.register_forward_hook(self.adapt_output, prepend=prepend)
         )
 
     def adapt_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook of the first layer."""
         if args:
-            return (self._run(args[0]), *args[1:]), kwargs
+            return (self.changed(args[0]), *args[1:]), kwargs
         name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-        return args, {**kwargs, name: self._run(kwargs[name])}
+        return args, {**kwargs, name: self.changed(kwargs[name])}
 
     def adapt_output(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         """Hook of the module around the embeddings."""
-        return self._run(output)
+        return self.changed(output)
 
-    def _run(self, hidden: Tensor) -> Tensor:
+    def changed(self, hidden: Tensor) -> Tensor:
+        """What the first layer is to read in the place of ``hidden`` ``[batch, seq, width]``."""
         plan = self.engine.plan()
-        if plan is not None and plan.prompts_apart and self.engine.layout is not None:
-            rows = self.engine.layout.inserted(rows_first(self.engine, hidden, hidden))
-            hidden = rows_first(self.engine, rows, hidden)
         return hidden if plan is None or plan.embeddings is None else run(self.engine, plan.embeddings, hidden, ())
 
 

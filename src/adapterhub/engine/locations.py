@@ -16,7 +16,8 @@ _WEIGHTS = {
     **dict.fromkeys(("up", "gate", "gate_up"), "intermediate_lora"),
     "down": "output_lora",
 }
-_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm", "prompt": "prompt"}
+_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm"}
+_OTHERS |= {"prompt": "prompt", "decoder_prompt": "decoder_prompt"}
 
 
 def location(place: Place) -> tuple[int, str]:
@@ -28,7 +29,7 @@ def location(place: Place) -> tuple[int, str]:
         return layer, _WEIGHTS.get(place.role, f"{place.role}_lora")
     if place.kind == "attention":
         return layer, prefix_kind(place)
-    return layer, _OTHERS[place.kind]
+    return layer, _OTHERS[place.role]
 
 
 def prefix_kind(place: Place) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from adapterhub.engine.adapter import prompt_sites
 from adapterhub.engine.hooks import (
     BatchHook,
     EmbeddingHook,
@@ -21,7 +22,7 @@ from adapterhub.engine.hooks import (
 )
 from adapterhub.engine.moved import PositionHook
 from adapterhub.engine.plan import Plan
-from adapterhub.engine.prompt_hook import PromptHook
+from adapterhub.engine.prompt_hook import InsertHook, PromptHook
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -62,14 +63,15 @@ def needed(engine: "Engine", plan: Plan) -> Iterator[tuple[str, Make]]:
 
 
 def _of_embeddings(engine: "Engine", plan: Plan) -> Iterator[tuple[str, Make]]:
-    site = engine.sites.embeddings
-    if site is None:
+    for name, site in prompt_sites(engine.sites).items():
+        if name in plan.prompts:
+            yield key(PromptHook, name), partial(PromptHook, engine, name, site)
+        if name in plan.prompts_apart:
+            yield key(InsertHook, name), partial(InsertHook, engine, name, site)
+    if engine.sites.embeddings is None or plan.embeddings is None:
         return
-    if plan.prompts is not None:
-        yield key(PromptHook), partial(PromptHook, engine, site)
-    if plan.embeddings is not None or plan.prompts_apart:
-        yield key(EmbeddingHook), partial(EmbeddingHook, engine, site)
-    if plan.embeddings is not None and (output := _tied_output(engine)) is not None:
+    yield key(EmbeddingHook), partial(EmbeddingHook, engine, engine.sites.embeddings)
+    if (output := _tied_output(engine)) is not None:
         yield key(InverseHook), partial(InverseHook, engine, output)
 
 

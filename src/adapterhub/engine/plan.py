@@ -21,7 +21,7 @@ from adapterhub.composition import (
     channels_of,
 )
 from adapterhub.engine import extra, position_bias, prompt
-from adapterhub.engine.adapter import EMBEDDINGS, PROMPT, Adapter, held_by, layer_site, prefix_site
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
@@ -62,8 +62,8 @@ class Plan:
     one of those, if they move the positions of the text. ``experts`` run after the weights of experts (by the paths of
     their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
-    ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that the model reads, some of
-    them, if ``prompts_apart``, where tokens are embedded already.
+    ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that are read (by the names of
+    their places), some of those at ``prompts_apart`` where tokens are embedded already.
 
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
@@ -82,8 +82,8 @@ class Plan:
     experts: Mapping[str, Mapping[str, Program]]
     embeddings: Program | None
     layers: Mapping[str, Program]
-    prompts: Program | None
-    prompts_apart: bool
+    prompts: Mapping[str, Program]
+    prompts_apart: frozenset[str]
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
@@ -154,9 +154,9 @@ def compile_plan(
     replacing = frozenset(name for name, program in sublayers.items() if not program.keeps_base_output)
     _check_replaced(sites, replacing)
     kinds = {type(block) for block in setup.walk()}
-    prompts = compiler.compile(PROMPT, Step)
-    if prompts is not None:
-        prompt.check(prompts, Split in kinds)
+    prompts = {name: found for name in prompt_sites(sites) if (found := compiler.compile(name, Step)) is not None}
+    for found in prompts.values():
+        prompt.check(found, Split in kinds)
     return Plan(
         setup,
         skipped,
@@ -170,7 +170,7 @@ def compile_plan(
         compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
         layers,
         prompts,
-        prompts is not None and prompt.some_apart(prompts),
+        frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
         if sites.batch_first
         else None,
@@ -178,7 +178,7 @@ def compile_plan(
         setup.channels,
         setup.rows,
         Split in kinds,
-        bool(kinds - {Stack, Average, Composition}) or bool(layers) or prompts is not None,
+        bool(kinds - {Stack, Average, Composition}) or bool(layers) or bool(prompts),
     )
 
 

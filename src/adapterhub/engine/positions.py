@@ -21,7 +21,7 @@ def positions_of(hidden: Tensor, call: Call, tower: str) -> Tensor:
     if mask is not None and mask.shape[1] >= length and rows % mask.shape[0] == 0:
         real = mask[:, :length].to(hidden.device).bool().repeat(rows // mask.shape[0], 1)
     if call.prompt is not None and not encoder:
-        prompt = 1 if decoder else call.prompt
+        prompt = 1 - call.offset if decoder else call.prompt  # where a trained prompt is before the text, below 0
         real = real & (torch.arange(length, device=hidden.device) < prompt)
     first = real.cumsum(dim=1) - 1
     last = real.sum(dim=1, keepdim=True) - 1 - first

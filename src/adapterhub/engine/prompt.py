@@ -1,8 +1,8 @@
 """Prompts among the tokens of a text: how the inputs of a model grow by them, and what it gives is cut again.
 
 A row comes out as if its text had been longer by its prompt: padding on the left stays on the left. Where rows have
-prompts of unlike lengths, padding makes up for it: on the left in a decoder, where a cache goes on at the right, and on
-the right elsewhere, where the first position has a meaning.
+prompts of unlike lengths, padding makes up for it: on the left in a decoder that is told its positions, where a cache
+goes on at the right, and on the right elsewhere, where the first position has a meaning.
 """
 
 from collections.abc import Sequence
@@ -126,14 +126,17 @@ class Layout:
     text: Tensor
 
     @classmethod
-    def of(cls, prompts: Prompts, counted: Tensor, tokens: int, mask: Tensor | None, decoder: bool) -> Self:
-        """The layout for texts of so many ``tokens``, of which ``mask`` ``[batch, tokens]`` says what is padding."""
+    def of(cls, prompts: Prompts, counted: Tensor, tokens: int, mask: Tensor | None, decoder: bool, left: bool) -> Self:
+        """The layout for texts of so many ``tokens``, of which ``mask`` ``[batch, tokens]`` says what is padding.
+
+        Vectors that a row has not are padding on its ``left``, or on its right.
+        """
         rows, length = prompts.shape
         begin = _begin(mask, rows, prompts.device)
         # Tokens have odd numbers; a prompt has the even one before or after the first that is no padding.
         at = torch.where(prompts.after_bos, 2 * begin + 2, 2 * begin)
         if prompts.present is not None:
-            at = at.where(prompts.present, -1 if decoder else 2 * tokens + 2)
+            at = at.where(prompts.present, -1 if left else 2 * tokens + 2)
         numbers = (2 * torch.arange(tokens, device=prompts.device) + 1).expand(rows, -1)
         order = torch.cat((at, numbers), dim=1).argsort(dim=1, stable=True)
         text = order.argsort(dim=1)[:, length:]

@@ -17,8 +17,8 @@ from adapterhub.sites import Embeddings, is_decoder
 FIRST = "first_hidden_state"  # ``[batch, hidden]``: where heads find what a prompt makes of the first position
 # Of a whole model, these are cut: those of a decoder know of no prompt.
 _OF_ENCODER = ("encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions")
-_CROSS = {"encoder_hidden_states", "encoder_attention_mask"}
 _TEXT = ("input_ids", "inputs_embeds", "attention_mask", "position_ids")
+_TOLD = {"past_key_values_length", "position_ids"}  # arguments of a table that adds to what it counts, or is told
 _OF_ANOTHER = ("encoder_", "cross_", "past_", "head_")  # how the names of arguments begin that are not of the text
 
 
@@ -26,15 +26,19 @@ _OF_ANOTHER = ("encoder_", "cross_", "past_", "head_")  # how the names of argum
 class Reader:
     """What is to be known of the module that takes tokens, or embedded ones in their place.
 
-    ``decoder`` says whether it sees, at each token, those before it alone. Of its table of learned positions, if it has
-    one, ``room`` is how many there are, and ``padding`` the number from which it counts on, if it skips padding.
+    ``decoder`` says whether it sees, at each token, those before it alone, and ``counts`` whether it counts absolute
+    positions and cannot be told any. Of its table of positions, if it has one, ``room`` is how many there are, and
+    ``padding`` the number from which it counts on, if it skips padding; it is ``table`` where positions can be told to
+    it alone.
     """
 
     module: PreTrainedModel
     arguments: tuple[str, ...]
     decoder: bool
-    room: int | None
-    padding: int | None
+    counts: bool
+    room: int | None = None
+    padding: int | None = None
+    table: nn.Embedding | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel, site: Embeddings) -> Self:
@@ -43,11 +47,14 @@ class Reader:
         arguments = tuple(inspect.signature(module.forward).parameters)
         last = (site.reader or "").rpartition(".")[2]
         decoder = last == "decoder" or (not module.config.is_encoder_decoder and is_decoder(module.config))
-        if site.positions is None:
-            return cls(module, arguments, decoder, None, None)
-        table = cast(nn.Embedding, model.get_submodule(site.positions))
-        first = 0 if table.padding_idx is None else table.padding_idx + 1
-        return cls(module, arguments, decoder, table.num_embeddings - first, table.padding_idx)
+        counts = site.positions is not None and "position_ids" not in arguments
+        table = None if site.positions is None else model.get_submodule(site.positions)
+        if not isinstance(table, nn.Embedding):
+            return cls(module, arguments, decoder, counts)
+        told = table if counts and inspect.signature(table.forward).parameters.keys() >= _TOLD else None
+        first: Any = getattr(table, "offset", 0 if table.padding_idx is None else table.padding_idx + 1)
+        room = table.num_embeddings - first
+        return cls(module, arguments, decoder, counts and told is None, room, table.padding_idx, told)
 
     def layout(self, prompts: Prompts, given: Mapping[str, Any], tokens: int, cached: bool) -> Layout:
         """Where all stands that was seen up to this call, whose ``tokens`` are new; more may be in a cache.
@@ -66,7 +73,7 @@ class Reader:
         elif cached and prompts.present is not None:
             tokens += self._seen(prompts, given)
         counted = prompts.which() if self.room is None else prompts.which() & prompts.as_tokens
-        return Layout.of(prompts, counted, tokens, mask, self.decoder)
+        return Layout.of(prompts, counted, tokens, mask, self.decoder, self.decoder and not self.counts)
 
     def grow(self, layout: Layout, given: dict[str, Any], apart: bool) -> dict[str, Any]:
         """The arguments with the prompts among the tokens; ``apart`` says whether some are not like tokens.
@@ -80,7 +87,8 @@ class Reader:
         if embedded is None:
             embedded = cast(Any, self.module.get_input_embeddings())(given["input_ids"])
         rows, tokens = embedded.shape[:2]
-        if self.room is not None and not apart and tokens + prompts.shape[1] > self.room:
+        moved = self.counts or not apart
+        if self.room is not None and moved and tokens + prompts.shape[1] > self.room:
             raise CompositionError(
                 f"a text of {tokens} tokens and a prompt of {prompts.shape[1]} are more than the {self.room} positions "
                 f"of {type(self.module).__name__}: cut the text"
@@ -102,13 +110,12 @@ class Reader:
         Raises:
             CompositionError: if rows have prompts of unlike lengths, and the model counts positions by itself.
         """
-        told = "position_ids" in self.arguments
-        if layout.prompts.present is not None and self.room is not None and not told:
+        if layout.prompts.present is not None and self.counts:
             raise CompositionError(
                 f"{type(self.module).__name__} counts the positions of tokens by itself, so that rows with prompts of "
                 "unlike lengths cannot go on from a cache: pass use_cache=False"
             )
-        counts = told and (layout.prompts.present is not None or apart)
+        counts = self._is_told and (layout.prompts.present is not None or apart)
         seen = self._seen(layout.prompts, given) if counts and given.get("position_ids") is None else 0
         own = self._own_positions(layout, given, apart, tokens, seen)
         counted = layout.counted.sum(dim=1, keepdim=True)
@@ -117,12 +124,17 @@ class Reader:
             position_ids=None if own is None else own + counted.to(own.device),
         )
 
+    @property
+    def _is_told(self) -> bool:
+        """Whether it can be told positions, or its table can."""
+        return self.table is not None or "position_ids" in self.arguments
+
     def _own_positions(
         self, layout: Layout, given: Mapping[str, Any], apart: bool, tokens: int, seen: int
     ) -> Tensor | None:
         """The positions that ``tokens`` of the text have by itself; None where the module counts all right."""
         own: Tensor | None = given.get("position_ids")
-        if own is not None or "position_ids" not in self.arguments:
+        if own is not None or not self._is_told:
             return own
         ids = given.get("input_ids")
         if self.padding is not None and ids is not None and not seen:
@@ -137,17 +149,6 @@ class Reader:
     def _seen(prompts: Prompts, given: Mapping[str, Any]) -> int:
         """How many tokens of the text are in the cache."""
         return int(given["past_key_values"].get_seq_length()) - prompts.shape[1]
-
-
-def decoder_after(model: PreTrainedModel, reader: nn.Module) -> nn.Module | None:
-    """The module that reads what ``reader`` gives for every token, if that is an encoder before a decoder."""
-    if not model.config.is_encoder_decoder:
-        return None
-    for module in model.modules():
-        apart = isinstance(module, PreTrainedModel) and reader not in set(module.modules())
-        if apart and inspect.signature(module.forward).parameters.keys() >= _CROSS:
-            return module
-    return None
 
 
 def pools_first(model: PreTrainedModel) -> bool:

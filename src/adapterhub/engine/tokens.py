@@ -14,10 +14,10 @@ from adapterhub.sites import embeds_alike
 
 
 class ModelVocabulary(Vocabulary):
-    """Those of the module ``reader`` in ``model``."""
+    """Those of the module ``reader`` in ``model``, which may read what an ``encoder`` gives too."""
 
-    def __init__(self, model: PreTrainedModel, reader: nn.Module) -> None:
-        self._model, self._reader = model, reader
+    def __init__(self, model: PreTrainedModel, reader: nn.Module, encoder: nn.Module | None = None) -> None:
+        self._model, self._reader, self._encoder = model, reader, encoder
         self._alike = False  # what is known of it
 
     def check(self) -> None:
@@ -36,7 +36,10 @@ class ModelVocabulary(Vocabulary):
             )
 
     def _run(self, inputs: dict[str, Any]) -> Any:
-        """The reader's own forward, without heads that are beside it."""
+        """The reader's own forward, without heads that are beside it; of an encoder it gets one state."""
+        if self._encoder is not None:
+            table: nn.Embedding = cast(Any, self._encoder).get_input_embeddings()
+            inputs = inputs | {"encoder_hidden_states": table.weight[:1].unsqueeze(0)}
         own = getattr(self._reader, "_run_base", None)
         return self._reader.forward(**inputs) if own is None else own(inputs)
 

@@ -20,6 +20,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
     "head_dim": ("head_dim", "d_kv", "kv_channels"),
     "intermediate_size": ("intermediate_size", "d_ff", "ffn_dim", "encoder_ffn_dim", "hidden_dim", "n_inner"),
+    "embedding_size": ("embedding_size", "input_embedding_size", "word_embed_proj_dim", "d_embed"),
     "vocab_size": ("vocab_size", "n_words", "padded_vocab_size"),
 }
 # Where one of these is set, attention has other shapes than heads times width, or not in every layer.
@@ -62,6 +63,7 @@ class Base:
     kv_heads: int | None = None
     head_dim: int | None = None
     intermediate_size: int | None = None
+    embedding_size: int | None = None
     vocab_size: int | None = None
     quantised: bool = False
     lineage: tuple[Origin, ...] = ()
@@ -149,6 +151,7 @@ def _completed(facts: dict[str, int | None], text: Mapping[str, Any]) -> dict[st
     elif (encoder := facts["layers"]) is not None:
         decoder = facts["decoder_layers"] or encoder
         facts |= {"layers": encoder + decoder, "decoder_layers": decoder}
+    facts["embedding_size"] = facts["embedding_size"] or hidden
     if any(text.get(key) not in (None, False) for key in _UNUSUAL_ATTENTION):
         return facts | {"heads": None, "kv_heads": None, "head_dim": None}
     if facts["head_dim"] is None and hidden and heads and hidden % heads == 0:

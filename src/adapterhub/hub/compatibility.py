@@ -59,7 +59,7 @@ class Requirement:
     Attributes:
         base: its name.
         revision: its commit.
-        layers: of encoder and decoder together.
+        layers: of encoder and decoder together, where it is declared; layers that have weights are among ``needs``.
         vocab_size: of the base model as it was trained on.
         lineage: what that base model was made of, the closest first.
     """
@@ -151,9 +151,11 @@ def _misfits(needs: tuple[Need, ...], base: Base) -> Iterator[str]:
 
 def _widths(need: Need, role: str, base: Base) -> list[tuple[int, int]]:
     """What is known of a module on both sides, and must be the same."""
-    if role == "embeddings" or (role == "output" and None in need[2:]):  # a prefix is as wide as keys and values
+    if role == "output" and None in need[2:]:  # a prefix, as wide as keys and values
         return []
-    return [(one, other) for one, other in zip(need[2:], widths(role, base), strict=True) if one and other]
+    reads, gives = zip(need[2:], widths(role, base), strict=True)
+    compared = {"embeddings": [gives], "qkv": [reads]}.get(role, [reads, gives])  # one may act on q and v alone
+    return [(one, other) for one, other in compared if one and other]
 
 
 def _weights(saved: Fingerprint | None, here: Fingerprint | None) -> Match | None:

@@ -130,14 +130,23 @@ def file_of(path: Path) -> LockedFile:
         return LockedFile(digest.hexdigest(), file.tell())
 
 
-def _adapter(values: Mapping[str, Any]) -> LockedAdapter:
-    commit = Revision(values["commit"])
-    files = {name: LockedFile(it["sha256"], it["size"]) for name, it in values["files"].items()}
-    if not (isinstance(values["hub"], str) and commit.is_commit):
-        raise ValueError(f"{values['commit']!r} is no commit, or {values['hub']!r} no hub")
+def files_of(values: Mapping[str, Mapping[str, Any]]) -> dict[str, LockedFile]:
+    """The files of a commit by path, from JSON.
+
+    Raises:
+        ValueError: if a path leads out of the folder, or a file has no SHA-256 and size.
+    """
+    files = {name: LockedFile(it["sha256"], it["size"]) for name, it in values.items()}
     for name, file in files.items():
         if PurePosixPath(name).is_absolute() or ".." in name.split("/") or "\\" in name or not name:
             raise ValueError(f"{name!r} leads out of the folder")
         if not _SHA256.fullmatch(file.sha256) or type(file.size) is not int or file.size < 0:
             raise ValueError(f"{name!r} has {file.sha256!r} and {file.size!r} instead of a SHA-256 and a size")
+    return files
+
+
+def _adapter(values: Mapping[str, Any]) -> LockedAdapter:
+    commit, files = Revision(values["commit"]), files_of(values["files"])
+    if not (isinstance(values["hub"], str) and commit.is_commit):
+        raise ValueError(f"{values['commit']!r} is no commit, or {values['hub']!r} no hub")
     return LockedAdapter(values["hub"], RepositoryId.parse(values["repository"]), str(commit), files)

@@ -53,9 +53,8 @@ FAMILIES = (
     _family("phi", "q_proj k_proj v_proj dense fc1 fc2"),
     _family("phi3", "qkv_proj o_proj gate_up_proj down_proj"),
 )
-_SITES = frozenset(
-    ["q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down"]
-)  # the native format has these for every architecture
+# The native format has these for every architecture.
+_SITES = frozenset({"q", "k", "v", "qkv", "o", "up", "gate", "gate_up", "down"})
 _ELSEWHERE = re.compile("vision|visual|audio|pooler|classifier|lm_head|predictions|conv|position|relative|adapter")
 _ROLES = (  # the first that matches the whole path, in small letters, wins
     ("q", r"(.*\.)?(q|query|q_proj|query_proj|q_lin)"),
@@ -70,6 +69,7 @@ _ROLES = (  # the first that matches the whole path, in small letters, wins
     ("down", r"(.*\.)?(down|down_proj|fc2|fc_out|lin2|dense_4h_to_h|mlp\.c_proj|mlp\.wo)"),
     ("down", r".*densereludense\.wo|.*\.ffn_output|.*\.layers?\.\d+\.output\.dense"),
     ("embeddings", r"(.*\.)?(word_embeddings|embed_tokens|wte|shared|tok_embeddings|tokens_embed|embed_in|embeddings)"),
+    ("prompt", r"prompt_embeddings|prompt"),
     ("output", r"(.*\.)?(attention|cross_attention|feed_forward|output|residual)"),
 )
 NAMES: Mapping[str, str] = {
@@ -83,6 +83,7 @@ NAMES: Mapping[str, str] = {
     "up": "up projection of the feed-forward",
     "down": "down projection of the feed-forward",
     "embeddings": "embedding of the tokens",
+    "prompt": "prompt",
     "output": "output",
 }
 
@@ -112,7 +113,8 @@ def widths(role: str, base: "Base") -> tuple[int | None, int | None]:
         "gate": (hidden, inner),
         "up": (hidden, inner),
         "down": (inner, hidden),
-        "embeddings": (base.vocab_size, None),  # some models embed in another width than they compute in
+        "embeddings": (base.vocab_size, base.embedding_size),
+        "prompt": (None, base.embedding_size),
         "output": (hidden, hidden),
     }
     return table[role]
@@ -131,5 +133,5 @@ def lacks(base: "Base", path: str) -> bool:
     """Whether ``base`` surely has no projection of the name that the last part of ``path`` is."""
     name = path.lower().rpartition(".")[2]
     family = None if base.model_type is None else family_of(base.model_type)
-    is_projection = role_of(path) not in (None, "embeddings", "output")
+    is_projection = role_of(path) not in (None, "embeddings", "prompt", "output")
     return family is not None and is_projection and name not in family.projections | _SITES

@@ -23,7 +23,8 @@ class PromptTuningConfig(AdapterConfig):
     """Every option of prompt tuning.
 
     ``prompt_length`` vectors come before the text (``combine="prefix"``), or after its first token
-    (``"prefix_after_bos"``).
+    (``"prefix_after_bos"``). ``encoder_prompt`` and ``decoder_prompt`` say whether the text of the encoder and that of
+    the decoder of an encoder-decoder have them, each its own; a model of one text has them by ``encoder_prompt``.
 
     They start as random numbers, uniform in ± ``random_uniform_scale`` (``prompt_init="random_uniform"``) or normal
     (``"random_normal"``); as tokens drawn from the vocabulary (``"sample_vocab"``); or as those of ``prompt_init_text``
@@ -47,6 +48,8 @@ class PromptTuningConfig(AdapterConfig):
     prompt_init_ids: tuple[int, ...] | None = None
     tokenizer_name_or_path: str | None = None
     random_uniform_scale: float = 0.5
+    encoder_prompt: bool = True
+    decoder_prompt: bool = False
     combine: Literal["prefix", "prefix_after_bos"] = "prefix"
     insert_at: Literal["word_embeddings", "embedding_output"] = "word_embeddings"
     init_weights_seed: int | None = None
@@ -62,6 +65,8 @@ class PromptTuningConfig(AdapterConfig):
             ("insert_at", ("word_embeddings", "embedding_output")),
         ):
             self._require(getattr(self, name) in known, name, f"one of {', '.join(known)}")
+        if not (self.encoder_prompt or self.decoder_prompt):
+            raise ConfigError("PromptTuningConfig: of encoder_prompt and decoder_prompt one must be True")
         if self.prompt_init == "from_string" and not (self.prompt_init_text or self.prompt_init_ids):
             raise ConfigError(
                 "PromptTuningConfig: prompt_init='from_string' needs prompt_init_text, or the tokens of a text as "
@@ -69,13 +74,20 @@ class PromptTuningConfig(AdapterConfig):
             )
 
     def check(self, places: Sequence[Place]) -> None:
-        for place in places:
+        chosen = self._chosen(places)
+        if self.decoder_prompt and all(place.role != "decoder_prompt" for place in chosen):
+            raise ConfigError(
+                "PromptTuningConfig: decoder_prompt is for a decoder that reads tokens after an encoder that does, and "
+                "this model has none. Leave it out: the one text of a model has the prompt of encoder_prompt"
+            )
+        for place in chosen:
             if place.vocabulary is not None:
                 place.vocabulary.check()
 
     def resolved(self, places: Sequence[Place]) -> Self:
         """A copy with the tokens of ``prompt_init_text``."""
-        vocabulary = next((place.vocabulary for place in places if place.vocabulary is not None), None)
+        found = (place.vocabulary for place in self._chosen(places) if place.vocabulary is not None)
+        vocabulary = next(found, None)
         if self.prompt_init != "from_string" or self.prompt_init_ids is not None or vocabulary is None:
             return self
         ids = vocabulary.tokens(self.prompt_init_text or "", self.tokenizer_name_or_path)
@@ -84,8 +96,12 @@ class PromptTuningConfig(AdapterConfig):
         return self.replace(prompt_init_ids=tuple(ids))
 
     def modules(self, places: Sequence[Place]) -> Modules:
-        found = {place.name: place for place in places if place.kind == "prompt"}
-        return Modules({name: Prompt(self, place) for name, place in found.items()})
+        return Modules({place.name: Prompt(self, place) for place in self._chosen(places)})
+
+    def _chosen(self, places: Sequence[Place]) -> list[Place]:
+        """Those where it acts."""
+        wanted = {"prompt": self.encoder_prompt, "decoder_prompt": self.decoder_prompt}
+        return [place for place in places if wanted.get(place.role)]
 
 
 class Prompt(nn.Module):

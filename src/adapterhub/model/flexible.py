@@ -105,7 +105,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
             inputs = repeated_inputs(inputs, rows, plan.channels)
-        if plan is None or plan.prompts is None:
+        if plan is None or not plan.prompts:
             return super()._run_base(inputs)
         return self.engine.run_base(super()._run_base, inputs)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from adapterhub.sites.discovery import discover
-from adapterhub.sites.embeddings import embeds_alike, is_decoder
+from adapterhub.sites.embeddings import decoder_after, embeds_alike, is_decoder
 from adapterhub.sites.interface import AdapterModelInterface
 from adapterhub.sites.layout import Attention, Embeddings, Layer, Norm, Projection, Sites, Sublayer
 
@@ -24,6 +24,7 @@ __all__ = [
     "Projection",
     "Sites",
     "Sublayer",
+    "decoder_after",
     "discover",
     "embeds_alike",
     "is_decoder",

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from adapterhub.errors import SiteError
 from adapterhub.sites import attention, probe
 from adapterhub.sites.blocks import ATTENTION, MIXER, Block, repeated, spans, tower_names
-from adapterhub.sites.embeddings import embeddings
+from adapterhub.sites.embeddings import decoder_embeddings, embeddings
 from adapterhub.sites.layout import Attention, Layer, Norm, Projection, Sites, Sublayer, SublayerKind
 from adapterhub.sites.roles import attention_role, feed_forward
 from adapterhub.sites.trace import Call, Trace, record
@@ -55,7 +55,9 @@ def discover(model: PreTrainedModel) -> Sites:
     blocks = [block for block, _ in ran]
     norms = tuple(_norms(model, trace, zip(layers, blocks, strict=True)))
     modules = [layer for layer, block in zip(layers, blocks, strict=True) if len(block.paths) == 1]
-    return Sites(model_class, layers, norms, embeddings(model, trace, modules), not turned)
+    first = embeddings(model, trace, modules)
+    after = decoder_embeddings(model, trace, modules, first)
+    return Sites(model_class, layers, norms, first, not turned, after)
 
 
 def _layers(

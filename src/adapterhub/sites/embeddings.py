@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -14,13 +14,42 @@ from adapterhub.sites.fused import still
 from adapterhub.sites.layout import Embeddings, Layer
 from adapterhub.sites.trace import Trace
 
-_POSITIONS = re.compile(r"pos|wpe", re.IGNORECASE)
+_POSITIONS = re.compile(r"pos(?!t)|wpe", re.IGNORECASE)
+_CROSS = {"encoder_hidden_states", "encoder_attention_mask"}
 
 
 def embeddings(model: PreTrainedModel, trace: Trace, layers: Iterable[Layer]) -> Embeddings | None:
+    """Where the tokens that a model reads first become vectors."""
+    return _before(model, trace, model, layers)
+
+
+def decoder_embeddings(
+    model: PreTrainedModel, trace: Trace, layers: Iterable[Layer], first: Embeddings | None
+) -> Embeddings | None:
+    """Where those of a decoder do, after an encoder that reads tokens too: the ``first``."""
+    encoder = None if first is None or first.reader is None else model.get_submodule(first.reader)
+    decoder = None if encoder is None else decoder_after(model, encoder)
+    if decoder is None:
+        return None
+    start = next(path for path, module in model.named_modules() if module is decoder)
+    return _before(model, trace, decoder, [layer for layer in layers if layer.path.startswith(f"{start}.")])
+
+
+def decoder_after(model: PreTrainedModel, reader: nn.Module) -> PreTrainedModel | None:
+    """The module that reads what ``reader`` gives for every token, if that is an encoder before a decoder."""
+    if not model.config.is_encoder_decoder:
+        return None
+    for module in model.modules():
+        apart = isinstance(module, PreTrainedModel) and reader not in set(module.modules())
+        if apart and inspect.signature(module.forward).parameters.keys() >= _CROSS:
+            return cast(PreTrainedModel, module)
+    return None
+
+
+def _before(model: PreTrainedModel, trace: Trace, reads: PreTrainedModel, layers: Iterable[Layer]) -> Embeddings | None:
     """Before the first layer after the embedding of tokens, or after the module around it where widths differ."""
     try:
-        table = model.get_input_embeddings()
+        table = reads.get_input_embeddings()
     except (NotImplementedError, AttributeError):
         return None
     path = next((path for path, module in model.named_modules() if module is table), None)
@@ -75,12 +104,13 @@ def _reader(model: PreTrainedModel, layer: str) -> str | None:
 
 
 def _positions(model: PreTrainedModel, reader: str | None, table: str) -> str | None:
-    """The table of learned positions that the reader has outside of its layers."""
+    """What gives the reader absolute positions outside of its layers: a table of them, or else what computes them."""
     if reader is None:
         return None
     inside = [
         (path, module)
         for path, module in model.get_submodule(reader).named_modules(prefix=reader)
-        if isinstance(module, nn.Embedding) and not re.search(r"\.\d+\.", path) and path != table
+        if _POSITIONS.search(path.rpartition(".")[2]) and not re.search(r"\.\d+\.", path) and path != table
     ]
-    return next((path for path, _ in inside if _POSITIONS.search(path.rpartition(".")[2])), None)
+    inside.sort(key=lambda one: not isinstance(one[1], nn.Embedding))
+    return next((path for path, _ in inside), None)

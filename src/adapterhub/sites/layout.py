@@ -92,7 +92,7 @@ class Embeddings:
 
     ``table`` is the path of the module that maps tokens to vectors of ``width``. ``reader`` is that of the one that
     takes tokens (``input_ids``) or such vectors in their place (``inputs_embeds``), None where there is none;
-    ``positions`` that of its table of learned positions, None where it has none.
+    ``positions`` that of its table of absolute positions, or of what computes them, None where it has neither.
     """
 
     table: str
@@ -107,7 +107,8 @@ class Embeddings:
 class Sites:
     """Every place of a model where an adapter can act.
 
-    ``batch_first`` is False for a model whose layers take ``[seq, batch, hidden]``.
+    ``batch_first`` is False for a model whose layers take ``[seq, batch, hidden]``. ``decoder_embeddings`` are those of
+    a decoder that reads tokens after an encoder that does.
     """
 
     model_class: str
@@ -115,6 +116,7 @@ class Sites:
     norms: tuple[Norm, ...]
     embeddings: Embeddings | None
     batch_first: bool = True
+    decoder_embeddings: Embeddings | None = None
 
     @property
     def sublayers(self) -> Iterator[Sublayer]:
@@ -155,8 +157,8 @@ class Sites:
             if sub.attention is not None:
                 yield from filter(None, (sub.attention.path, sub.attention.bias_at))
             yield from (projection.path for projection in sub.projections)
-        if self.embeddings is not None:
-            yield from (self.embeddings.table, self.embeddings.path)
+        for site in filter(None, (self.embeddings, self.decoder_embeddings)):
+            yield from (site.table, site.path)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary of everything that was found."""

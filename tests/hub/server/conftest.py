@@ -9,12 +9,42 @@ from adapterhub.hub.server import accounts
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
+from hub.server import postgres
+from hub.server.postgres import NotInstalledError, Postgres
 from hub.server.running import Running, start
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres | None]:
+    """A PostgreSQL for all tests; None where it is not installed."""
+    try:
+        with postgres.running("fsync=off", "synchronous_commit=off", "full_page_writes=off") as made:
+            yield made
+    except NotInstalledError:
+        yield None
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    made = Hub.open(Settings(directory=tmp_path / "hub"))
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the database, or "" for SQLite; ``on_both`` has a test run on both."""
+    yield from database_of(request, getattr(request, "param", "sqlite"))
+
+
+def database_of(request: pytest.FixtureRequest, kind: str) -> Iterator[str]:
+    """The address of a new database, dropped afterwards; "" for SQLite."""
+    if kind == "sqlite":
+        yield ""
+        return
+    if (made := request.getfixturevalue("server")) is None:
+        pytest.skip("PostgreSQL is not installed")
+    url = made.new()
+    yield url
+    made.remove(url)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, database: str) -> Iterator[Hub]:
+    made = Hub.open(Settings(directory=tmp_path / "hub", database=database))
     yield made
     made.close()
 

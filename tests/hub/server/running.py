@@ -37,10 +37,14 @@ class Running:
         with self._hub() as hub, hub.database.write() as session:
             accounts.add_user(session, name, password, admin=admin)
 
+    def settings(self) -> Settings:
+        """Those of another process beside the server."""
+        return Settings(directory=self.folder)
+
     @contextmanager
     def _hub(self) -> Iterator[Hub]:
         """The hub, as a second process beside the server has it."""
-        hub = Hub.open(Settings(directory=self.folder))
+        hub = Hub.open(self.settings())
         yield hub
         hub.close()
 

@@ -43,6 +43,8 @@ def write(content: Content, layout: Layout) -> tuple[dict[str, Any], dict[str, T
             f"adapters has prompts after the embeddings alone (insert_at={_THERE!r}), and this one has "
             f"insert_at={made.insert_at!r}: save in the format of adapterhub or of PEFT"
         )
+    if made.decoder_prompt or not made.encoder_prompt:
+        raise CheckpointError("adapters has no prompts in a decoder after an encoder: save in the format of adapterhub")
     options = {
         "architecture": "prompt_tuning",
         "prompt_length": made.prompt_length,

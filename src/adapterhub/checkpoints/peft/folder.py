@@ -176,6 +176,9 @@ def peft_files(content: Content, layout: PeftLayout, others: Tensors, about: Giv
         "peft_version": VERSION,
         **given,
     }
+    if kind in _OF_PROMPTS and values.get("task_type") is None:  # without a task, PEFT runs the model without them
+        writes = values["auto_mapping"]["base_model_class"].endswith("ForConditionalGeneration")
+        values["task_type"] = "SEQ_2_SEQ_LM" if writes else "FEATURE_EXTRACTION"
     return {WEIGHTS: encode_plainly(named, WEIGHTS), CONFIG: json_bytes(values, CONFIG)}
 
 

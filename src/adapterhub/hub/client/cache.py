@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,17 +11,9 @@ from adapterhub.errors import HubError
 from adapterhub.files import locked, make_folder, sync_folder
 from adapterhub.hub.client.addresses import Address, home
 from adapterhub.hub.client.connection import Connection
+from adapterhub.hub.lock import LockedFile
 
 _PIECE = 1 << 20
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file of a commit."""
-
-    path: str
-    sha256: str
-    size: int
 
 
 def snapshot(address: Address, repository: str, commit: str) -> Path:
@@ -30,8 +21,8 @@ def snapshot(address: Address, repository: str, commit: str) -> Path:
     return home() / "snapshots" / f"{address.slug}--{repository.replace('/', '--')}--{commit}"
 
 
-def fetch(address: Address, repository: str, commit: str, files: Iterable[RemoteFile]) -> Path:
-    """The folder of a commit with these files; what is here already is not fetched, what was cut off goes on.
+def fetch(address: Address, repository: str, commit: str, files: Mapping[str, LockedFile]) -> Path:
+    """The folder of a commit with these files by path; what is here already is not fetched, what was cut off goes on.
 
     Raises:
         HubUnreachableError: if something is missing here, and the hub does not answer.
@@ -39,11 +30,11 @@ def fetch(address: Address, repository: str, commit: str, files: Iterable[Remote
     """
     folder = snapshot(address, repository, commit)
     with Connection(address) as connection:
-        for file in files:
+        for path, file in files.items():
             blob = _blob(file.sha256)
             if not blob.exists():
-                _fetch(connection, f"/{repository}/resolve/{commit}/{quote(file.path)}", file, blob)
-            _link(folder, file.path, blob)
+                _fetch(connection, f"/{repository}/resolve/{commit}/{quote(path)}", file, blob)
+            _link(folder / path, blob)
     return folder
 
 
@@ -51,11 +42,12 @@ def _blob(sha256: str) -> Path:
     return home() / "blobs" / sha256
 
 
-def _fetch(connection: Connection, path: str, file: RemoteFile, blob: Path) -> None:
+def _fetch(connection: Connection, path: str, file: LockedFile, blob: Path) -> None:
     make_folder(blob.parent)
     part = blob.with_name(f"{blob.name}.part")
     with part.open("ab") as out, locked(part):  # of two processes one fetches, the other finds it there
         if blob.exists():
+            part.unlink(missing_ok=True)
             return
         done = part.stat().st_size
         if done > file.size:
@@ -70,17 +62,14 @@ def _fetch(connection: Connection, path: str, file: RemoteFile, blob: Path) -> N
         os.fsync(out.fileno())
         if (found := _sha256(part)) != file.sha256:
             part.unlink()
-            raise HubError(f"{file.path} of {connection.address.url}{path} has the SHA-256 {found}, not {file.sha256}")
+            raise HubError(f"{connection.address.url}{path} has the SHA-256 {found}, and should have {file.sha256}")
         part.chmod(0o444)
         part.replace(blob)
     sync_folder(blob.parent)
 
 
-def _link(folder: Path, path: str, blob: Path) -> None:
+def _link(target: Path, blob: Path) -> None:
     """Put a link to the bytes where the adapter has its file."""
-    target = folder / path
-    if folder.resolve() not in target.resolve().parents and not target.is_symlink():
-        raise HubError(f"{path!r} leads out of the folder of the adapter")
     make_folder(target.parent)
     with suppress(FileExistsError):
         target.symlink_to(os.path.relpath(blob, target.parent))

@@ -53,7 +53,8 @@ class Listing:
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> Self:
         """From the answer of a hub, which may say more."""
-        return cls(**{name: answer.get(name) for name in cls.__dataclass_fields__})
+        known: dict[str, Any] = {name: answer.get(name) for name in cls.__dataclass_fields__}
+        return cls(**known)
 
 
 def list_adapters(

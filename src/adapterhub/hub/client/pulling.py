@@ -1,5 +1,8 @@
 """Bringing adapters here."""
 
+import os
+import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +10,12 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from adapterhub.errors import HubNotFoundError
-from adapterhub.hub.client import cache
+from adapterhub.errors import CheckpointError, HubNotFoundError
+from adapterhub.files import make_folder
+from adapterhub.hub.client import addresses, cache
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
+from adapterhub.hub.ids import Identifier, RepositoryId
+from adapterhub.hub.lock import Lock, LockedAdapter, pin
 
 _FILES = ["*.json", "*.safetensors"]
 
@@ -32,6 +38,7 @@ def pull(
     wanted: Wanted | None = None,
     *,
     hub: str | None = None,
+    lock: Path | None = None,
     allow_pickle: bool = False,
     where: Mapping[str, Any] | None = None,
 ) -> Pulled:
@@ -41,16 +48,51 @@ def pull(
         text: a name as ``adapterhub.hub.ids`` has them, or the address of a page of a hub.
         wanted: what it has to fit.
         hub: the address of a hub, if no other shall be asked.
+        lock: a file that says which commit and bytes a name stands for, and is told of a name that it does not know;
+            by default that of ``ADAPTERHUB_LOCK``, or none.
         allow_pickle: fetch pickles from the Hugging Face Hub, too; other hubs have none.
         where: ``revision``, ``token``, ``cache_dir`` and other arguments of ``snapshot_download``, for that hub.
 
     Raises:
         HubError: as ``resolve``, or if what comes is not what its SHA-256 stands for.
     """
-    found = resolve(text, wanted or Wanted(), hub)
-    if isinstance(found, OnHuggingFace):
-        return Pulled(_from_hugging_face(found, allow_pickle, where or {}), None)
-    return Pulled(cache.fetch(found.hub, found.repository, found.commit, found.files), found)
+    lock = lock or (Path(given) if (given := os.environ.get("ADAPTERHUB_LOCK")) else None)
+    found = None if lock is None else _locked(lock, text)
+    if found is None:
+        there = resolve(text, wanted or Wanted(), hub)
+        if isinstance(there, OnHuggingFace):
+            return Pulled(_from_hugging_face(there, allow_pickle, where or {}), None)
+        found = there
+    folder = cache.fetch(found.hub, found.repository, found.commit, found.files)
+    if lock is not None:
+        adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
+        pin(lock, Identifier.parse(text), adapter)
+    return Pulled(folder, found)
+
+
+def copy(folder: Path, target: Path) -> Path:
+    """Copy the files of an adapter, which are links into the cache, to a new folder.
+
+    Raises:
+        CheckpointError: if there is something at that place.
+    """
+    if target.exists():
+        raise CheckpointError(f"{target} is there already: give a new folder, or remove that one")
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    make_folder(target.parent)
+    try:
+        shutil.copytree(folder, temporary)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _locked(lock: Path, text: str) -> Found | None:
+    known = Lock.read(lock).adapters.get(text)
+    if known is None:
+        return None
+    return Found(addresses.address(known.hub), str(known.repository), known.commit, known.files)
 
 
 def _from_hugging_face(found: OnHuggingFace, allow_pickle: bool, where: Mapping[str, Any]) -> Path:

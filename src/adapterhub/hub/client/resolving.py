@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from adapterhub.errors import HubIdError, HubNotFoundError
+from adapterhub.errors import HubError, HubIdError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.client import addresses
 from adapterhub.hub.client.addresses import Address
 from adapterhub.hub.client.answers import asked
-from adapterhub.hub.client.cache import RemoteFile, snapshot
+from adapterhub.hub.client.cache import snapshot
 from adapterhub.hub.client.connection import Connection
-from adapterhub.hub.ids import Identifier, Reference, is_place
+from adapterhub.hub.ids import Identifier, Reference, RepositoryId, Revision, is_place
+from adapterhub.hub.lock import LockedFile, files_of
 
 HUGGING_FACE = "https://huggingface.co"
 _PAGE = re.compile(r"/(?P<repository>[^/]+/[^/]+)(?:/(?:tree|resolve|commit|blob)/(?P<revision>[^/]+).*)?/?")
@@ -58,7 +59,7 @@ class Found:
         hub: where it is.
         repository: ``owner/name``.
         commit: the id of the commit.
-        files: of that commit.
+        files: of that commit, by path.
         verdict: how well it fits the base model that was asked for, or None if none was.
         reasons: why it is this one, and what to know of how it fits.
     """
@@ -66,16 +67,20 @@ class Found:
     hub: Address
     repository: str
     commit: str
-    files: tuple[RemoteFile, ...]
+    files: Mapping[str, LockedFile]
     verdict: str | None = None
     reasons: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, hub: Address, answer: Mapping[str, Any]) -> Self:
         """From the answer of a hub."""
-        files = tuple(RemoteFile(one["path"], one["sha256"], one["size"]) for one in answer["files"])
-        verdict, reasons = answer.get("verdict"), tuple(answer.get("reasons", ()))
-        return cls(hub, answer["repository"], answer["commit"], files, verdict, reasons)
+        try:
+            files = files_of({one["path"]: one for one in answer["files"]})
+            verdict, reasons = answer.get("verdict"), tuple(answer.get("reasons", ()))
+            repository, commit = RepositoryId.parse(answer["repository"]), Revision(answer["commit"])
+            return cls(hub, str(repository), str(commit), files, verdict, reasons)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HubError(f"{hub.url} gave an answer that is none: {error!r}") from error
 
     @property
     def folder(self) -> Path:

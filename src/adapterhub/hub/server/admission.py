@@ -38,12 +38,14 @@ def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -
     check_paths(after)
     for path, file in after.items():
         if before.get(path) != file:
-            check_file(path, file.size, _opener(hub, file))
+            with hub.store.open(file.sha256) as stream:
+                check_file(path, stream)
     card = None
     if (readme := after.get(CARD)) is not None:
         with hub.store.open(readme.sha256) as stream:
             card = Card.parse(stream.read().decode())
-    return Findings(inspect({path: _opener(hub, file) for path, file in after.items()}), card)
+    base = card.base if card is not None else None
+    return Findings(inspect({path: _opener(hub, file) for path, file in after.items()}, base), card)
 
 
 def _opener(hub: Hub, file: Entry) -> Callable[[], BinaryIO]:

@@ -9,6 +9,8 @@ import adapterhub
 from adapterhub.hub.server import api, failures, protocol, web
 from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.jobs.kinds import kinds
+from adapterhub.hub.server.jobs.runner import Runner
 from adapterhub.hub.server.middleware import add_middleware
 from adapterhub.hub.server.settings import Settings
 
@@ -19,9 +21,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runner = Runner(hub, kinds(settings))
+        runner.start()
         app.state.downloads.start()
         yield
         app.state.downloads.stop()
+        runner.stop()
         hub.close()
 
     app = FastAPI(

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.server import events
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import AuditEntry, now
 
@@ -15,7 +16,7 @@ _LOCK = 0x617564  # of PostgreSQL: entries are written one after another
 
 
 def record(session: Session, actor: Actor, action: str, subject: str, **detail: Any) -> None:
-    """Add an entry in the transaction of what was done."""
+    """Add an entry in the transaction of what was done, and have webhooks told of it."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     before = session.scalar(select(AuditEntry.digest).order_by(AuditEntry.id.desc()).limit(1)) or ""
@@ -23,6 +24,7 @@ def record(session: Session, actor: Actor, action: str, subject: str, **detail: 
     entry.digest = _digest(before, entry)
     session.add(entry)
     session.flush()
+    events.announce(session, entry)
 
 
 def broken(session: Session) -> Iterator[int]:

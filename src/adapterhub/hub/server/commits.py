@@ -85,6 +85,8 @@ def publish(
             policy.check_write(session, actor, repository)
             head = _head(session, repository, branch)
             if parent is not None and parent != head.oid:
+                if _is_made(session, hub, actor, repository, head, parent, changes):
+                    return head
                 raise StaleParentError(f"{branch} of {repository.full_name} is at {head.oid} by now, not at {parent}")
             before = repositories.files(head)
             after = _changed(session, hub, actor, repository, head, changes)
@@ -97,6 +99,22 @@ def publish(
         except _MovedError:
             continue
     raise StaleParentError(f"{branch} of {owner}/{name} changes all the time: try again later")
+
+
+def _is_made(
+    session: Session,
+    hub: Hub,
+    actor: Actor,
+    repository: Repository,
+    head: Commit,
+    parent: str,
+    changes: Iterable[Change],
+) -> bool:
+    """Whether the head is what the changes make of its parent: they were sent again since the answer was lost."""
+    before = session.get(Commit, (repository.id, parent))
+    if before is None or (head.parent, head.author_id) != (parent, actor.id):
+        return False
+    return _changed(session, hub, actor, repository, before, changes) == repositories.files(head)
 
 
 def _head(session: Session, repository: Repository, branch: str) -> Commit:
@@ -142,10 +160,11 @@ def _commit(
     message: Message,
     findings: Findings,
 ) -> Commit:
-    repository = session.get_one(Repository, head.repository_id)
+    # Rows are locked in one order, the repository first, so that no two commits wait for each other.
+    repository = session.get_one(Repository, head.repository_id, with_for_update={"of": Repository})
     old = {one.sha256 for one in before.values()}
     new = {one.sha256: one.size for one in after.values() if one.sha256 not in old}
-    for sha256 in new:  # the garbage collection leaves alone what was asked for lately
+    for sha256 in sorted(new):  # the garbage collection leaves alone what was asked for lately
         if not session.execute(update(Blob).where(Blob.sha256 == sha256).values(used=now())).rowcount:  # type: ignore[attr-defined]
             raise UploadRefusedError(f"the bytes {sha256} were sent too long ago: upload them again")
     repository.size += sum(new.values())

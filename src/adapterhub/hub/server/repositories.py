@@ -13,7 +13,7 @@ from adapterhub.hub.server import accounts, audit, git_objects, policy
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import indexing
 from adapterhub.hub.server.database import Commit, FormerName, Ref, Repository, Tree, now
-from adapterhub.hub.server.database.upserting import add_new
+from adapterhub.hub.server.database.upserting import add_new, put
 from adapterhub.hub.server.errors import RevisionNotFoundError
 from adapterhub.hub.server.git_objects import Entry
 
@@ -202,7 +202,7 @@ def add_commit(
     """A commit that no branch stands for yet; the same one if the same was made in the same second."""
     tree, time = git_objects.folders(content)[""], now().replace(microsecond=0)
     values = {path: [one.oid, one.sha256, one.size, one.large] for path, one in sorted(content.items())}
-    add_new(session, Tree, oid=tree, files=values)
+    put(session, Tree, {"oid": tree}, files=values, used=now())
     oid = git_objects.commit_id(tree, parent, actor.name, time, f"{title}\n\n{message}".strip())
     add_new(
         session,

@@ -1,5 +1,6 @@
 """The application of a hub, asked without a network."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from adapterhub.hub.server import accounts, blobs, commits, repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.commits import Message, Put
-from adapterhub.hub.server.database import Account, Commit
+from adapterhub.hub.server.database import Commit
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
 
@@ -44,25 +45,33 @@ class Asked:
         return commits.publish(self.hub, actor, user, name, "main", changes, Message("Change"))
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder of a hub with the users ann and bob, to be copied, and their tokens."""
+    hub = Hub.open(Settings(directory=tmp_path_factory.mktemp("prepared") / "hub"))
+    tokens = {}
+    with hub.database.write() as session:
+        for name in ("ann", "bob"):
+            tokens[name] = accounts.new_token(session, accounts.add_user(session, name, None), "test", "write")
+    hub.close()
+    return hub.settings.directory, tokens
+
+
 @pytest.fixture
-def ask(tmp_path: Path) -> Iterator[Callable[..., Asked]]:
+def ask(tmp_path: Path, prepared: tuple[Path, dict[str, str]]) -> Iterator[Callable[..., Asked]]:
     """Makes an application of a hub with given settings and the users ann and bob."""
-    made: list[TestClient] = []
+    made: list[Hub] = []
 
     def make(**settings: object) -> Asked:
+        folder, tokens = prepared
+        shutil.copytree(folder, tmp_path / "hub")
         app = create_app(Settings(directory=tmp_path / "hub", **settings))  # type: ignore[arg-type]
-        hub: Hub = app.state.hub
-        tokens = {}
-        with hub.database.write() as session:
-            for name in ("ann", "bob"):
-                user: Account = accounts.add_user(session, name, None)
-                tokens[name] = accounts.new_token(session, user, "test", "write")
-        made.append(TestClient(app, base_url="http://hub.test", raise_server_exceptions=True))
-        return Asked(hub, made[-1], tokens)
+        made.append(app.state.hub)
+        return Asked(app.state.hub, TestClient(app, base_url="http://hub.test"), tokens)
 
     yield make
-    for client in made:
-        client.app.state.hub.close()  # type: ignore[attr-defined]
+    for hub in made:
+        hub.close()
 
 
 @pytest.fixture

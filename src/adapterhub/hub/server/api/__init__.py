@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, health
+from adapterhub.hub.server.api import accounts, health, webhooks
 
-_ROUTERS = (health.router, accounts.router)
+_ROUTERS = (health.router, accounts.router, webhooks.router)
 
 
 def add_routes(app: FastAPI) -> None:

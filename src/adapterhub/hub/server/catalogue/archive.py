@@ -1,6 +1,7 @@
-"""The archived AdapterHub as a part of a catalogue: its entries with versions, scores and names, whose files lie elsewhere."""
+"""The archived AdapterHub in a catalogue: entries with versions, scores and names, whose files lie elsewhere."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def import_archive(hub: Hub, path: Path) -> Imported:
     archive = archive_reading.read(path)
     with hub.database.write() as session:
         _complete_taxonomy(session, archive)
-        outcomes = [_put(session, archive, *key, entry) for key, entry in sorted(archive.entries.items())]
+        first = set(_defaults(archive))
+        outcomes = [_put(session, archive, *key, entry, key in first) for key, entry in sorted(archive.entries.items())]
     return Imported(*(outcomes.count(one) for one in ("new", "updated", "kept")))
 
 
@@ -63,7 +65,26 @@ def _complete_taxonomy(session: Session, archive: Archive) -> None:
     session.flush()
 
 
-def _put(session: Session, archive: Archive, organisation: str, name: str, entry: Mapping[str, Any]) -> str:
+def _defaults(archive: Archive) -> Iterable[tuple[str, str]]:
+    """The entry of each data set and base model that AdapterHub took where no configuration was named: Pfeiffer's.
+
+    Of several, that of the organisation with the most entries.
+    """
+    found: dict[tuple[Any, ...], tuple[str, str]] = {}
+    many = Counter(organisation for organisation, _ in archive.entries)
+
+    def order(key: tuple[str, str]) -> tuple[Any, ...]:
+        return archive.entries[key]["config"]["using"] != "pfeiffer", -many[key[0]], key
+
+    for key in sorted(archive.entries, key=order):
+        entry = archive.entries[key]
+        found.setdefault((entry["model_name"], entry["type"], entry["task"], entry["subtask"]), key)
+    return found.values()
+
+
+def _put(
+    session: Session, archive: Archive, organisation: str, name: str, entry: Mapping[str, Any], is_default: bool
+) -> str:
     repository, new = _repository(session, organisation, name)
     before = session.get(Adapter, repository.id)
     if before is not None and before.origin is None:
@@ -83,7 +104,7 @@ def _put(session: Session, archive: Archive, organisation: str, name: str, entry
     row.kind, row.format, row.method = "adapter", "adapters", "bottleneck"
     row.base_id, row.task_id, row.dataset_id = base.id, task.id, dataset.id
     row.language = task.slug if task.kind == "language" else dataset.language
-    row.head = _head(entry)
+    row.head, row.is_default = _head(entry), is_default
     row.title, row.summary, row.origin = said.title, said.summary, origin
     session.add(row)
     session.flush()

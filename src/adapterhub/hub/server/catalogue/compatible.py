@@ -89,7 +89,7 @@ def groups(
     wanted = selected(
         session, actor, replace(filters, bases=fitting(found, least)), words, Adapter.base_id, func.count()
     )
-    counts = dict(session.execute(wanted.group_by(Adapter.base_id)).tuples().all())
+    counts: dict[int, int] = dict(session.execute(wanted.group_by(Adapter.base_id)).tuples().all())
     rows = {one.id: one for one in session.scalars(select(BaseModel).where(BaseModel.id.in_(counts)))}
     made = []
     for level in sorted({found[id].level for id in counts}, reverse=True):

@@ -36,7 +36,7 @@ def facets(
     What a facet itself is narrowed to does not count for it: one sees how many another value would give.
     """
     columns = {name: _column(name) for name in names}
-    found = {}
+    found: dict[str, dict[Any, int]] = {}
     for name, column in columns.items():
         wanted = selected(session, actor, filters.without(name), words, column, func.count()).group_by(column)
         found[name] = dict(session.execute(wanted).tuples().all())
@@ -46,6 +46,7 @@ def facets(
 def named(session: Session, name: str, counts: dict[Any, int]) -> list[Value]:
     """Counts by what the column holds, as values of a facet; adapters without one are left out."""
     known = {key: number for key, number in counts.items() if key not in (None, "") and number > 0}
+    titles: dict[Any, tuple[str, str]] = {}
     match name:
         case "task":
             titles = {id: (slug, title) for id, slug, title in session.execute(select(Task.id, Task.slug, Task.title))}
@@ -59,8 +60,6 @@ def named(session: Session, name: str, counts: dict[Any, int]) -> list[Value]:
             titles = {code: (code, title) for code, title in session.execute(languages)}
         case "verified":
             titles = {True: ("true", "Verified"), False: ("false", "Not verified")}
-        case _:
-            titles = {}
     values = [Value(*titles.get(key, (str(key), str(key))), number) for key, number in known.items()]
     return sorted(values, key=lambda one: (-one.count, one.value))
 

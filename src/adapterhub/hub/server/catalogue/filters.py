@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, or_, select, true
 from sqlalchemy.orm import Session
@@ -46,7 +47,8 @@ class Filters:
 
     def without(self, name: str) -> "Filters":
         """The others."""
-        return replace(self, **{name: None if name in ("verified", "bases") else ()})
+        nothing: Any = None if name in ("verified", "bases") else ()
+        return replace(self, **{name: nothing})
 
 
 def condition(session: Session, filters: Filters) -> ColumnElement[bool]:
@@ -85,7 +87,7 @@ def task_ids(session: Session, slugs: Iterable[str]) -> list[int]:
 
 def dataset_ids(session: Session, names: Iterable[str]) -> list[int]:
     """The ids of data sets by ``task/dataset`` or ``dataset``, and of all their parts."""
-    wanted = false()
+    wanted: ColumnElement[bool] = false()
     for name in names:
         task, _, slug = name.lower().rpartition("/")
         wanted = or_(wanted, and_(Dataset.slug == slug, Task.slug == task if task else true()))

@@ -1,8 +1,9 @@
 """The adapters of a data set by their scores: the verified ones first, then what is claimed."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import policy
@@ -78,7 +79,7 @@ def _metrics(session: Session, actor: Actor, dataset: Dataset, filters: Filters)
     return tuple(session.scalars(wanted.order_by(number.desc(), Score.metric)))
 
 
-def _scores(actor: Actor, session: Session, dataset: Dataset, filters: Filters, *columns: object) -> object:
+def _scores(actor: Actor, session: Session, dataset: Dataset, filters: Filters, *columns: Any) -> Select[Any]:
     """Scores on the data set that hold for adapters as they are now, and may be seen."""
     return (
         select(*columns)

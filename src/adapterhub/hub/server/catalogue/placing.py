@@ -28,8 +28,8 @@ def place(session: Session, actor: Actor, said: Description) -> Place:
     for task, dataset in said.hints:
         if (found := _known(session, task, dataset))[0] is not None:
             return found
-    if (dataset := _by_source(session, said.sources)) is not None:
-        return dataset.task, dataset
+    if (known := _by_source(session, said.sources)) is not None:
+        return known.task, known
     return None, None
 
 

@@ -1,12 +1,10 @@
 """Which adapter of this hub an identifier means, for a base model."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, and_, false, or_, select
 from sqlalchemy.orm import Session
 
-from adapterhub.errors import HubNotFoundError
 from adapterhub.hub.bases import Base
 from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
 from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId, Revision
@@ -20,7 +18,6 @@ from adapterhub.hub.server.database import (
     Account,
     Adapter,
     Alias,
-    BaseModel,
     Commit,
     Dataset,
     FormerName,
@@ -130,9 +127,8 @@ def _at(place: Coordinate, *, author: bool = True) -> ColumnElement[bool]:
 
 def _near(identifier: Identifier) -> ColumnElement[bool]:
     """What adapters are that an error may mention: of the same task, or by the same author."""
-    wanted: list[ColumnElement[bool]] = []
-    for place in identifier.coordinates:
-        wanted.append(_at(replace(place, dataset=None) if place.task or place.language else place, author=False))
+    topics = [replace(one, dataset=None) if one.task or one.language else one for one in identifier.coordinates]
+    wanted = [_at(one, author=False) for one in topics]
     if (reference := identifier.reference) is not None:
         wanted.append(Account.key == reference.repository.owner.lower())
     return or_(false(), *wanted)
@@ -176,7 +172,7 @@ def _candidates(
             language=task if kind == "language" else None,
             method=method,
             config_hash=config_hash,
-            verdict=found.get(base_id, unknown),
+            verdict=unknown if base_id is None else found.get(base_id, unknown),
             score=merit if verified else None,
             curated=default,
         )
@@ -187,7 +183,8 @@ def _candidates(
 def _with_revisions(session: Session, one: Candidate) -> Candidate:
     """A candidate with its branches, tags and commits; of what is elsewhere, the versions there."""
     adapter = _adapter(session, one)
-    refs = dict(session.execute(select(Ref.name, Ref.oid).where(Ref.repository_id == adapter.repository_id)).tuples())
+    named = select(Ref.name, Ref.oid).where(Ref.repository_id == adapter.repository_id)
+    refs = dict(session.execute(named).tuples().all())
     refs |= {version["name"]: adapter.oid for version in (adapter.origin or {}).get("versions", ())}
     commits = session.scalars(select(Commit.oid).where(Commit.repository_id == adapter.repository_id))
     return replace(one, revisions=refs, commits=frozenset(commits))
@@ -211,7 +208,7 @@ def _misfit(session: Session, adapter: Adapter, base: Base) -> Verdict | None:
 def _version(adapter: Adapter, identifier: Identifier, wanted: Wanted) -> str | None:
     if adapter.origin is None:
         return None
-    named = [str(one.revision) for one in identifier.readings if one.revision is not None]
-    asked = str(wanted.revision) if wanted.revision is not None else (named or [None])[0]
+    named = [one.revision for one in identifier.readings if one.revision is not None]
+    asked = str(next(iter(named), wanted.revision))
     known = {one["name"] for one in adapter.origin.get("versions", ())}
     return asked if asked in known else adapter.origin.get("default_version")

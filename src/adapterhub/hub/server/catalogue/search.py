@@ -40,7 +40,7 @@ class Suggestion(NamedTuple):
 
 
 class _Order(NamedTuple):
-    columns: tuple[ColumnElement[Any], ...]
+    columns: tuple[Any, ...]
     descending: bool
 
 

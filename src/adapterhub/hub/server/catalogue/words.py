@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, cast, column, func, literal, literal_column, select, table, text
+from sqlalchemy import ColumnElement, Select, cast, column, func, literal, literal_column, select, table, text
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
@@ -59,7 +59,7 @@ def matching(session: Session, asked: str) -> Select[Any] | None:
     if _is_sqlite(session):
         question = " ".join(f'"{word}"' for word in words) + ("" if asked[-1:].isspace() else " *")
         weights = ", ".join(map(str, _WEIGHTS))
-        relevance = literal_column(f"-bm25(words, {weights})").label("relevance")
+        relevance: ColumnElement[Any] = literal_column(f"-bm25(words, {weights})").label("relevance")
         matches = literal_column("words").op("MATCH")(question)
         return select(_TABLE.c.rowid.label("id"), relevance).where(matches)
     question = " & ".join(f"'{word}'" for word in words) + ("" if asked[-1:].isspace() else ":*")

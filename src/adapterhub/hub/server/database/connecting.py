@@ -51,12 +51,19 @@ class Database:
             yield session
             session.commit()
 
-    def migrate(self) -> None:
-        """Bring the tables to the newest form; of several workers one does, the others wait."""
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A transaction that sees one state of the database however long it takes, and holds up nobody."""
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self.engine.connect().execution_options(**level) as connection, Session(connection) as session:
+            yield session
+
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables to the newest form, or to an older one; of several workers one does, the others wait."""
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
         config.attributes["engine"] = self.engine
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -11,7 +11,8 @@ from adapterhub.hub.server.database.tables import Base
 def add_new(session: Session, table: type[Base], **values: Any) -> bool:
     """Add a row unless one of its key is there; whether it was added."""
     statement = _insert(session, table).values(**values).on_conflict_do_nothing()
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    key = table.__table__.primary_key  # PostgreSQL counts no rows, but gives those that were added
+    return session.execute(statement.returning(*key)).first() is not None
 
 
 def put(session: Session, table: type[Base], key: dict[str, Any], **values: Any) -> None:

@@ -79,7 +79,7 @@ def batch(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
 async def take_whole(request: Request, hub: TheHub, address: str) -> Response:
     """A file in one request."""
     grant = await run_in_threadpool(grants.take, hub, _WHOLE, address, _SECONDS)
-    async with bodies.arriving(request, hub, grant.detail["size"], "a file by LFS") as file:
+    async with bodies.to_file(request, hub, grant.detail["size"], "a file by LFS") as file:
         _check(file, grant.detail["oid"])
         await run_in_threadpool(blobs.keep, hub, grant.actor, file)
     return Response()
@@ -90,7 +90,7 @@ async def take_part(request: Request, hub: TheHub, address: str) -> Response:
     """One part of a file."""
     grant = await run_in_threadpool(grants.take, hub, _PART, address, _SECONDS)
     oid, number, size = (grant.detail[name] for name in ("oid", "number", "size"))
-    async with bodies.arriving(request, hub, size, f"part {number} of a file by LFS") as file:
+    async with bodies.to_file(request, hub, size, f"part {number} of a file by LFS") as file:
         if file.size != size:
             raise UploadRefusedError(f"part {number} of {oid} has {file.size:,} bytes, not {size:,}: send it again")
         await run_in_threadpool(pieces.keep, hub, grant.actor, oid, str(number), file)

@@ -7,6 +7,8 @@ from adapterhub.hub.server.database.tables.activity import (
     DownloadDay,
     Job,
     Like,
+    Mirror,
+    Mirrored,
     RateWindow,
     Webhook,
 )
@@ -48,6 +50,8 @@ __all__ = [
     "Job",
     "Like",
     "Membership",
+    "Mirror",
+    "Mirrored",
     "Piece",
     "RateWindow",
     "Ref",

@@ -54,17 +54,23 @@ class Delivery(Base):
     body: Mapped[dict[str, Any]]
     status: Mapped[int | None]
     error: Mapped[str] = mapped_column(Text, default="")
-    created: Mapped[datetime] = mapped_column(default=now)
+    attempts: Mapped[int] = mapped_column(default=0)
+    sent: Mapped[datetime | None]
+    created: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class Job(Base):
-    """Work that any worker may take: it is one worker's from ``started`` until ``finished``, or for a time."""
+    """Work that any worker may take: it is one worker's while ``started`` is recent, until it is ``finished``.
+
+    Of a ``key`` there is one job at a time that is not finished. One that is given up has an ``error``.
+    """
 
     __tablename__ = "job"
     __table_args__ = (Index("ix_job_due", "finished", "due"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(String(32))
+    key: Mapped[str | None] = mapped_column(String(128), unique=True)
     arguments: Mapped[dict[str, Any]]
     due: Mapped[datetime] = mapped_column(default=now)
     started: Mapped[datetime | None]
@@ -95,3 +101,31 @@ class AuditEntry(Base):
     subject: Mapped[str] = mapped_column(String(255), index=True)
     detail: Mapped[dict[str, Any] | None]
     digest: Mapped[str] = mapped_column(String(64))
+
+
+class Mirror(Base):
+    """Adapters of another hub of which a copy is kept here: those whose names match, or that a search finds."""
+
+    __tablename__ = "mirror"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    upstream: Mapped[str] = mapped_column(Text)
+    pattern: Mapped[str] = mapped_column(String(255))  # "owner/na*"; "?words" for a search
+    into: Mapped[str | None] = mapped_column(String(96))  # the account that owns the copies; None: as upstream
+    created: Mapped[datetime] = mapped_column(default=now)
+    refreshed: Mapped[datetime | None]
+    error: Mapped[str] = mapped_column(Text, default="")
+
+
+class Mirrored(Base):
+    """A repository of another hub, and how far its copy is: ``refs`` has what upstream's were at by ``kind/name``."""
+
+    __tablename__ = "mirrored"
+
+    mirror_id: Mapped[int] = mapped_column(ForeignKey("mirror.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)  # upstream
+    repository_id: Mapped[int | None] = mapped_column(ForeignKey("repository.id", ondelete="SET NULL"), index=True)
+    refs: Mapped[dict[str, Any]]
+    skipped: Mapped[dict[str, Any]]  # files that are left out, and why
+    error: Mapped[str] = mapped_column(Text, default="")
+    refreshed: Mapped[datetime] = mapped_column(default=now)

@@ -81,12 +81,13 @@ class Piece(Base):
 
 
 class Tree(Base):
-    """The files of a commit by path: ``{path: [oid, sha256, size, large]}``."""
+    """The files of commits by path: ``{path: [oid, sha256, size, large]}``; ``used`` is when the last one was made."""
 
     __tablename__ = "tree"
 
     oid: Mapped[str] = mapped_column(String(40), primary_key=True)
     files: Mapped[dict[str, Any]]
+    used: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class Commit(Base):

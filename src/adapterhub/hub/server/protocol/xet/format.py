@@ -100,8 +100,10 @@ def chunks(xorb: BinaryIO) -> list[Chunk]:
             raise UploadRefusedError(f"a xorb holds a chunk that cannot be one, at byte {place:,}")
         found.append(chunk)
         place = chunk.start + chunk.packed
-        if place > end or len(found) > MAX_CHUNKS:
-            raise UploadRefusedError("a xorb ends in the middle of a chunk" if place > end else "a xorb has too many")
+        if place > end:
+            raise UploadRefusedError("a xorb ends in the middle of a chunk")
+        if len(found) > MAX_CHUNKS:
+            raise UploadRefusedError(f"a xorb holds more than {MAX_CHUNKS:,} chunks")
     return found
 
 

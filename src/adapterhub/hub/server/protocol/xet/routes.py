@@ -57,7 +57,7 @@ def token(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
 @router.post("/xet/{nonce}/v1/xorbs/default/{name}")
 async def xorb(request: Request, hub: TheHub, actor: Granted, nonce: Nonce, name: Hash) -> Response:
     """A xorb comes."""
-    async with bodies.arriving(request, hub, MAX_XORB, "a xorb") as file:
+    async with bodies.to_file(request, hub, MAX_XORB, "a xorb") as file:
         await run_in_threadpool(sink.take_xorb, hub, actor, nonce, name, file)
     return JSONResponse({"was_inserted": True})
 
@@ -65,7 +65,7 @@ async def xorb(request: Request, hub: TheHub, actor: Granted, nonce: Nonce, name
 @router.post("/xet/{nonce}/v1/shards")
 async def shard(request: Request, hub: TheHub, actor: Granted, nonce: Nonce) -> Response:
     """A shard comes, and with it the files that it tells of."""
-    async with bodies.arriving(request, hub, MAX_SHARD, "a shard") as file:
+    async with bodies.to_file(request, hub, MAX_SHARD, "a shard") as file:
         await run_in_threadpool(_shard, hub, actor, nonce, file)
     return JSONResponse({"result": 1})
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "s001"
-down_revision = "x001"
+down_revision = "0001"
 
 
 def upgrade() -> None:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "x001"
-down_revision = "0001"
+down_revision = "s002"
 
 
 def upgrade() -> None:

@@ -1,0 +1,241 @@
+"""Commands that speak with hubs: who one is there, and finding, fetching and publishing adapters."""
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapterhub.cli import tables
+from adapterhub.cli.command import command
+from adapterhub.cli.screen import Screen
+
+app = typer.Typer()
+
+Hub = Annotated[
+    str | None,
+    typer.Option(
+        "--hub", help="The address of a hub.", metavar="URL", show_default="the one that you logged in to last"
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="An adapter on a hub: [bold]sentiment/sst-2@ukp[/bold], [bold]lang/de@ukp[/bold], [bold]me/name[/bold], "
+        "or the address of its page.",
+        metavar="ID",
+    ),
+]
+BaseModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="The base model that it has to fit.", metavar="NAME", show_default=False),
+]
+
+
+@app.command()
+@command
+def login(
+    screen: Screen,
+    url: Annotated[
+        str | None, typer.Argument(help="The address of the hub.", metavar="URL", show_default=False)
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token", help="A token of yours there; asked for if left out.", metavar="TOKEN", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Log in to a hub by a token, which is kept for you alone; a hub that you log in to is asked for adapters first.
+
+    [bold]adapterhub login http://127.0.0.1:8400[/bold]
+    """
+    from adapterhub.hub.client.account import login as do
+
+    secret = token or (getpass.getpass("Token: ") if sys.stdin.isatty() else sys.stdin.readline().strip())
+    me = do(secret, url)
+    screen.show(me, f"You are {me['name']} at {me['hub']}, with the scope {me['scope']}.")
+
+
+@app.command()
+@command
+def logout(
+    screen: Screen,
+    url: Annotated[
+        str | None, typer.Argument(help="The address of the hub.", metavar="URL", show_default=False)
+    ] = None,
+) -> None:
+    """Forget a hub and the token for it."""
+    from adapterhub.hub.client.account import logout as do
+
+    gone = do(url)
+    screen.show({"hub": gone}, f"Forgot {gone}.")
+
+
+@app.command()
+@command
+def push(
+    screen: Screen,
+    folder: Annotated[Path, typer.Argument(help="The folder of a saved adapter or setup.", metavar="FOLDER")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="Where to: [bold]sentiment/sst-2@me[/bold] (task/dataset@owner), [bold]lang/de@me[/bold], or "
+            "[bold]me/name[/bold].",
+            metavar="ID",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The name of its repository.", metavar="NAME", show_default="made of base, data set and method"
+        ),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Show it to its owner alone.")] = False,
+    message: Annotated[str, typer.Option("--message", help="What is new.", metavar="TEXT")] = "Upload of an adapter",
+    branch: Annotated[
+        str, typer.Option(help="The branch that it becomes the newest version of.", metavar="NAME")
+    ] = "main",
+    tag: Annotated[
+        str | None, typer.Option(help="A name for this version.", metavar="NAME", show_default=False)
+    ] = None,
+    hub: Hub = None,
+) -> None:
+    """Publish a saved adapter; it is checked here first, and then by the hub.
+
+    [bold]adapterhub push runs/quickstart/adapter sentiment/sst-2@me[/bold]
+    """
+    from adapterhub.hub.client.pushing import push as do
+
+    done = do(folder, target, name=name, private=private, message=message, branch=branch, tag=tag, hub=hub)
+    values = {"repository": done.repository, "commit": done.commit, "url": done.url, "load": done.identifier}
+    screen.show(values, tables.pairs(values))
+
+
+@app.command()
+@command
+def pull(
+    screen: Screen,
+    name: Name,
+    model: BaseModel = None,
+    version: Annotated[
+        str | None, typer.Option(help="A tag, a branch or a commit.", metavar="NAME", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A folder to copy its files to.", metavar="FOLDER", show_default=False),
+    ] = None,
+    lock: Annotated[
+        Path | None,
+        typer.Option(help="A file that keeps which version this was.", metavar="FILE", show_default=False),
+    ] = None,
+    hub: Hub = None,
+) -> None:
+    """Fetch an adapter, unless it is here already, and print its folder.
+
+    [bold]adapterhub pull sentiment/sst-2@ukp --model roberta-base[/bold]
+    """
+    from adapterhub.hub.client.pulling import copy
+    from adapterhub.hub.client.pulling import pull as do
+    from adapterhub.hub.client.resolving import Wanted
+
+    pulled = do(name, Wanted(base=model, version=version), hub=hub, lock=lock)
+    folder = pulled.folder if output is None else copy(pulled.folder, output)
+    for reason in pulled.found.reasons if pulled.found else ():
+        screen.say(reason)
+    found = pulled.found
+    values = {
+        "folder": str(folder),
+        "repository": None if found is None else found.repository,
+        "commit": None if found is None else found.commit,
+        "verdict": None if found is None else found.verdict,
+    }
+    screen.show(values, str(folder))
+
+
+Task = Annotated[str | None, typer.Option("--task", help="Of a task.", metavar="NAME", show_default=False)]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="Of a data set.", metavar="NAME", show_default=False)]
+Language = Annotated[str | None, typer.Option("--language", help="Of a language.", metavar="CODE", show_default=False)]
+Method = Annotated[str | None, typer.Option("--method", help="Of a method.", metavar="NAME", show_default=False)]
+Owner = Annotated[str | None, typer.Option("--owner", help="Of an owner.", metavar="NAME", show_default=False)]
+Sort = Annotated[
+    str | None,
+    typer.Option(help="relevance, downloads, likes, updated, score or size.", metavar="BY", show_default=False),
+]
+Limit = Annotated[int, typer.Option(min=1, help="How many at most.", metavar="N")]
+
+
+@app.command()
+@command
+def search(
+    screen: Screen,
+    words: Annotated[list[str], typer.Argument(help="Words to look for.", metavar="WORD")],
+    task: Task = None,
+    dataset: Dataset = None,
+    language: Language = None,
+    model: BaseModel = None,
+    method: Method = None,
+    owner: Owner = None,
+    sort: Sort = None,
+    limit: Limit = 20,
+    hub: Hub = None,
+) -> None:
+    """Look for adapters on a hub by words.
+
+    [bold]adapterhub search sentiment --model roberta-base[/bold]
+    """
+    _list(screen, " ".join(words), limit, hub, task, dataset, language, model, method, owner, sort)
+
+
+@app.command("list")
+@command
+def list_(
+    screen: Screen,
+    task: Task = None,
+    dataset: Dataset = None,
+    language: Language = None,
+    model: BaseModel = None,
+    method: Method = None,
+    owner: Owner = None,
+    sort: Sort = None,
+    limit: Limit = 50,
+    hub: Hub = None,
+) -> None:
+    """List the adapters of a hub.
+
+    [bold]adapterhub list --task nli[/bold]
+    """
+    _list(screen, "", limit, hub, task, dataset, language, model, method, owner, sort)
+
+
+def _list(
+    screen: Screen,
+    words: str,
+    limit: int,
+    hub: str | None,
+    task: str | None,
+    dataset: str | None,
+    language: str | None,
+    model: str | None,
+    method: str | None,
+    owner: str | None,
+    sort: str | None,
+) -> None:
+    from dataclasses import asdict
+
+    from adapterhub.hub.client.catalogue import list_adapters
+
+    found = list_adapters(
+        words,
+        task=task,
+        dataset=dataset,
+        language=language,
+        model=model,
+        method=method,
+        owner=owner,
+        sort=sort,
+        limit=limit,
+        hub=hub,
+    )
+    screen.show([asdict(one) for one in found], tables.listings(found) if found else "No adapter fits.")

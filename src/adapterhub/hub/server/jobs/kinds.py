@@ -1,0 +1,38 @@
+"""Every kind of job."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from adapterhub.hub.server.events import DELIVER
+from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.jobs import scrubbing, tidying, webhooks
+from adapterhub.hub.server.settings import Settings
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that is done beside requests.
+
+    Attributes:
+        run: does it, with the arguments of the job.
+        every: how long after it ended it is done again; None for when it is asked for alone.
+        tries: how often it is tried.
+        slow: whether it may take minutes.
+    """
+
+    run: Callable[[Hub, dict[str, Any]], None]
+    every: timedelta | None = None
+    tries: int = 5
+    slow: bool = False
+
+
+def kinds(settings: Settings) -> Mapping[str, Kind]:
+    """Every kind of job, by name."""
+    scrub_days = timedelta(days=settings.scrub_days) if settings.scrub_days else None
+    return {
+        DELIVER: Kind(webhooks.deliver, tries=8),
+        "tidy": Kind(tidying.tidy, every=timedelta(hours=1)),
+        "scrub": Kind(scrubbing.scrub, every=scrub_days, tries=1, slow=True),
+    }

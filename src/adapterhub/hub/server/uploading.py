@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from adapterhub.errors import HubError
 from adapterhub.hub.ids import RepositoryId
-from adapterhub.hub.inspecting import check_file
+from adapterhub.hub.inspecting import check_file, check_paths
 from adapterhub.hub.server import blobs, commits, policy, repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.commits import Message, Put
@@ -29,8 +29,10 @@ def take(hub: Hub, actor: Actor, path: str, pieces: Iterable[bytes]) -> str:
         TooLargeError: if it is too large.
     """
     policy.check_scope(actor, "write")
+    check_paths([path])
     with blobs.arriving(hub, pieces, path) as file:
-        check_file(path, file.size, lambda: file.path.open("rb"))
+        with file.path.open("rb") as stream:
+            check_file(path, stream)
         blobs.keep(hub, actor, file)
         return file.sha256
 

@@ -178,7 +178,7 @@ def _activity(session: Session, people: list[Actor]) -> None:
     """Likes, downloads and a tag, as there would be after a while."""
     lora = repositories.find(session, people[0], "stitch-lab", "roberta-base-sst2-lora")
     for one in people:
-        likes.set_like(session, one, lora, True)
+        likes.like(session, one, lora, True)
     lora.downloads = 1284
     repositories.find(session, people[0], "ada", "roberta-base-sst2-pfeiffer").downloads = 391
     repositories.add_tag(session, people[0], lora, "v1.0", "main", "The first version")

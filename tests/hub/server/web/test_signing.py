@@ -6,8 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from adapterhub.hub.server.app import create_app
-from adapterhub.hub.server.setup import setup_code
 from adapterhub.hub.server.settings import Settings
+from adapterhub.hub.server.setup import setup_code
 from hub.server.web.conftest import ADDRESS, PASSWORD, Site
 
 

@@ -48,7 +48,7 @@ def like(visitor: TheMember, form: Form, hub: TheHub, owner: str, name: str) -> 
     """Like it, or no longer."""
     with hub.database.write() as session:
         repository = repositories.find(session, visitor.actor, owner, name)
-        likes.set_like(session, visitor.actor, repository, form["liked"] == "yes")
+        likes.like(session, visitor.actor, repository, form["liked"] == "yes")
     return go(local(form["next"]))
 
 
@@ -107,7 +107,7 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
             visitor,
             "repository",
             view=shown,
-            liked=likes.likes(session, visitor.actor, shown.repository),
+            liked=likes.is_liked(session, visitor.actor, shown.repository),
             commits=commits_of(session, shown.repository),
             card=_card(hub, shown),
             snippets=snippets(subject) if shown.fact("method") else [],

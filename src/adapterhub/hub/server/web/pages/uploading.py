@@ -1,15 +1,16 @@
 """To upload an adapter: file by file from a script of the page, or all at once by a plain form."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated
 
-import anyio.from_thread
 from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
 from adapterhub.errors import HubError
 from adapterhub.hub.server import accounts, uploading
+from adapterhub.hub.server.bodies import with_body
 from adapterhub.hub.server.context import TheHub, public_url
 from adapterhub.hub.server.errors import TooLargeError, status
 from adapterhub.hub.server.hub import Hub
@@ -31,13 +32,14 @@ def upload_page(request: Request, visitor: TheMember, hub: TheHub, to: str = "")
 
 
 @router.put("/file")
-def take(request: Request, visitor: TheMember, hub: TheHub, path: str) -> Response:
+async def take(request: Request, visitor: TheMember, hub: TheHub, path: str) -> Response:
     """Take one file, and say at once what is wrong with it."""
     forms.check(request, visitor, request.headers.get("x-csrf", ""))
     try:
         if uploading.is_left_out(path):
             return JSONResponse({"sha256": ""})
-        return JSONResponse({"sha256": uploading.take(hub, visitor.actor, path, _stream(request))})
+        sha256 = await with_body(request, partial(uploading.take, hub, visitor.actor, path))
+        return JSONResponse({"sha256": sha256})
     except HubError as error:
         return JSONResponse({"problem": str(error)}, status(error))
 
@@ -77,13 +79,6 @@ def publish(request: Request, visitor: TheMember, hub: TheHub, form: Annotated[F
         except HubError as error:
             problem, code = str(error), status(error)
     return _page(request, visitor, hub, owner, name, private, problem, problems, code)
-
-
-def _stream(request: Request) -> Iterator[bytes]:
-    """The body of a request, piece by piece, for code that does not wait for it by itself."""
-    stream = request.stream()
-    while (piece := anyio.from_thread.run(anext, stream, None)) is not None:
-        yield piece
 
 
 def _pieces(file: UploadFile) -> Iterator[bytes]:

@@ -98,7 +98,9 @@ def test_no_page_runs_what_a_stranger_wrote(site: Site) -> None:
     front = {"tags": PAYLOADS[:5], "license": PAYLOADS[0], "language": PAYLOADS[1], "base_model": "roberta-base"}
     files = demo.lora("roberta-base", layers=1)
     readme = f"---\n{json.dumps(front)}\n---\n# {PAYLOADS[2]}\n\n{text}\n"
-    demo.publish(site.hub, ann, "ann", "one", {"README.md": readme.encode(), **files, "cite.bib": f"@misc{{a}}\n{text}".encode()})
+    demo.publish(
+        site.hub, ann, "ann", "one", {"README.md": readme.encode(), **files, "cite.bib": f"@misc{{a}}\n{text}".encode()}
+    )
     with site.hub.database.write() as session:
         user = accounts.account(session, "ann")
         user.full_name, user.about = PAYLOADS[1], text

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from adapterhub.hub.server.database import Adapter, Dataset, Repository, Task
+from adapterhub.hub.server.web import wording
 from adapterhub.hub.server.web.rendering import segment
 
 
@@ -40,7 +41,7 @@ def item(adapter: Adapter) -> Item:
         repository.owner.name,
         repository.name,
         repository.private,
-        adapter.summary,
+        wording.plain(adapter.summary),
         adapter.method,
         adapter.base.name if adapter.base is not None else "",
         topic(adapter.task, adapter.dataset),

@@ -120,7 +120,7 @@ def listing(
     shown = [
         Facet(name, TITLES[name], [_choice(path, kept, name, one) for one in counted[name]])
         for name in names
-        if len(counted[name]) > 1 or asked.get(name)
+        if len(counted[name]) > 1 or (counted[name] and name == "base") or asked.get(name)
     ]
     return Listing(
         [item(one) for one in page.adapters],

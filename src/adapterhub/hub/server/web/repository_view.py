@@ -17,7 +17,7 @@ from adapterhub.hub.server.web.items import explore_path
 from adapterhub.hub.server.web.rendering import segment
 
 _HIDDEN = {"method", "configs", "base_model_name_or_path", "peft_type", "auto_mapping", "task_type"}
-_HIDDEN |= {"inference_mode", "revision", "peft_version"}
+_HIDDEN |= {"r", "reduction_factor", "inference_mode", "revision", "peft_version"}
 _WEIGHTS = ".safetensors"
 
 

@@ -1,5 +1,6 @@
 """How numbers, times and names of methods are written on pages."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,8 @@ _METHODS = {
     "boft": "BOFT",
 }
 _FORMATS = {"adapterhub": "adapterhub", "adapters": "adapters", "peft": "PEFT"}
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+_MARKS = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)")
 _STEPS = ((60, "second", 1), (3600, "minute", 60), (86400, "hour", 3600), (86400 * 30, "day", 86400))
 
 
@@ -107,6 +110,11 @@ def words(name: str) -> str:
     return plain[:1].upper() + plain[1:]
 
 
+def plain(text: str) -> str:
+    """A sentence of Markdown without its marks, for a line of a list."""
+    return _MARKS.sub("", _LINK.sub(r"\1", text))
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "method": method,
     "file_format": file_format,
@@ -118,4 +126,5 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "score": score,
     "value": value,
     "words": words,
+    "plain": plain,
 }

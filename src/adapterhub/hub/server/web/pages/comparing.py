@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from adapterhub.errors import HubError
 from adapterhub.hub.ids import RepositoryId
-from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import scores
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.web import wording
@@ -56,29 +55,37 @@ def compare_page(request: Request, visitor: TheVisitor, hub: TheHub, id: list[st
             "compare",
             views=shown,
             figures=figures,
-            lines=_lines(session, visitor.actor, shown),
+            lines=_lines(session, shown),
             ids=[one.repository.full_name for one in shown],
             room=len(shown) < _MOST,
             problem=problem,
         )
 
 
-def _lines(session: Session, actor: Actor, shown: list[View]) -> list[Line]:
+def _lines(session: Session, shown: list[View]) -> list[Line]:
     columns = [_facts(session, one) for one in shown]
-    names = dict.fromkeys(name for column in columns for name in column)
-    return [Line(name, [column.get(name, "-") for column in columns]) for name in names]
+    made = []
+    for parts in zip(*columns, strict=True):
+        names = dict.fromkeys(name for part in parts for name, text in part.items() if text)
+        made += [Line(name, [part.get(name) or "-" for part in parts]) for name in names]
+    return made
 
 
-def _facts(session: Session, one: View) -> Mapping[str, str]:
-    made = {"Base model": one.base}
-    if one.adapter is not None:
-        made["For"] = topic(one.adapter.task, one.adapter.dataset)
-    made |= dict(properties(one))
-    made |= {f"Option: {name}": text for name, text in options(one)}
+def _facts(session: Session, one: View) -> tuple[Mapping[str, str], ...]:
+    """What there is to compare: what it is, how it is configured, how it scores, how it is used."""
+    results: dict[str, str] = {}
     if one.adapter is not None:
         for score in scores.of(session, one.adapter):
             origin = "verified" if score.verified else "claimed"
-            made.setdefault(f"{score.metric} on {score.data}", f"{wording.score(score.value)} ({origin})")
-    made |= {"Downloads": f"{one.repository.downloads:,}", "Likes": f"{one.repository.likes:,}"}
-    made["Newest version"] = f"{wording.date(one.commit.created)}, {one.commit.oid[:10]}"
-    return {name: text for name, text in made.items() if text}
+            results.setdefault(f"{score.metric} on {score.data}", f"{wording.score(score.value)} ({origin})")
+    place = "" if one.adapter is None else topic(one.adapter.task, one.adapter.dataset)
+    return (
+        {"Base model": one.base, "For": place, **dict(properties(one))},
+        dict(options(one)),
+        results,
+        {
+            "Downloads": f"{one.repository.downloads:,}",
+            "Likes": f"{one.repository.likes:,}",
+            "Newest version": f"{wording.date(one.commit.created)}, {one.commit.oid[:10]}",
+        },
+    )

@@ -119,7 +119,7 @@ function suggesting() {
     input.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(ask, 120); });
     input.addEventListener("keydown", (event) => {
       const count = list.hidden ? 0 : list.children.length;
-      if (event.key === "Escape") hide();
+      if (event.key === "Escape" && count) { event.preventDefault(); hide(); }
       else if (count && event.key === "ArrowDown") { event.preventDefault(); mark((at + 1) % count); }
       else if (count && event.key === "ArrowUp") { event.preventDefault(); mark((at - 1 + count) % count); }
       else if (count && event.key === "Enter" && at >= 0) { event.preventDefault(); location.assign(list.children[at].firstChild.href); }

@@ -2,7 +2,7 @@
 
 1. Adapters that the identifier means, as a coordinate or else as a repository; an author who was named is the only one.
 2. Of these the ones that have the revision and the method that were asked for, and fit the base model: those that fit
-   in shape alone only if they may.
+   in shape alone only if they may, and those that were withdrawn only if the revision is a commit.
 3. The best of these by how well they fit the base, then by whether they have the configuration that was asked for. If
    they are of several tasks, languages or data sets, nobody can say which is meant.
 4. The best of these by verified score, then the one that a curator made the default.
@@ -34,6 +34,7 @@ class Candidate:
         verdict: how well it fits the base model in question; None if there is none.
         score: the best that somebody verified, on the metric of the data set, higher is better.
         curated: whether a curator made it the default of its place.
+        withdrawn: why it should not be used any more, or None if it may.
     """
 
     repository: RepositoryId
@@ -47,6 +48,7 @@ class Candidate:
     verdict: Verdict | None = None
     score: float | None = None
     curated: bool = False
+    withdrawn: str | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
     commits: Collection[str] = ()
 
@@ -174,6 +176,8 @@ def _problem(candidate: Candidate, revision: Revision | None, wanted: Wanted) ->
     if _commit(candidate, revision) is None:
         has = ", ".join(sorted(candidate.revisions)[:_LISTED]) or "none by name"
         return f"it has no revision {revision} (there are: {has})"
+    if candidate.withdrawn is not None and (revision is None or not revision.is_commit):
+        return f"it was withdrawn: {candidate.withdrawn}"
     if wanted.method is not None and candidate.method != wanted.method:
         return f"its method is {candidate.method}, and {wanted.method} is asked for"
     if verdict is not None and verdict.level is Level.INCOMPATIBLE:
@@ -194,6 +198,8 @@ def _best(identifier: Identifier, fitting: list[Candidate], wanted: Wanted) -> t
     if len({one.repository.key for one in left}) > 1:
         raise _ambiguous(identifier, left)
     best = left[0]
+    if best.withdrawn is not None:
+        reasons.append(f"it was withdrawn ({best.withdrawn}), and is given since its commit was named")
     if best.verdict is not None:
         reasons += best.verdict.reasons
     if wanted.config_hash is not None and not _is_configured(wanted, best):

@@ -128,14 +128,18 @@ def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHugg
     raise HubNotFoundError("\n".join(missing))
 
 
-def _on(address: Address, text: str, wanted: Wanted) -> Found:
+def _on(address: Address, text: str, wanted: Wanted) -> Found | OnHuggingFace:
     question = {"identifier": text} | wanted.to_dict()
 
     def ask() -> Any:
         with Connection(address) as connection:
             return connection.post("/api/v1/resolve", question)
 
-    return Found.of(address, asked(address, question, ask))
+    answer = asked(address, question, ask)
+    elsewhere = answer.get("elsewhere") or {}
+    if elsewhere.get("hub") == HUGGING_FACE:
+        return OnHuggingFace(str(RepositoryId.parse(str(elsewhere.get("repository")))), elsewhere.get("version"))
+    return Found.of(address, answer)
 
 
 def _by_address(text: str, wanted: Wanted) -> Found | OnHuggingFace:

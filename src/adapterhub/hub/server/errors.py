@@ -1,6 +1,14 @@
 """What the server answers with when it cannot do what it was asked; each has a status of HTTP."""
 
-from adapterhub.errors import HubAccessError, HubConflictError, HubError, HubNotFoundError, UploadRefusedError
+from adapterhub.errors import (
+    AmbiguousAdapterError,
+    HubAccessError,
+    HubConflictError,
+    HubError,
+    HubNotFoundError,
+    HubUnreachableError,
+    UploadRefusedError,
+)
 
 
 class RepositoryNotFoundError(HubNotFoundError):
@@ -48,6 +56,7 @@ def status(error: HubError) -> int:
 
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
+    (AmbiguousAdapterError, 300),
     (NotSignedInError, 401),
     (HubAccessError, 403),
     (HubNotFoundError, 404),
@@ -56,4 +65,5 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (TooLargeError, 413),
     (UploadRefusedError, 422),
     (RateLimitError, 429),
+    (HubUnreachableError, 502),
 )

@@ -1,6 +1,8 @@
 """How an error is told: to a client of the Hugging Face protocol, to one of the API, to a person."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,9 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from adapterhub.errors import HubError
+from adapterhub.errors import AmbiguousAdapterError, HubError
 from adapterhub.hub.server import errors, web
-from adapterhub.hub.server.middleware import HEADERS
+from adapterhub.hub.server.headers import HEADERS
 
 _CODES: tuple[tuple[type[HubError], str], ...] = (
     (errors.RepositoryNotFoundError, "RepoNotFound"),
@@ -23,18 +25,18 @@ _PROTOCOL = ("/api/", "/xet/", "/lfs/")
 
 def add_handlers(app: FastAPI) -> None:
     """Have the application tell errors by these functions."""
-    app.add_exception_handler(HubError, _hub_error)
+    app.add_exception_handler(HubError, answer)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, answer)
     app.add_exception_handler(Exception, _unexpected)
 
 
-def _hub_error(request: Request, error: Any) -> Response:
-    return _answer(request, errors.status(error), str(error), _headers(error))
-
-
-def _http_error(request: Request, error: Any) -> Response:
-    return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+def answer(request: Request, error: Any) -> Response:
+    """How a ``HubError`` or an ``HTTPException`` is told to whoever made a request."""
+    if isinstance(error, HTTPException):
+        return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+    candidates = {"candidates": error.candidates} if isinstance(error, AmbiguousAdapterError) else {}
+    return _answer(request, errors.status(error), str(error), _headers(error), candidates)
 
 
 def _invalid(request: Request, error: Any) -> Response:
@@ -62,10 +64,12 @@ def _headers(error: HubError) -> dict[str, str]:
     return made
 
 
-def _answer(request: Request, status: int, message: str, headers: dict[str, str]) -> Response:
+def _answer(
+    request: Request, status: int, message: str, headers: dict[str, str], more: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
     path = request.url.path
     if path.startswith(_API):
-        content = {"type": "about:blank", "title": _title(status), "status": status, "detail": message}
+        content = {"type": "about:blank", "title": _title(status), "status": status, "detail": message, **more}
         return JSONResponse(content, status, headers, media_type="application/problem+json")
     if path.startswith(_PROTOCOL) or "/resolve/" in path or ".git/" in path:
         return JSONResponse({"error": message}, status, headers)

@@ -99,6 +99,16 @@ def visible(actor: Actor) -> ColumnElement[bool]:
     return or_(Repository.private.is_(False), Repository.owner_id == actor.id, Repository.owner_id.in_(mine))
 
 
+def seen_owners(session: Transaction, actor: Actor) -> frozenset[int] | None:
+    """Whose private repositories somebody may see; None is everybody's. What ``visible`` asks for, in numbers."""
+    if actor.is_admin:
+        return None
+    if actor.id is None:
+        return frozenset()
+    mine = select(Membership.organisation_id).where(Membership.user_id == actor.id)
+    return frozenset({actor.id, *session.scalars(mine)})
+
+
 def no_repository(name: str) -> RepositoryNotFoundError:
     """The same words whether it is not there or may not be seen."""
     return RepositoryNotFoundError(f"there is no repository {name}, or you may not see it")

@@ -106,7 +106,16 @@ def set_private(session: Session, actor: Actor, repository: Repository, private:
     """Show a repository to all, or to those who belong to its owner."""
     policy.check_write(session, actor, repository)
     repository.private = private
+    if not private:
+        indexing.publish(session, repository.id)
     audit.record(session, actor, "repository.visibility", repository.key, private=private)
+
+
+def withdraw(session: Session, actor: Actor, repository: Repository, reason: str | None) -> None:
+    """Say why a repository should not be used any more, or (None) that it may: its files stay either way."""
+    policy.check_write(session, actor, repository)
+    repository.withdrawn = reason
+    audit.record(session, actor, "repository.withdraw" if reason else "repository.restore", repository.key)
 
 
 def revision(session: Session, repository: Repository, name: str) -> Commit:

@@ -2,9 +2,31 @@
 
 from fastapi import FastAPI
 
-from adapterhub.hub.server.api import accounts, health, webhooks
+from adapterhub.hub.server.api import (
+    accounts,
+    adapters,
+    audit,
+    bases,
+    catalogue,
+    health,
+    resolving,
+    scores,
+    taxonomy,
+    webhooks,
+)
 
-_ROUTERS = (health.router, accounts.router, webhooks.router)
+_ROUTERS = (
+    health.router,
+    accounts.router,
+    adapters.routes,
+    resolving.routes,
+    bases.routes,
+    scores.routes,
+    catalogue.routes,
+    taxonomy.routes,
+    webhooks.router,
+    audit.router,
+)
 
 
 def add_routes(app: FastAPI) -> None:

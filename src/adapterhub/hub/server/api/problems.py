@@ -14,7 +14,17 @@ class Problem(BaseModel):
     detail: str
 
 
+class Choices(Problem):
+    """Several adapters that answer to an identifier equally well: ``candidates`` are their names."""
+
+    candidates: list[str]
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that a route may answer with, for its documentation."""
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"model": Problem, "content": content} for status in (*statuses, 422, 429)}
+    return {status: _described(Choices if status == 300 else Problem) for status in (*statuses, 422, 429)}
+
+
+def _described(model: type[Problem]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"model": model, "content": {"application/problem+json": {"schema": schema}}}

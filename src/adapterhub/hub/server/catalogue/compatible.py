@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubIdError
@@ -12,9 +12,9 @@ from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.bases import Base
 from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.catalogue import bases
+from adapterhub.hub.server.catalogue import bases, facets
 from adapterhub.hub.server.catalogue.filters import Filters
-from adapterhub.hub.server.catalogue.search import Page, search, selected
+from adapterhub.hub.server.catalogue.search import Page, search
 from adapterhub.hub.server.database import Adapter, BaseModel
 
 
@@ -63,7 +63,7 @@ def asked(
 
 def verdicts(session: Session, base: Base) -> dict[int, Verdict]:
     """How well what was trained on each base model fits another, by the ids of their rows."""
-    return {one.id: verdict(bases.as_requirement(session, one), base) for one in session.scalars(select(BaseModel))}
+    return {id: verdict(requirement, base) for id, requirement in bases.requirements(session).items()}
 
 
 def fitting(found: Mapping[int, Verdict], least: Level = Level.DERIVED) -> frozenset[int]:
@@ -86,10 +86,7 @@ def groups(
     More of a group: ``search`` with ``Filters.bases`` of its rows, after the cursor of its page.
     """
     found = verdicts(session, base)
-    wanted = selected(
-        session, actor, replace(filters, bases=fitting(found, least)), words, Adapter.base_id, func.count()
-    )
-    counts: dict[int, int] = dict(session.execute(wanted.group_by(Adapter.base_id)).tuples().all())
+    counts = facets.by_base(session, actor, replace(filters, bases=fitting(found, least)), words)
     rows = {one.id: one for one in session.scalars(select(BaseModel).where(BaseModel.id.in_(counts)))}
     made = []
     for level in sorted({found[id].level for id in counts}, reverse=True):

@@ -1,15 +1,15 @@
 """How many adapters there are of each kind: beside a search, and at every step of the tree."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import func, select
+import numpy as np
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.catalogue.filters import Filters
-from adapterhub.hub.server.catalogue.search import selected
-from adapterhub.hub.server.database import Adapter, BaseModel, Dataset, Task
+from adapterhub.hub.server.catalogue.columns import NAMES, Numbers, of
+from adapterhub.hub.server.catalogue.filters import Filters, choose
+from adapterhub.hub.server.database import BaseModel, Dataset, Task
 
 FACETS = ("task", "dataset", "language", "base", "method", "format", "kind", "license", "head", "verified")
 
@@ -33,47 +33,60 @@ def facets(
 ) -> dict[str, list[Value]]:
     """For each facet its values with the number of adapters that the search has, the most frequent first.
 
-    What a facet itself is narrowed to does not count for it: one sees how many another value would give.
+    What a facet itself is narrowed to does not count for it: one sees how many another value would give. Adapters
+    without a value (of no task, say) are not counted there.
     """
-    columns = {name: _column(name) for name in names}
-    found: dict[str, dict[Any, int]] = {}
-    for name, column in columns.items():
-        wanted = selected(session, actor, filters.without(name), words, column, func.count()).group_by(column)
-        found[name] = dict(session.execute(wanted).tuples().all())
-    return {name: named(session, name, counts) for name, counts in found.items()}
+    columns = of(session)
+    found = choose(session, actor, columns, filters, words)
+    made = {}
+    for name in names:
+        counts = _counts(columns[name][found.places(without=name)])
+        if name in NAMES:
+            texts = list(columns.codes[name])
+            made[name] = _named(session, name, {texts[code]: number for code, number in counts.items() if code})
+        elif name == "verified":
+            made[name] = _ordered([Value(*_VERIFIED[code], number) for code, number in counts.items()])
+        else:
+            made[name] = _by_id(session, name, {id: number for id, number in counts.items() if id})
+    return made
 
 
-def named(session: Session, name: str, counts: dict[Any, int]) -> list[Value]:
-    """Counts by what the column holds, as values of a facet; adapters without one are left out."""
-    known = {key: number for key, number in counts.items() if key not in (None, "") and number > 0}
-    titles: dict[Any, tuple[str, str]] = {}
-    match name:
-        case "task":
-            titles = {id: (slug, title) for id, slug, title in session.execute(select(Task.id, Task.slug, Task.title))}
-        case "dataset":
-            rows = select(Dataset.id, Task.slug, Dataset.slug, Dataset.title).join(Task, Task.id == Dataset.task_id)
-            titles = {id: (f"{task}/{slug}", title) for id, task, slug, title in session.execute(rows)}
-        case "base":
-            return _by_base(session, known)
-        case "language":
-            languages = select(Task.slug, Task.title).where(Task.kind == "language")
-            titles = {code: (code, title) for code, title in session.execute(languages)}
-        case "verified":
-            titles = {True: ("true", "Verified"), False: ("false", "Not verified")}
-    values = [Value(*titles.get(key, (str(key), str(key))), number) for key, number in known.items()]
+def by_base(session: Session, actor: Actor, filters: Filters, words: str = "") -> dict[int, int]:
+    """How many adapters the search has for each row of base models, by its id."""
+    columns = of(session)
+    counts = _counts(columns["base"][choose(session, actor, columns, filters, words).places()])
+    return {id: number for id, number in counts.items() if id}
+
+
+_VERIFIED = (("false", "Not verified"), ("true", "Verified"))
+
+
+def _counts(values: Numbers) -> dict[int, int]:
+    numbers = np.bincount(values)
+    return {int(value): int(numbers[value]) for value in np.flatnonzero(numbers)}
+
+
+def _named(session: Session, name: str, counts: dict[str, int]) -> list[Value]:
+    titles: dict[str, str] = {}
+    if name == "language":
+        titles = dict(session.execute(select(Task.slug, Task.title).where(Task.kind == "language")).tuples().all())
+    return _ordered([Value(text, titles.get(text, text), number) for text, number in counts.items()])
+
+
+def _by_id(session: Session, name: str, counts: dict[int, int]) -> list[Value]:
+    """Values of one name are one: the rows of a base model."""
+    sources = {
+        "task": select(Task.id, Task.slug, Task.title),
+        "dataset": select(Dataset.id, Task.slug + "/" + Dataset.slug, Dataset.title).join(Dataset.task),
+        "base": select(BaseModel.id, BaseModel.key, BaseModel.name).order_by(BaseModel.id.desc()),
+    }
+    titles, sums = dict[str, str](), dict[str, int]()
+    for id, value, title in session.execute(sources[name]):
+        if id in counts:
+            titles[value] = title
+            sums[value] = sums.get(value, 0) + counts[id]
+    return _ordered([Value(value, titles[value], number) for value, number in sums.items()])
+
+
+def _ordered(values: list[Value]) -> list[Value]:
     return sorted(values, key=lambda one: (-one.count, one.value))
-
-
-def _column(name: str) -> Any:
-    return getattr(Adapter, {"task": "task_id", "dataset": "dataset_id", "base": "base_id"}.get(name, name))
-
-
-def _by_base(session: Session, counts: dict[Any, int]) -> list[Value]:
-    """Rows of one name are one value."""
-    keys = {id: (key, name) for id, key, name in session.execute(select(BaseModel.id, BaseModel.key, BaseModel.name))}
-    sums: dict[str, Value] = {}
-    for id, number in counts.items():
-        key, name = keys[id]
-        before = sums.get(key, Value(key, name, 0))
-        sums[key] = Value(key, before.title, before.count + number)
-    return sorted(sums.values(), key=lambda one: (-one.count, one.value))

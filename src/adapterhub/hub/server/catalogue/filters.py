@@ -1,15 +1,18 @@
 """What a search, the counts beside it and the tree are narrowed by."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 
+import numpy as np
 from sqlalchemy import ColumnElement, and_, false, or_, select, true
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.bases import canonical
-from adapterhub.hub.server.catalogue import taxonomy
-from adapterhub.hub.server.database import Account, Adapter, AdapterTag, BaseModel, Dataset, Repository, Task
+from adapterhub.hub.server import policy
+from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.catalogue import taxonomy, words
+from adapterhub.hub.server.catalogue.columns import NAMES, Columns, Mask, Numbers
+from adapterhub.hub.server.database import Account, AdapterTag, BaseModel, Dataset, Task
 
 
 @dataclass(frozen=True)
@@ -45,39 +48,91 @@ class Filters:
     max_size: int | None = None
     bases: frozenset[int] | None = None
 
-    def without(self, name: str) -> "Filters":
-        """The others."""
-        nothing: Any = None if name in ("verified", "bases") else ()
-        return replace(self, **{name: nothing})
+
+@dataclass(frozen=True)
+class Selection:
+    """What was asked for, as places in the columns.
+
+    Attributes:
+        seen: those that somebody may see and that have the words.
+        masks: for each filter that is used those that pass it.
+    """
+
+    columns: Columns
+    seen: Mask
+    masks: Mapping[str, Mask]
+
+    def mask(self, without: str = "") -> Mask:
+        """What passes all filters, or all but one."""
+        found = self.seen.copy()
+        for name, mask in self.masks.items():
+            if name != without:
+                found &= mask
+        return found
+
+    def places(self, without: str = "") -> Numbers:
+        """``mask`` as numbers."""
+        return np.flatnonzero(self.mask(without))
 
 
-def condition(session: Session, filters: Filters) -> ColumnElement[bool]:
-    """What a query over ``Adapter`` asks for."""
-    found: list[ColumnElement[bool]] = []
-    if filters.task:
-        found.append(Adapter.task_id.in_(task_ids(session, filters.task)))
-    if filters.dataset:
-        found.append(Adapter.dataset_id.in_(dataset_ids(session, filters.dataset)))
-    if filters.base:
-        found.append(Adapter.base_id.in_(base_ids(session, filters.base)))
-    if filters.bases is not None:
-        found.append(Adapter.base_id.in_(sorted(filters.bases)))
-    for name in ("language", "method", "format", "kind", "license", "head"):
-        if values := getattr(filters, name):
-            column = getattr(Adapter, name)
-            found += [column.in_([value.lower() for value in values]) if name != "head" else column.in_(values)]
-    if filters.verified is not None:
-        found.append(Adapter.verified.is_(filters.verified))
-    if filters.owner:
-        owners = select(Account.id).where(Account.key.in_([name.lower() for name in filters.owner]))
-        found.append(Adapter.repository_id.in_(select(Repository.id).where(Repository.owner_id.in_(owners))))
-    tagged = select(AdapterTag.repository_id)
-    found += [Adapter.repository_id.in_(tagged.where(AdapterTag.tag == tag.lower())) for tag in filters.tag]
-    if filters.min_size is not None:
-        found.append(Adapter.size >= filters.min_size)
-    if filters.max_size is not None:
-        found.append(Adapter.size <= filters.max_size)
-    return and_(true(), *found)
+def choose(
+    session: Session, actor: Actor, columns: Columns, filters: Filters, asked: str = "", *, in_topic: bool = False
+) -> Selection:
+    """Narrow the columns to what somebody may see and asks for.
+
+    Args:
+        in_topic: whether the words have to be in the topic.
+    """
+    seen = columns.alive & ~columns["private"]
+    owners = policy.seen_owners(session, actor)
+    if owners is None:
+        seen = columns.alive.copy()
+    elif owners:
+        seen |= columns.alive & np.isin(columns["owner"], list(owners))
+    if (found := words.find(session, asked, in_topic=in_topic)) is not None:
+        seen &= columns.mask(found)
+    used = [one.name for one in fields(filters) if getattr(filters, one.name) not in ((), None)]
+    return Selection(columns, seen, {name: _mask(session, columns, filters, name) for name in used})
+
+
+def _mask(session: Session, columns: Columns, filters: Filters, name: str) -> Mask:
+    values = getattr(filters, name)
+    if name in NAMES:
+        codes = columns.codes[name]
+        wanted = {value if name == "head" else value.lower() for value in values}
+        return _any_of(columns[name], [codes[value] for value in wanted if value in codes])
+    match name:
+        case "task":
+            return _any_of(columns["task"], task_ids(session, values))
+        case "dataset":
+            return _any_of(columns["dataset"], dataset_ids(session, values))
+        case "base":
+            return _any_of(columns["base"], base_ids(session, values))
+        case "bases":
+            return _any_of(columns["base"], list(values))
+        case "owner":
+            names = [value.lower() for value in values]
+            return _any_of(columns["owner"], list(session.scalars(select(Account.id).where(Account.key.in_(names)))))
+        case "verified":
+            return columns["verified"] == values
+        case "min_size":
+            return columns["size"] >= values
+        case "max_size":
+            return columns["size"] <= values
+        case _:
+            return _tagged(session, columns, values)
+
+
+def _any_of(column: Numbers, wanted: list[int]) -> Mask:
+    return column == wanted[0] if len(wanted) == 1 else np.isin(column, wanted)
+
+
+def _tagged(session: Session, columns: Columns, tags: tuple[str, ...]) -> Mask:
+    found = columns.alive.copy()
+    for tag in tags:
+        wanted = select(AdapterTag.repository_id).where(AdapterTag.tag == tag.lower())
+        found &= columns.mask(np.array(session.scalars(wanted).all()))
+    return found
 
 
 def task_ids(session: Session, slugs: Iterable[str]) -> list[int]:

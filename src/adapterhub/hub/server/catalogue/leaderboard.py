@@ -1,15 +1,18 @@
 """The adapters of a data set by their scores: the verified ones first, then what is claimed."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import policy
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.catalogue.filters import Filters, condition
+from adapterhub.hub.server.catalogue.columns import of
+from adapterhub.hub.server.catalogue.filters import Filters, choose
 from adapterhub.hub.server.catalogue.scores import higher_is_better, metric_name
+from adapterhub.hub.server.catalogue.search import load
 from adapterhub.hub.server.database import Account, Adapter, Dataset, Score
 
 
@@ -47,47 +50,38 @@ def leaderboard(
     Args:
         metric: by default that of the data set, or the most frequent where it has none.
     """
-    metrics = _metrics(session, actor, dataset, filters)
+    columns = of(session)
+    shown = choose(session, actor, columns, filters).mask()
+    held = (
+        select(Score.id, Score.repository_id, Score.metric, Score.value, Score.verified)
+        .join(Adapter, Adapter.repository_id == Score.repository_id)
+        .where(Score.dataset_id == dataset.id, Score.content == Adapter.content)
+        .order_by(Score.verified.desc(), Score.created.desc(), Score.id.desc())
+    )
+    found = [one for one in session.execute(held) if shown[columns.place[one.repository_id]]]
+    metrics = tuple(name for name, _ in Counter(one.metric for one in found).most_common())
     own = metric_name(dataset.metric)
     chosen = metric_name(metric) if metric else own or next(iter(metrics), "")
     up = dataset.higher_is_better if chosen == own else higher_is_better(chosen)
-    newest = (
-        _scores(actor, session, dataset, filters, Score.id.label("id"), func.row_number().over(
-            partition_by=Score.repository_id, order_by=(Score.verified.desc(), Score.created.desc(), Score.id.desc())
-        ).label("place"))
-        .where(Score.metric == chosen)
-        .subquery()
-    )  # fmt: skip
-    value = Score.value.desc() if up else Score.value
-    wanted = (
-        select(Adapter, Score, Account.name)
-        .join(newest, newest.c.id == Score.id)
-        .join(Adapter, Adapter.repository_id == Score.repository_id)
-        .join(Account, Account.id == Score.verifier_id, isouter=True)
-        .where(newest.c.place == 1)
-        .order_by(Score.verified.desc(), value, Score.id)
-        .limit(limit)
-    )
-    found = session.execute(wanted).all()
-    rows = tuple(Row(rank, adapter, score, name or "") for rank, (adapter, score, name) in enumerate(found, 1))
+    newest: dict[int, Any] = {}
+    for one in found:
+        if one.metric == chosen:
+            newest.setdefault(one.repository_id, one)
+    best = sorted(newest.values(), key=lambda one: (not one.verified, -one.value if up else one.value, one.id))[:limit]
+    rows = _rows(session, actor, [one.id for one in best])
     return Leaderboard(chosen, up, metrics, rows)
 
 
-def _metrics(session: Session, actor: Actor, dataset: Dataset, filters: Filters) -> tuple[str, ...]:
-    number = func.count()
-    wanted = _scores(actor, session, dataset, filters, Score.metric).group_by(Score.metric)
-    return tuple(session.scalars(wanted.order_by(number.desc(), Score.metric)))
-
-
-def _scores(actor: Actor, session: Session, dataset: Dataset, filters: Filters, *columns: Any) -> Select[Any]:
-    """Scores on the data set that hold for adapters as they are now, and may be seen."""
-    return (
-        select(*columns)
-        .select_from(Score)
-        .join(Adapter, Adapter.repository_id == Score.repository_id)
-        .join(Adapter.repository)
-        .where(Score.dataset_id == dataset.id, Score.content == Adapter.content)
-        .where(policy.visible(actor), condition(session, filters))
+def _rows(session: Session, actor: Actor, ids: list[int]) -> tuple[Row, ...]:
+    """The places of these scores, in this order."""
+    wanted = select(Score, Account.name).outerjoin(Account, Account.id == Score.verifier_id).where(Score.id.in_(ids))
+    scores = {score.id: (score, name or "") for score, name in session.execute(wanted)}
+    adapters = {
+        one.repository_id: one for one in load(session, actor, [one.repository_id for one, _ in scores.values()])
+    }
+    shown = [scores[id] for id in ids if scores[id][0].repository_id in adapters]
+    return tuple(
+        Row(rank, adapters[score.repository_id], score, verifier) for rank, (score, verifier) in enumerate(shown, 1)
     )
 
 

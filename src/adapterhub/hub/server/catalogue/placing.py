@@ -14,20 +14,25 @@ from adapterhub.hub.server.database import Dataset, Task
 Place = tuple[Task | None, Dataset | None]
 
 
-def place(session: Session, actor: Actor, said: Description) -> Place:
+def place(session: Session, actor: Actor, said: Description, *, public: bool) -> Place:
     """The task and data set of an adapter; both None if it names none that is known.
 
-    What it names itself has to be there, or is made: a data set under a known task, a task by a curator. Of tags and
-    of names of data sets elsewhere, the first that means something here counts.
+    What it names has to be there, or is made: a data set under a known task, a task by a curator. If it names no task,
+    the first of the data sets that it was trained on counts that is known here. What is ``public`` makes its data set
+    so.
 
     Raises:
         UploadRefusedError: for a task that is not known; it lists those with names alike.
     """
+    task, dataset = _place(session, actor, said, public)
+    if dataset is not None and public:
+        dataset.public = True
+    return task, dataset
+
+
+def _place(session: Session, actor: Actor, said: Description, public: bool) -> Place:
     if said.task:
-        return _named(session, actor, said.task, said.dataset)
-    for task, dataset in said.hints:
-        if (found := _known(session, task, dataset))[0] is not None:
-            return found
+        return _named(session, actor, said.task, said.dataset, public)
     if (known := _by_source(session, said.sources)) is not None:
         return known.task, known
     return None, None
@@ -44,7 +49,7 @@ def find(session: Session, name: str) -> Dataset | None:
     return named[0] if len(named) == 1 else None
 
 
-def _named(session: Session, actor: Actor, task: str, dataset: str) -> Place:
+def _named(session: Session, actor: Actor, task: str, dataset: str, public: bool) -> Place:
     try:
         found = taxonomy.task(session, task)
     except HubNotFoundError as error:
@@ -56,7 +61,7 @@ def _named(session: Session, actor: Actor, task: str, dataset: str) -> Place:
     if not dataset:
         return found, None
     known = _known(session, task, dataset)[1]
-    return found, known or taxonomy.add_dataset(session, actor, found, dataset)
+    return found, known or taxonomy.add_dataset(session, actor, found, dataset, public=public)
 
 
 def _known(session: Session, task: str, dataset: str) -> Place:

@@ -1,8 +1,11 @@
 """Which adapter of this hub an identifier means, for a base model."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, false, or_, select
+from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.bases import Base
@@ -26,7 +29,10 @@ from adapterhub.hub.server.database import (
     Task,
 )
 
-_NEAR = 200  # adapters among which something near is looked for
+_MOST = 200  # adapters that are compared; they are those that come first by what they are compared by
+
+
+_NONE = -1e308  # below every score
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def resolve(
         HubNotFoundError: if there is none that will do; it tells why, and what is near.
         AmbiguousAdapterError: if several do equally well; it lists them.
     """
-    identifier = _parse(session, text)
+    identifier = _parse(session, actor, text)
     wanted = Wanted(
         base=(base.names[0] if base.names else "the base model") if base is not None else None,
         method=method,
@@ -76,10 +82,12 @@ def resolve(
         allow_shape=allow_shape,
     )
     found = compatible.verdicts(session, base) if base is not None else {}
-    candidates = _candidates(session, actor, _meant(identifier), found)
+    meant = _meant(identifier)
+    pinned = version or any(reading.revision is not None for reading in identifier.readings)
+    candidates = _candidates(session, actor, meant, found, wanted, None if pinned else _MOST)
     if not candidates:
-        candidates = _candidates(session, actor, _near(identifier), found, _NEAR)
-    if version or any(reading.revision is not None for reading in identifier.readings):
+        candidates = _candidates(session, actor, _near(identifier), found, wanted, _MOST)
+    if pinned:
         candidates = [_with_revisions(session, one) for one in candidates]
     while True:
         chosen = choose(identifier, candidates, wanted)
@@ -89,8 +97,8 @@ def resolve(
         candidates = [replace(one, verdict=problem) if one is chosen.candidate else one for one in candidates]
 
 
-def _parse(session: Session, text: str) -> Identifier:
-    """An identifier by the tasks of this hub; another name of a repository is told by the one that it has."""
+def _parse(session: Session, actor: Actor, text: str) -> Identifier:
+    """An identifier by the tasks of this hub; another name of what may be seen is told by the one that it has."""
     tasks = dict(session.execute(select(Task.slug, Task.kind)).tuples().all())
     names = [slug for slug, kind in tasks.items() if kind == "task"]
     identifier = Identifier.parse(text, names, [slug for slug in tasks if slug not in names])
@@ -101,7 +109,10 @@ def _parse(session: Session, text: str) -> Identifier:
     repository_id = there or (former.repository_id if former else None) or (alias.repository_id if alias else None)
     if repository_id is None or (identifier.reference is None and alias is None):
         return identifier
-    return Identifier.parse("@".join(["", session.get_one(Repository, repository_id).full_name, *revision]))
+    repository = session.get_one(Repository, repository_id)
+    if not policy.may_read(session, actor, repository):
+        return identifier
+    return Identifier.parse("@".join(["", repository.full_name, *revision]))
 
 
 def _meant(identifier: Identifier) -> ColumnElement[bool]:
@@ -135,8 +146,14 @@ def _near(identifier: Identifier) -> ColumnElement[bool]:
 
 
 def _candidates(
-    session: Session, actor: Actor, wanted: ColumnElement[bool], found: dict[int, Verdict], most: int | None = None
+    session: Session,
+    actor: Actor,
+    meant: ColumnElement[bool],
+    found: Mapping[int, Verdict],
+    wanted: Wanted,
+    most: int | None,
 ) -> list[Candidate]:
+    """The adapters that are meant, those first that ``hub.resolution`` would choose: it sees as if it saw them all."""
     columns = (
         Account.name,
         Repository.name,
@@ -150,6 +167,7 @@ def _candidates(
         Adapter.merit,
         Adapter.verified,
         Adapter.is_default,
+        Repository.withdrawn,
     )
     rows = session.execute(
         select(*columns)
@@ -158,7 +176,8 @@ def _candidates(
         .join(Account, Account.id == Repository.owner_id)
         .outerjoin(Task, Task.id == Adapter.task_id)
         .outerjoin(Dataset, Dataset.id == Adapter.dataset_id)
-        .where(policy.visible(actor), wanted)
+        .where(policy.visible(actor), meant)
+        .order_by(*_order(found, wanted))
         .limit(most)
     )
     unknown = Verdict(Level.INCOMPATIBLE, ("it does not say what base model it is for",)) if found else None
@@ -171,13 +190,32 @@ def _candidates(
             dataset=dataset,
             language=task if kind == "language" else None,
             method=method,
-            config_hash=config_hash,
+            config_hash=config,
             verdict=unknown if base_id is None else found.get(base_id, unknown),
             score=merit if verified else None,
             curated=default,
+            withdrawn=gone,
         )
-        for owner, name, oid, kind, task, dataset, method, config_hash, base_id, merit, verified, default in rows
+        for owner, name, oid, kind, task, dataset, method, config, base_id, merit, verified, default, gone in rows
     ]
+
+
+def _order(found: Mapping[int, Verdict], wanted: Wanted) -> list[Any]:
+    """As ``hub.resolution`` ranks: not withdrawn, the method, how well it fits, the configuration, then by merit."""
+    least = Level.SHAPE if wanted.allow_shape else Level.DERIVED
+    levels = defaultdict[int, list[int]](list)
+    for id, one in found.items():
+        levels[one.level if one.level >= least else Level.INCOMPATIBLE].append(id)
+    ranks = [(Adapter.base_id.in_(ids), level) for level, ids in levels.items() if level > Level.INCOMPATIBLE]
+    keys: list[ColumnElement[Any]] = [Repository.withdrawn.is_(None)]
+    if wanted.method is not None:
+        keys.append(Adapter.method == wanted.method)
+    if ranks:
+        keys.append(case(*ranks, else_=0))
+    if wanted.config_hash is not None:
+        keys.append(Adapter.config_hash == wanted.config_hash)
+    merit = case((Adapter.verified, func.coalesce(Adapter.merit, _NONE)), else_=_NONE)
+    return [*(key.desc() for key in (*keys, merit, Adapter.is_default)), Adapter.repository_id]
 
 
 def _with_revisions(session: Session, one: Candidate) -> Candidate:

@@ -4,23 +4,23 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+import numpy as np
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubIdError
 from adapterhub.hub.server import policy
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.catalogue import words as fulltext
-from adapterhub.hub.server.catalogue.filters import Filters, condition
-from adapterhub.hub.server.database import Adapter, BaseModel, Dataset, Repository, Task
+from adapterhub.hub.server.catalogue import words as texts
+from adapterhub.hub.server.catalogue.columns import Columns, Mask, Numbers, of
+from adapterhub.hub.server.catalogue.filters import Filters, choose
+from adapterhub.hub.server.database import Adapter, BaseModel, Dataset, Task
 
-Sort = Literal["relevance", "downloads", "likes", "updated", "created", "score", "size", "name"]
+Sort = Literal["relevance", "downloads", "likes", "updated", "created", "score", "size"]
 SORTS: tuple[Sort, ...] = get_args(Sort)
 MOST = 100  # adapters of a page
-_NO_SCORE = -1e300
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class Suggestion(NamedTuple):
     title: str
 
 
-class _Order(NamedTuple):
-    columns: tuple[Any, ...]
-    descending: bool
-
-
 def search(
     session: Session,
     actor: Actor,
@@ -58,49 +53,40 @@ def search(
 
     Args:
         words: in the name, task, data set, language, base model, tags, summary or card; the last may be unfinished.
-        sort: by default ``relevance`` with words, ``downloads`` without; ``score`` has the verified ones first, and
-            ``size`` the smallest, ``name`` goes by the alphabet; for the others more comes first.
+        sort: by default ``relevance`` with words (those that have them all in the name or in their place in the
+            catalogue come first, then by downloads), ``downloads`` without; ``score`` has the verified ones first,
+            and ``size`` the smallest; for the others more comes first.
         limit: at most 100.
         after: ``next`` of the page before, of the same search.
 
     Raises:
         HubIdError: for a sort that there is none of, or an ``after`` that is of no such search.
     """
-    matches = fulltext.matching(session, words)
-    sort = sort or ("downloads" if matches is None else "relevance")
+    sort = sort or ("relevance" if words.strip() else "downloads")
     if sort not in SORTS:
         raise HubIdError(f"adapters are sorted by {', '.join(SORTS)}, not by {sort!r}")
-    if sort == "relevance" and matches is None:
-        sort = "downloads"
     limit = max(1, min(limit, MOST))
-    wanted = select(Adapter).join(Adapter.repository).where(policy.visible(actor), condition(session, filters))
-    relevance: ColumnElement[Any] | None = None
-    if matches is not None:
-        found = matches.subquery()
-        wanted, relevance = wanted.join(found, found.c.id == Adapter.repository_id), found.c.relevance
-    order = _order(sort, relevance)
-    keys = [one.label(f"key{number}") for number, one in enumerate(order.columns)]
+    columns = of(session)
+    places = choose(session, actor, columns, filters, words).places()
+    keys = [*(key[places] for key in _keys(session, columns, sort, words)), columns.ids[places]]
     if after is not None:
-        place, values = tuple_(*order.columns), tuple_(*_read(after, sort, len(keys)))
-        wanted = wanted.where(place < values if order.descending else place > values)
-    ordered = [one.desc() if order.descending else one for one in order.columns]
-    rows = session.execute(wanted.add_columns(*keys).order_by(*ordered).limit(limit + 1)).all()
-    more = _write(sort, rows[limit - 1][1:]) if len(rows) > limit else None
-    return Page([row[0] for row in rows[:limit]], more)
+        behind = _behind(keys, _read(after, sort, len(keys)))
+        places, keys = places[behind], [key[behind] for key in keys]
+    first = _first(keys, limit + 1)
+    more = _write(sort, [key[first[limit - 1]].item() for key in keys]) if len(first) > limit else None
+    return Page(load(session, actor, columns.ids[places[first[:limit]]].tolist()), more)
 
 
 def count(session: Session, actor: Actor, filters: Filters = Filters(), *, words: str = "") -> int:  # noqa: B008
     """How many adapters ``search`` finds."""
-    return session.scalar(selected(session, actor, filters, words, func.count())) or 0
+    return len(choose(session, actor, of(session), filters, words).places())
 
 
-def selected(session: Session, actor: Actor, filters: Filters, words: str, *columns: Any) -> Select[Any]:
-    """These columns of the adapters that ``search`` finds."""
-    wanted = select(*columns).select_from(Adapter).join(Repository, Repository.id == Adapter.repository_id)
-    wanted = wanted.where(policy.visible(actor), condition(session, filters))
-    if (matches := fulltext.matching(session, words)) is not None:
-        wanted = wanted.where(Adapter.repository_id.in_(matches.with_only_columns(matches.selected_columns.id)))
-    return wanted
+def load(session: Session, actor: Actor, ids: list[int]) -> list[Adapter]:
+    """The rows of adapters, in this order, as far as they may be seen."""
+    wanted = select(Adapter).join(Adapter.repository).where(Adapter.repository_id.in_(ids), policy.visible(actor))
+    rows = {one.repository_id: one for one in session.scalars(wanted)}
+    return [rows[one] for one in ids if one in rows]
 
 
 def suggest(session: Session, actor: Actor, typed: str, limit: int = 8) -> list[Suggestion]:
@@ -127,49 +113,80 @@ def suggest(session: Session, actor: Actor, typed: str, limit: int = 8) -> list[
                 select(Task.slug, Dataset.slug, Dataset.title)
                 .select_from(Dataset)
                 .join(Task, Task.id == Dataset.task_id)
-                .where(begins(Dataset.slug, Dataset.title), Task.kind == "task")
+                .where(begins(Dataset.slug, Dataset.title), Task.kind == "task", Dataset.public)
                 .limit(limit)
             )
         ),
         *(
             Suggestion("base", name, name)
             for name in session.scalars(
-                select(func.min(BaseModel.name)).where(begins(BaseModel.key)).group_by(BaseModel.key).limit(limit)
+                select(func.min(BaseModel.name))
+                .where(begins(BaseModel.key), BaseModel.public)
+                .group_by(BaseModel.key)
+                .limit(limit)
             )
         ),
     ][:limit]
     if len(found) < limit:
-        page = search(session, actor, words=typed.strip(), limit=limit - len(found))
-        found += [Suggestion("adapter", one.repository.full_name, one.title) for one in page.adapters]
+        found += _named(session, actor, typed.strip(), limit - len(found))
     return found
 
 
-def _order(sort: Sort, relevance: ColumnElement[Any] | None) -> _Order:
-    last = Repository.id
+def _named(session: Session, actor: Actor, typed: str, limit: int) -> list[Suggestion]:
+    """The most downloaded adapters that have the words in their names or place."""
+    columns = of(session)
+    places = choose(session, actor, columns, Filters(), typed, in_topic=True).places()
+    first = _first([columns["downloads"][places], columns.ids[places]], limit)
+    rows = load(session, actor, columns.ids[places[first]].tolist())
+    return [Suggestion("adapter", one.repository.full_name, one.title) for one in rows]
+
+
+def _keys(session: Session, columns: Columns, sort: Sort, asked: str) -> list[Numbers]:
+    """What is sorted by, more first; then comes the id."""
     match sort:
         case "relevance":
-            assert relevance is not None
-            return _Order((relevance, Repository.downloads, last), True)
-        case "downloads" | "likes" | "updated" | "created":
-            return _Order((getattr(Repository, sort), last), True)
+            told = texts.find(session, asked, in_topic=True)
+            best = columns.alive if told is None else columns.mask(told)
+            return [best.astype(np.int64), columns["downloads"]]
         case "score":
-            return _Order((Adapter.verified, func.coalesce(Adapter.merit, _NO_SCORE), last), True)
+            return [columns["verified"].astype(np.int64), columns["merit"]]
         case "size":
-            return _Order((Adapter.size, last), False)
-        case "name":
-            return _Order((Repository.key, last), False)
+            return [-columns["size"]]
+        case _:
+            return [columns[sort]]
 
 
-def _write(sort: Sort, values: Any) -> str:
-    plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
-    return base64.urlsafe_b64encode(json.dumps([sort, *plain]).encode()).decode().rstrip("=")
+def _behind(keys: list[Numbers], values: list[Any]) -> Mask:
+    """Which come after some values in the order."""
+    behind = np.zeros(len(keys[0]), np.bool_)
+    for key, value in zip(reversed(keys), reversed(values), strict=True):
+        behind = (key < value) | ((key == value) & behind)
+    return behind
+
+
+def _first(keys: list[Numbers], number: int) -> Numbers:
+    """The first ones in the order; only those that can be among them are sorted."""
+    places, first, left = np.arange(len(keys[0])), list[Numbers](), number
+    for key in keys:
+        if len(places) <= left:
+            break
+        values = key[places]
+        last = np.partition(values, len(values) - left)[len(values) - left]
+        first.append(places[values > last])
+        places, left = places[values == last], left - len(first[-1])
+    chosen = np.concatenate([*first, places])
+    return chosen[np.lexsort([key[chosen] for key in reversed(keys)])[::-1][:number]]
+
+
+def _write(sort: Sort, values: list[Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([sort, *values]).encode()).decode().rstrip("=")
 
 
 def _read(cursor: str, sort: Sort, length: int) -> list[Any]:
     try:
         kind, *values = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if kind != sort or len(values) != length:
+        if kind != sort or len(values) != length or not all(type(value) in (int, float) for value in values):
             raise ValueError(kind)
-        return [datetime.fromisoformat(values[0]), *values[1:]] if sort in ("updated", "created") else values
     except (ValueError, TypeError, binascii.Error) as error:
         raise HubIdError(f"{cursor[:80]!r} continues no search sorted by {sort}: start from its first page") from error
+    return values

@@ -11,15 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
 from adapterhub.hub.ids import check_name
 from adapterhub.hub.reserved import BRANCHES, ROUTES
 from adapterhub.hub.server import audit, policy
-from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.database import Account, Dataset, Task
+from adapterhub.hub.server.actor import STRANGER, Actor
+from adapterhub.hub.server.database import Account, Adapter, Dataset, Task
 from adapterhub.hub.server.database.upserting import add_new
 
 SHIPPED = Path(__file__).with_name("taxonomy.json")
@@ -58,21 +58,23 @@ def task(session: Session, slug: str) -> Task:
     return found
 
 
-def datasets(session: Session, of: Task) -> list[Dataset]:
-    """The data sets of a task, of all depths, by title; ``parent_id`` tells where each belongs."""
-    wanted = select(Dataset).where(Dataset.task_id == of.id).order_by(func.lower(Dataset.title), Dataset.slug)
+def datasets(session: Session, of: Task, actor: Actor = STRANGER) -> list[Dataset]:
+    """The data sets of a task that somebody may know, by title; ``parent_id`` tells where each belongs."""
+    wanted = (
+        select(Dataset).where(Dataset.task_id == of.id, _known(actor)).order_by(func.lower(Dataset.title), Dataset.slug)
+    )
     return list(session.scalars(wanted))
 
 
-def dataset(session: Session, of: Task, slug: str) -> Dataset:
-    """A data set of a task.
+def dataset(session: Session, of: Task, slug: str, actor: Actor = STRANGER) -> Dataset:
+    """A data set of a task that somebody may know.
 
     Raises:
         HubNotFoundError: if there is none; it lists those with names alike.
     """
-    found = session.scalar(select(Dataset).where(Dataset.task_id == of.id, Dataset.slug == slug.lower()))
+    found = session.scalar(select(Dataset).where(Dataset.task_id == of.id, Dataset.slug == slug.lower(), _known(actor)))
     if found is None:
-        rows = session.execute(select(Dataset.slug, Dataset.title).where(Dataset.task_id == of.id))
+        rows = session.execute(select(Dataset.slug, Dataset.title).where(Dataset.task_id == of.id, Dataset.public))
         raise HubNotFoundError(f"{of.slug} has no data set {slug!r}{_near(slug, rows.tuples())}")
     return found
 
@@ -142,9 +144,16 @@ def add_dataset(
     """
     policy.check_scope(actor, "write")
     _check_parent(of, parent)
-    name = _free_dataset(session, of, slug)
-    parent_id = None if parent is None else parent.id
-    made = Dataset(task=of, slug=name, title=title or slug, parent_id=parent_id, **described)
+    check_name(slug, "data set")
+    name = slug.lower()
+    made = session.scalar(select(Dataset).where(Dataset.task_id == of.id, Dataset.slug == name)) or Dataset(
+        public=False
+    )
+    if made.public:
+        raise HubConflictError(f"{of.slug} has a data set {name} already")
+    made.parent_id = None if parent is None else parent.id
+    for column, value in ({"task": of, "slug": name, "title": title or slug, "public": True} | described).items():
+        setattr(made, column, value)
     session.add(made)
     session.flush()
     audit.record(session, actor, "dataset.create", f"{of.slug}/{name}")
@@ -198,6 +207,16 @@ def with_parts(session: Session, ids: Iterable[int]) -> set[int]:
         found |= new
         new = set(session.scalars(select(Dataset.id).where(Dataset.parent_id.in_(new)))) - found
     return found
+
+
+def _known(actor: Actor) -> ColumnElement[bool]:
+    """What a data set has to be for somebody to know it: public, or that of an adapter that may be seen."""
+    if actor.is_admin:
+        return true()
+    if actor.id is None:
+        return Dataset.public.is_(True)
+    seen = select(Adapter.dataset_id).join(Adapter.repository).where(policy.visible(actor))
+    return or_(Dataset.public, Dataset.id.in_(seen.where(Adapter.dataset_id == Dataset.id)))
 
 
 def _free_task(session: Session, slug: str) -> str:

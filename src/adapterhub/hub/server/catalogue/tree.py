@@ -9,6 +9,7 @@ from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.catalogue.facets import Value, facets
 from adapterhub.hub.server.catalogue.filters import Filters
 from adapterhub.hub.server.catalogue.taxonomy import Kind
+from adapterhub.hub.server.database import Task
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ def roots(session: Session, actor: Actor, kind: Kind) -> tuple[Branch, ...]:
     )
 
 
+def counts(session: Session, actor: Actor, task: Task) -> dict[str, int]:
+    """The number of adapters for each data set of a task and its parts, by name."""
+    counted = facets(session, actor, Filters(task=(task.slug,)), names=("dataset",))["dataset"]
+    found: dict[str, int] = {}
+
+    def add(branches: tuple[Branch, ...]) -> None:
+        for one in branches:
+            found[one.value.partition("/")[2]] = one.count
+            add(one.parts)
+
+    add(_branches(session, actor, task, {one.value: one.count for one in counted}))
+    return found
+
+
 def level(session: Session, actor: Actor, filters: Filters) -> Level:
     """What lies below a place: a task, perhaps a data set, a base model and a method.
 
@@ -48,14 +63,14 @@ def level(session: Session, actor: Actor, filters: Filters) -> Level:
     counted = facets(session, actor, filters, names=("dataset", "base", "method"))
     branches: tuple[Branch, ...] = ()
     for slug in filters.task:
-        branches += _branches(session, slug, {one.value: one.count for one in counted["dataset"]})
+        task = taxonomy.task(session, slug)
+        branches += _branches(session, actor, task, {one.value: one.count for one in counted["dataset"]})
     return Level(branches, tuple(counted["base"]), tuple(counted["method"]))
 
 
-def _branches(session: Session, slug: str, counts: dict[str, int]) -> tuple[Branch, ...]:
+def _branches(session: Session, actor: Actor, task: Task, counts: dict[str, int]) -> tuple[Branch, ...]:
     """The data sets of a task, each with its parts."""
-    task = taxonomy.task(session, slug)
-    known = taxonomy.datasets(session, task)
+    known = taxonomy.datasets(session, task, actor)
 
     def below(parent_id: int | None) -> tuple[Branch, ...]:
         made = []

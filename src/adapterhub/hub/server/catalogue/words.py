@@ -4,103 +4,107 @@ Both get the same words, made here, so that both find the same.
 """
 
 import unicodedata
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, cast, column, func, literal, literal_column, select, table, text
-from sqlalchemy.dialects.postgresql import TSQUERY
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+Ids = NDArray[np.int64]
 
 _LONGEST = 64  # letters of a word
 _MOST_ASKED = 12  # words of a question
 _MOST_KEPT = 4000  # words of one text
-# How much a word counts by where it stands: in the name, the topic, the summary, the card.
-_WEIGHTS = (8.0, 4.0, 2.0, 1.0)
-_LETTERS = "ABCD"  # of PostgreSQL, for the same places
-
-_TABLE = table("words", column("rowid"), column("repository_id"), column("words"))
 
 
 class Texts(NamedTuple):
-    """What an adapter is found by, the most telling first."""
+    """What an adapter is found by: its names and place in the catalogue first, then all else that is said of it."""
 
-    name: str
     topic: str
-    summary: str
-    card: str
+    content: str
 
 
 def put(session: Session, repository_id: int, texts: Texts) -> None:
-    """Let a repository be found by these texts, and by no others; a word counts where it tells most."""
+    """Let a repository be found by these texts, and by no others."""
     forget(session, repository_id)
-    session.execute(_insert(session), _row(session, repository_id, texts))
+    put_all(session, [(repository_id, texts)])
 
 
 def put_all(session: Session, rows: Iterable[tuple[int, Texts]]) -> None:
     """``put`` for many repositories that have no words yet."""
-    if values := [_row(session, repository_id, texts) for repository_id, texts in rows]:
-        session.execute(_insert(session), values)
+    values = [{"id": id, **_written(session, texts)} for id, texts in rows]
+    marks = ":topic, :content" if _is_sqlite(session) else "CAST(:topic AS tsvector), CAST(:content AS tsvector)"
+    if values:
+        session.execute(text(f"INSERT INTO words({_key(session)}, topic, content) VALUES (:id, {marks})"), values)
+
+
+def all_rows(session: Session) -> Iterator[tuple[int, Texts]]:
+    """What every repository is found by, the same from both databases; ``put_all`` takes it."""
+    plain = "{}" if _is_sqlite(session) else "array_to_string(tsvector_to_array({}), ' ')"
+    texts = ", ".join(plain.format(name) for name in Texts._fields)
+    for number, *written in session.execute(text(f"SELECT {_key(session)}, {texts} FROM words ORDER BY 1")):
+        yield number, Texts(*written)
+
+
+def forget_all(session: Session) -> None:
+    """Let nothing be found any more."""
+    session.execute(text("DELETE FROM words"))
 
 
 def forget(session: Session, repository_id: int) -> None:
     """Let a repository be found no more."""
-    key = "rowid" if _is_sqlite(session) else "repository_id"
-    session.execute(text(f"DELETE FROM words WHERE {key} = :id"), {"id": repository_id})
+    session.execute(text(f"DELETE FROM words WHERE {_key(session)} = :id"), {"id": repository_id})
 
 
-def matching(session: Session, asked: str) -> Select[Any] | None:
-    """Ids of repositories that have all words that were asked for, and the ``relevance`` of each; None without words.
+def find(session: Session, asked: str, *, in_topic: bool = False) -> Ids | None:
+    """The ids of the repositories that have all words that were asked for; None if nothing was asked.
 
     The last word may be the beginning of one: somebody may still be typing.
+
+    Args:
+        in_topic: whether they have to have them in the topic.
     """
     words = split(asked)[:_MOST_ASKED]
     if not words:
         return None
+    unfinished = not asked[-1:].isspace()
+    # One text for all ids is many times faster to fetch than a row for each.
     if _is_sqlite(session):
-        question = " ".join(f'"{word}"' for word in words) + ("" if asked[-1:].isspace() else " *")
-        weights = ", ".join(map(str, _WEIGHTS))
-        relevance: ColumnElement[Any] = literal_column(f"-bm25(words, {weights})").label("relevance")
-        matches = literal_column("words").op("MATCH")(question)
-        return select(_TABLE.c.rowid.label("id"), relevance).where(matches)
-    question = " & ".join(f"'{word}'" for word in words) + ("" if asked[-1:].isspace() else ":*")
-    query = cast(literal(question), TSQUERY)
-    relevance = func.ts_rank(
-        literal_column(f"'{{{', '.join(map(str, reversed(_WEIGHTS)))}}}'::float4[]"), _TABLE.c.words, query
-    )
-    matches = _TABLE.c.words.op("@@")(query)
-    return select(_TABLE.c.repository_id.label("id"), relevance.label("relevance")).where(matches)
+        question = "(" + " ".join(f'"{word}"' for word in words) + (" *)" if unfinished else ")")
+        question = f"topic : {question}" if in_topic else question
+        statement = "SELECT group_concat(rowid, ' ') FROM words WHERE words MATCH :question"
+    else:
+        question = " & ".join(f"'{word}'" for word in words) + (":*" if unfinished else "")
+        column = "topic" if in_topic else "content"
+        ids = "string_agg(repository_id::text, ' ')"
+        statement = f"SELECT {ids} FROM words WHERE {column} @@ CAST(:question AS tsquery)"
+    found = session.scalar(text(statement), {"question": question})
+    return np.fromstring(found or "", np.int64, sep=" ")
 
 
 def split(written: str) -> list[str]:
     """The words of a text, in small letters without accents; each once, in order."""
-    plain = unicodedata.normalize("NFKD", written.casefold())
-    kept = "".join(letter if unicodedata.category(letter)[0] in "LN" else " " for letter in plain if _stays(letter))
-    return list(dict.fromkeys(word[:_LONGEST] for word in kept.split()))
+    letters = []
+    for letter in unicodedata.normalize("NFKD", written.casefold()):
+        kind = unicodedata.category(letter)[0]
+        if kind != "M":  # accents and the like
+            letters.append(letter if kind in "LN" else " ")
+    return list(dict.fromkeys(word[:_LONGEST] for word in "".join(letters).split()))
 
 
-def _stays(letter: str) -> bool:
-    return not unicodedata.category(letter).startswith("M")
-
-
-def _row(session: Session, repository_id: int, texts: Texts) -> dict[str, Any]:
-    seen, places = set[str](), list[list[str]]()
-    for written in texts:
-        new = [word for word in split(written)[:_MOST_KEPT] if word not in seen]
-        seen.update(new)
-        places.append(new)
+def _written(session: Session, texts: Texts) -> dict[str, str]:
+    """Both texts as the database takes them; those of the topic are in the content too."""
+    topic = split(texts.topic)[:_MOST_KEPT]
+    content = list(dict.fromkeys([*topic, *split(texts.content)[:_MOST_KEPT]]))
     if _is_sqlite(session):
-        return {"id": repository_id} | {name: " ".join(new) for name, new in zip(Texts._fields, places, strict=True)}
-    vector = " ".join(f"'{word}':1{letter}" for letter, new in zip(_LETTERS, places, strict=True) for word in new)
-    return {"id": repository_id, "words": vector}
+        return {"topic": " ".join(topic), "content": " ".join(content)}
+    return {"topic": " ".join(f"'{word}'" for word in topic), "content": " ".join(f"'{word}'" for word in content)}
 
 
-def _insert(session: Session) -> Any:
-    if _is_sqlite(session):
-        names = ", ".join(Texts._fields)
-        return text(
-            f"INSERT INTO words(rowid, {names}) VALUES (:id, {', '.join(f':{name}' for name in Texts._fields)})"
-        )
-    return text("INSERT INTO words(repository_id, words) VALUES (:id, CAST(:words AS tsvector))")
+def _key(session: Session) -> str:
+    return "rowid" if _is_sqlite(session) else "repository_id"
 
 
 def _is_sqlite(session: Session) -> bool:

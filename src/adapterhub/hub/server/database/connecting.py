@@ -35,18 +35,20 @@ class Database:
         else:
             self.engine = create_engine(address, pool_pre_ping=True, pool_size=20, max_overflow=20)
         # SQLite has one writer; waiting in a queue here is fairer and cheaper than polling there.
+        self._caches: dict[str, Any] = {}  # of this process, for what is read often and checked at each use
         self._writer: Any = threading.Lock() if self.is_sqlite else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that sees one state of the database, and changes nothing."""
-        with Session(self.engine) as session:
+        with Session(self.engine, info={"caches": self._caches}) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that is kept as a whole when the block ends, and not at all when it raises."""
-        with self._writer, Session(self.engine, expire_on_commit=False) as session:
+        info = {"caches": self._caches}
+        with self._writer, Session(self.engine, expire_on_commit=False, info=info) as session:
             session.connection(execution_options={"adapterhub_write": True})
             yield session
             session.commit()

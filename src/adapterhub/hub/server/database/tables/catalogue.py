@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, true
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from adapterhub.hub.server.database.tables.base import Base, now
@@ -23,7 +23,10 @@ class Task(Base):
 
 
 class Dataset(Base):
-    """A data set of a task, or a corpus of a language; of any depth, as ``parent`` says."""
+    """A data set of a task, or a corpus of a language; of any depth, as ``parent`` says.
+
+    One that private adapters alone are for is not ``public``: its name is nobody else's business.
+    """
 
     __tablename__ = "dataset"
     __table_args__ = (UniqueConstraint("task_id", "slug"),)
@@ -40,11 +43,15 @@ class Dataset(Base):
     language: Mapped[str] = mapped_column(String(16), default="")
     metric: Mapped[str] = mapped_column(String(64), default="")
     higher_is_better: Mapped[bool] = mapped_column(default=True)
+    public: Mapped[bool] = mapped_column(default=True, server_default=true())
     task: Mapped[Task] = relationship(lazy="joined", innerjoin=True)
 
 
 class BaseModel(Base):
-    """A base model as far as it is known; several rows of one name are several revisions or weights of it."""
+    """A base model as far as it is known; several rows of one name are several revisions or weights of it.
+
+    One that private adapters alone are for is not ``public``: its name is nobody else's business.
+    """
 
     __tablename__ = "base_model"
 
@@ -56,10 +63,12 @@ class BaseModel(Base):
     model_type: Mapped[str] = mapped_column(String(64), default="")
     hidden_size: Mapped[int | None]
     layers: Mapped[int | None]
+    vocab_size: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
     config: Mapped[dict[str, Any] | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("base_model.id", ondelete="SET NULL"))
     relation: Mapped[str] = mapped_column(String(16), default="")  # to its parent: "finetune", "quantized", ...
+    public: Mapped[bool] = mapped_column(default=False, server_default=true())
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -99,6 +108,18 @@ class Adapter(Base):
     base: Mapped[BaseModel | None] = relationship(lazy="joined")
     task: Mapped[Task | None] = relationship(lazy="joined")
     dataset: Mapped[Dataset | None] = relationship(lazy="joined")
+
+
+class Change(Base):
+    """When the row of an adapter, or of its repository, last changed; triggers write it (see the migrations).
+
+    ``number`` grows with every transaction: of PostgreSQL it is the number of that.
+    """
+
+    __tablename__ = "change"
+
+    repository_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
 class AdapterTag(Base):

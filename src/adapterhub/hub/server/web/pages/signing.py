@@ -9,6 +9,7 @@ from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.database import Account
 from adapterhub.hub.server.errors import RateLimitError, status
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.limits import network
 from adapterhub.hub.server.setup import add_first_user, setup_code
 from adapterhub.hub.server.web import visitor as visitors
 from adapterhub.hub.server.web.forms import Form, local
@@ -116,7 +117,7 @@ def _count(hub: Hub, request: Request, name: str) -> None:
     Raises:
         RateLimitError: if there were too many.
     """
-    host = request.client.host if request.client is not None else ""
+    host = network(request.client.host) if request.client is not None else ""
     with hub.database.write() as session:
         limiting.count(session, f"sign-in from {host}", 3 * ATTEMPTS)
         if name:

@@ -139,6 +139,8 @@ def title_of(name: str, value: Value) -> str:
     """A value of a facet as a person reads it."""
     if name == "kind":
         return _KINDS.get(value.value, wording.words(value.value))
+    if name == "dataset":
+        return f"{value.title}, {value.value.partition('/')[0]}"
     return _WORDS[name](value.title) if name in _WORDS else value.title
 
 

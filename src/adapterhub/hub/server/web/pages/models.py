@@ -1,24 +1,37 @@
 """What can be loaded into a base model: asked by its name, or by its config.json."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapterhub.errors import AdapterHubError, HubIdError
+from adapterhub.hub.compatibility import Level
 from adapterhub.hub.server.catalogue import compatible
 from adapterhub.hub.server.catalogue.compatible import Group
 from adapterhub.hub.server.catalogue.facets import facets
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.web.forms import Form
-from adapterhub.hub.server.web.items import item
+from adapterhub.hub.server.web.items import Item, item
 from adapterhub.hub.server.web.rendering import page
 from adapterhub.hub.server.web.visitor import TheVisitor, Visitor
 
 router = APIRouter(prefix="/models")
-_ITEMS = 8  # of each verdict
+_ITEMS, _REASONS = 8, 6  # of each verdict
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits a model equally well: how many adapters, why, what they were trained on, and some of them."""
+
+    level: Level
+    count: int
+    reasons: list[str]
+    bases: list[str]
+    items: list[Item]
 
 
 @router.get("")
@@ -71,9 +84,18 @@ def _model(
         title=title,
         pasted=pasted,
         facts=[(name, facts[name]) for name in shown if isinstance(facts.get(name), str | int)],
-        groups=[(group, [item(one) for one in group.page.adapters]) for group in found],
+        fits=[_fit(one, title) for one in found],
         total=sum(group.count for group in found),
     )
+
+
+def _fit(group: Group, title: str) -> Fit:
+    reasons, bases = dict[str, None](), dict[str, str]()
+    for one in group.trained:
+        reasons.setdefault("; ".join(one.verdict.reasons))
+        bases.setdefault(one.base.key, one.base.name)
+    items = [item(one) for one in group.page.adapters]
+    return Fit(group.level, group.count, list(reasons)[:_REASONS], list(bases.values())[:_REASONS], items)
 
 
 def _config(text: str) -> dict[str, Any]:

@@ -52,13 +52,13 @@ class Resolved(BaseModel):
     alternatives: list[str] = Field(description="Others that would do")
 
 
-@routes.post("/resolve", responses=problems(300, 400, 404))
+@routes.post("/resolve", responses=problems(300, 404))
 def resolve(hub: TheHub, actor: TheActor, question: Question) -> Resolved:
     """The adapter that an identifier stands for, for a base model."""
     return _resolve(hub, actor, question)
 
 
-@routes.get("/resolve", responses=problems(300, 400, 404))
+@routes.get("/resolve", responses=problems(300, 404))
 def resolve_spec(
     hub: TheHub,
     actor: TheActor,

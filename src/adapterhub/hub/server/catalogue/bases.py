@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
-from adapterhub.fingerprint import Fingerprint
+from adapterhub.fingerprint import Fingerprint, Match, comparable, compare
 from adapterhub.hub.bases import Base, Origin, canonical, is_public
 from adapterhub.hub.compatibility import Need, Requirement
 from adapterhub.hub.inspecting import AdapterInfo
@@ -53,8 +53,7 @@ def of_info(session: Session, info: AdapterInfo, name: str | None, *, public: bo
         info.base_revision,
         info.fingerprint,
         model_type=info.model_type,
-        hidden_size=info.hidden_size,
-        layers=info.layers,
+        hidden_size=info.hidden_size,  # not the layers: an adapter may be in some alone
         public=public,
     )
 
@@ -111,6 +110,16 @@ def named(session: Session, name: str) -> list[BaseModel]:
     if not found:
         raise HubNotFoundError(f"nothing here is for a base model {name!r}: paste its config.json instead")
     return sorted(found, key=lambda one: (one.fingerprint is None, one.config is None))
+
+
+def recognised(session: Session, fingerprint: Fingerprint) -> Base:
+    """The model of a fingerprint, with the names and the origin of what is known here to have the same weights."""
+    made = Base.of_fingerprint(fingerprint)
+    rows = [one for one in session.scalars(select(BaseModel).where(BaseModel.public)) if one.fingerprint is not None]
+    same = [one for one in rows if _is_same(_fingerprint(one), fingerprint)]
+    same += [one for name in made.names for one in _all(session, name) if one.public]
+    names = tuple(dict.fromkeys((*made.names, *(one.name for one in same))))
+    return replace(made, names=names, lineage=next(filter(None, (_origins(session, one) for one in same)), ()))
 
 
 def known(session: Session, actor: Actor, name: str) -> Known:
@@ -242,6 +251,13 @@ def as_requirement(session: Session, one: BaseModel, needs: tuple[Need, ...] = (
         needs=needs,
         lineage=origins,
     )
+
+
+def _is_same(one: Fingerprint | None, other: Fingerprint) -> bool:
+    """Whether weights were compared and are the same, in this or another precision."""
+    if one is None or not comparable(one.weights, other.weights):
+        return False
+    return compare(one, other)[0] in (Match.EXACT, Match.SAME)
 
 
 def _all(session: Session, name: str) -> list[BaseModel]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from adapterhub.hub.bases import canonical
 from adapterhub.hub.server.catalogue import archive, archive_reading, indexing, words
+from adapterhub.hub.server.catalogue import bases as catalogue_bases
 from adapterhub.hub.server.catalogue.describing import Description
 from adapterhub.hub.server.database import (
     Account,
@@ -69,8 +70,7 @@ _FILLER = [
     "better",
     "than",
     "full",
-    "fine-",
-    "tuning",
+    "finetuned",
     "low",
     "rank",
     "experiment",
@@ -142,13 +142,14 @@ def fill(hub: Hub, path: Path, number: int, seed: int = 0, told: Callable[[int],
 def _facts(session: Session, draw: random.Random, texts: list[str]) -> Facts:
     names = [f"{draw.choice(('lab', 'nlp', 'ai', 'team', 'user'))}-{number}" for number in range(OWNERS)]
     session.execute(insert(Account), [{"name": name, "key": name, "kind": "user"} for name in names])
-    real = list(session.execute(select(BaseModel.name, BaseModel.model_type, BaseModel.config).order_by(BaseModel.id)))
+    real = [(one.name, one.config) for one in session.scalars(select(BaseModel).order_by(BaseModel.id))]
     made = []
     for number in range(BASES):
-        name, model_type, config = real[number % len(real)]
+        name, config = real[number % len(real)]
         made.append(f"{draw.choice(names)}/{name.split('/')[-1]}-{draw.choice(_FILLER)}-{number}")
-        values = {"name": made[-1], "key": canonical(made[-1]), "identity": f"synthetic{number}", "config": config}
-        session.add(BaseModel(model_type=model_type, relation="finetune", **values))
+        base = BaseModel(name=made[-1], key=canonical(made[-1]), identity=f"synthetic{number}", relation="finetune")
+        catalogue_bases.set_config(base, config)
+        session.add(base)
     session.add(Tree(oid="0" * 40, files={}))
     session.flush()
     bases = [(one.id, one.name) for one in session.scalars(select(BaseModel).order_by(BaseModel.id))]

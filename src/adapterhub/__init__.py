@@ -23,6 +23,7 @@ _HOMES = {
     "AdapterConfig": "methods",
     "ADAPTERFUSION_CONFIG_MAP": "dropin",
     "AdapterFusionConfig": "methods.fusion",
+    "AdapterInfo": "dropin",
     "AdapterMethod": "dropin",
     "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
@@ -58,6 +59,7 @@ _HOMES = {
     "EmbeddingAdaptersMixin": "dropin",
     "Fuse": "composition",
     "get_adapter_config_hash": "methods",
+    "get_adapter_info": "hub.client.catalogue",
     "Houlsby2019Config": "methods.bottleneck",
     "HoulsbyConfig": "methods.bottleneck",
     "HoulsbyInvConfig": "methods.bottleneck",
@@ -68,9 +70,12 @@ _HOMES = {
     "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
     "LHUCConfig": "methods.lhuc",
+    "list_adapters": "hub.client.catalogue",
     "load_adapter": "loading",
     "load_config": "methods",
     "load_model": "auto",
+    "login": "hub.client.account",
+    "logout": "hub.client.account",
     "LoRAConfig": "methods.lora",
     "LoReftConfig": "methods.reft",
     "MAMConfig": "methods.union",
@@ -95,6 +100,8 @@ _HOMES = {
     "PrefixTuningConfig": "methods.prefix",
     "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
+    "pull": "hub.client.pulling",
+    "push": "hub.client.pushing",
     "ReftConfig": "methods.reft",
     "Rows": "composition",
     "Seq2SeqAdapterTrainer": "training.trainer",
@@ -136,6 +143,7 @@ if TYPE_CHECKING:
         DEFAULT_ADAPTER_CONFIG,
         DEFAULT_ADAPTERFUSION_CONFIG,
         AdapterCompositionBlock,
+        AdapterInfo,
         AdapterMethod,
         BertStyleMaskedLMHead,
         BiaffineParsingHead,
@@ -160,6 +168,10 @@ if TYPE_CHECKING:
         Seq2SeqLMHead,
         TaggingHead,
     )
+    from adapterhub.hub.client.account import login, logout
+    from adapterhub.hub.client.catalogue import get_adapter_info, list_adapters
+    from adapterhub.hub.client.pulling import pull
+    from adapterhub.hub.client.pushing import push
     from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig

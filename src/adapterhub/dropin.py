@@ -9,6 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from adapterhub.classes import flexible_class
 from adapterhub.composition import Composition
 from adapterhub.heads import DependencyParsingHead, MaskedLMHead, MultiLabelHead
+from adapterhub.hub.client.catalogue import Listing
 from adapterhub.methods import DEFAULT_CONFIG, AdapterConfig, load_config, named_configs
 from adapterhub.methods.fusion import DynamicAdapterFusionConfig, StaticAdapterFusionConfig
 from adapterhub.methods.union import ConfigUnion
@@ -26,6 +27,7 @@ AdapterCompositionBlock = Composition
 ModelAdaptersMixin = ModelWithHeadsAdaptersMixin = AdapterMixin
 ModelWithFlexibleHeadsAdaptersMixin = FlexibleAdapterMixin
 EmbeddingAdaptersMixin = EmbeddingsMixin
+AdapterInfo = Listing
 BertStyleMaskedLMHead = MaskedLMHead
 BiaffineParsingHead = DependencyParsingHead
 MultiLabelClassificationHead = MultiLabelHead

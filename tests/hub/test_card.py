@@ -149,7 +149,7 @@ def test_wrong_front_matter(front: str, why: str) -> None:
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("text", ["---\na: 1\n", "---", "--- \na: 1\n --- x\n", b"\xff", "a\0b"])
+@pytest.mark.parametrize("text", ["---\na: 1\n", "---", "--- \na: 1\n --- x\n", b"\xff", "a\0b", "a: \udfff\n"])
 def test_no_card(text: str | bytes) -> None:
     with pytest.raises(UploadRefusedError, match=r"README\.md"):
         Card.parse(text)

@@ -1,25 +1,25 @@
 """``adapterhub hub``: to run a hub, on the machine that it runs on."""
 
-import getpass
-import sys
-from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from adapterhub.cli import hub_copies
+from adapterhub.cli import hub_copies, hub_mirrors, hub_upkeep, hub_users
 from adapterhub.cli.command import command
 from adapterhub.cli.opening import Directory, opened
 from adapterhub.cli.screen import Screen
 
 app = typer.Typer(help="Run a hub: a server and web site for adapters.", no_args_is_help=True)
-users = typer.Typer(help="The users of a hub.", no_args_is_help=True)
-app.add_typer(users, name="user")
+app.add_typer(hub_users.app, name="user")
+app.add_typer(hub_mirrors.app, name="mirror")
 
 app.command()(hub_copies.backup)
 app.command()(hub_copies.restore)
+app.command()(hub_upkeep.status)
+app.command()(hub_upkeep.audit)
+app.command()(hub_upkeep.scrub)
+app.command("gc")(hub_upkeep.collect_garbage)
 
 
 @app.command()
@@ -50,27 +50,6 @@ def serve(
     do(settings, host, port, workers, ready)
 
 
-@users.command("add")
-@command
-def add_user(
-    screen: Screen,
-    name: Annotated[str, typer.Argument(help="The name of the user.", metavar="NAME")],
-    directory: Directory = Path("hub"),
-    email: Annotated[str, typer.Option(help="An address of the user.", metavar="EMAIL")] = "",
-    admin: Annotated[bool, typer.Option("--admin", help="The user administers the server.")] = False,
-    password: Annotated[
-        bool, typer.Option("--password", help="Ask for a password, or read one from standard input.")
-    ] = False,
-) -> None:
-    """Add a user, who without a password signs in by tokens alone."""
-    from adapterhub.hub.server import accounts
-
-    secret = _password() if password else None
-    with opened(directory) as hub, hub.database.write() as session:
-        made = accounts.add_user(session, name, secret, email=email, admin=admin)
-        screen.show({"name": made.name, "admin": admin}, f"Added {made.name}.")
-
-
 @app.command()
 @command
 def token(
@@ -81,38 +60,11 @@ def token(
     name: Annotated[str, typer.Option(help="What the user will know it by.", metavar="TEXT")] = "command line",
 ) -> None:
     """Make a token of a user, and print it: it is shown this once."""
-    from adapterhub.hub.server import accounts
+    from adapterhub.hub.server import accounts, audit
+    from adapterhub.hub.server.actor import SERVER
 
     with opened(directory) as hub, hub.database.write() as session:
-        made = accounts.new_token(session, accounts.account(session, user), name, scope)  # type: ignore[arg-type]
+        owner = accounts.account(session, user)
+        made = accounts.new_token(session, owner, name, scope)  # type: ignore[arg-type]
+        audit.record(session, SERVER, "token.create", owner.key, scope=scope)
         screen.show({"token": made}, made)
-
-
-@app.command("gc")
-@command
-def collect_garbage(
-    screen: Screen,
-    directory: Directory = Path("hub"),
-    hours: Annotated[
-        float,
-        typer.Option(min=0, help="Leave what is younger; under a few hours, uploads may be cut off.", metavar="N"),
-    ] = 24,
-) -> None:
-    """Take away what was sent and never published, and what is left of deleted repositories, also while it is served.
-
-    [bold]adapterhub hub gc --dir ~/hub[/bold]
-    """
-    from adapterhub.hub.server.jobs.collecting import collect
-
-    with opened(directory) as hub:
-        done = collect(hub, timedelta(hours=hours))
-    screen.show(asdict(done), f"{done.blobs + done.strays:,} files went, {done.freed:,} bytes.")
-
-
-def _password() -> str:
-    if not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\n")
-    first, second = getpass.getpass("Password: "), getpass.getpass("Again: ")
-    if first != second:
-        raise typer.BadParameter("the two differ", param_hint="--password")
-    return first

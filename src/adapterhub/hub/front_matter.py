@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from adapterhub.errors import UploadRefusedError
+from adapterhub.hub.inspecting.strict_json import NO_TEXT
 
 SIZE = 256 * 1024
 DEPTH = 16
@@ -38,9 +39,9 @@ def split(text: str, where: str) -> tuple[dict[str, Any], str]:
     Raises:
         UploadRefusedError: if the front matter is not closed, too large, or not YAML of the kind that is read.
     """
-    if "\0" in text:
-        raise UploadRefusedError(f"{where} holds a NUL character, and is no text")
-    whole = text.removeprefix(_BOM).replace("\r\n", "\n")
+    if NO_TEXT.search(text):
+        raise UploadRefusedError(f"{where} holds a character that is none (NUL, or half of one), and is no text")
+    whole = text.removeprefix(_BOM).replace("\r\n", "\n").replace("\r", "\n")
     if not _is_mark(whole):
         return {}, whole.lstrip("\n")
     lines = whole.split("\n")
@@ -62,7 +63,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
         raise UploadRefusedError(f"{where}: the front matter is larger than {SIZE:,} bytes: move text to the body")
     try:
         value = _Builder(where).build(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:
         problem = " ".join(str(error).split())
         raise UploadRefusedError(f"{where}: the front matter is not YAML: {problem[:300]}. Correct it.") from error
     if not isinstance(value, dict | None):

@@ -32,6 +32,7 @@ from adapterhub.model.arithmetic import ArithmeticMixin
 from adapterhub.model.composing import ComposingMixin
 from adapterhub.model.embeddings import EmbeddingsMixin
 from adapterhub.model.inspecting import InspectingMixin
+from adapterhub.model.publishing import PublishingMixin
 from adapterhub.model.sharing import SharingMixin
 from adapterhub.model.summary import AdapterSummary, summarise
 from adapterhub.saving import foreign, foreign_loading, native, shared
@@ -51,7 +52,14 @@ class AdapterType(StrEnum):
 
 
 class AdapterMixin(
-    ComposingMixin, SharingMixin, ArithmeticMixin, EmbeddingsMixin, InspectingMixin, HoldsNamedModules, _Base
+    ComposingMixin,
+    SharingMixin,
+    ArithmeticMixin,
+    EmbeddingsMixin,
+    InspectingMixin,
+    PublishingMixin,
+    HoldsNamedModules,
+    _Base,
 ):
     """Adapters for a transformers model; ``adapterhub.init`` gives it to any model.
 

@@ -17,6 +17,7 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from adapterhub.composition import Stack
 from adapterhub.engine.calls import TASKS
 from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
@@ -183,6 +184,53 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return _LengthGroups(sampler.batch_size, lengths=sampler.lengths, seed=seed)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        *,
+        repo_id: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Publish the active adapter, or the composition that was trained, with the last scores on its card.
+
+        Args:
+            commit_message: what is new.
+            blocking: has to be True: it returns when the adapter is there.
+            token: of a user of the hub, in the place of the one that was logged in with.
+            revision: the branch that it becomes the newest version of.
+            repo_id: where to, as in ``push_adapter_to_hub``; by default the ``hub_model_id`` of the arguments.
+            **options: all else that ``push_adapter_to_hub`` takes.
+
+        Raises:
+            TrainingError: without an adapter that is active, or without a place to publish at.
+            HubError: as ``adapterhub.push``.
+        """
+        target, setup = repo_id or self.args.hub_model_id, self.adapter_model.active_adapters
+        if target is None or setup is None or not blocking:
+            raise TrainingError(
+                "push_to_hub publishes the active adapter, at a place that repo_id or hub_model_id of the arguments "
+                "names (task/dataset@owner, or owner/name), and waits until it is there (blocking=True)"
+            )
+        card = {"scores": self._last_scores()} | dict(options.pop("adapter_card_kwargs", None) or {})
+        options |= {"commit_message": commit_message, "token": token, "revision": revision, "adapter_card_kwargs": card}
+        name = setup.names()[0]
+        if setup == Stack(name):
+            return self.adapter_model.push_adapter_to_hub(target, name, **options)
+        return self.adapter_model.push_adapter_setup_to_hub(target, setup, True, **options)
+
+    def _last_scores(self) -> dict[str, float]:
+        """What the last evaluation gave, without losses and times."""
+        last: dict[str, Any] = next((entry for entry in reversed(self.state.log_history) if "eval_loss" in entry), {})
+        timed = ("_loss", "_runtime", "_per_second")
+        return {
+            name.removeprefix("eval_"): value
+            for name, value in last.items()
+            if name.startswith("eval_") and not name.endswith(timed) and isinstance(value, float)
+        }
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         if not self.args.should_save:

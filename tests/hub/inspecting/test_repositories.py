@@ -4,9 +4,12 @@ import io
 import json
 import subprocess
 import sys
+from copy import deepcopy
 
+import hypothesis
 import pytest
 import torch
+from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import adapterhub
@@ -134,13 +137,8 @@ def test_names_of_2020(saved) -> None:
     content |= {"model_type": "bert", "model_class": "BertModelWithHeads", "type": "text_task"}
     given = {MANIFEST: opener(json.dumps(content).encode()), ADAPTERS: opener(save(tensors))}
     info = inspect(given)
-    assert (info.method, info.format, info.base, info.layers, info.reduction_factor) == (
-        "bottleneck",
-        "adapters",
-        "bert-base-uncased",
-        2,
-        16,
-    )
+    assert (info.method, info.format, info.base) == ("bottleneck", "adapters", "bert-base-uncased")
+    assert (info.hidden_size, info.layers, info.reduction_factor) == (32, None, 16)
     assert Need(1, "bert.encoder.layer.1.attention.output", 32, 32) in info.needs and len(info.needs) == 4
     shapes = {"0.weight": (8, 16), "0.bias": (8,), "2.weight": (16, 8), "2.bias": (16,)}
     stem = "bert.invertible_lang_adapters.mrpc"
@@ -270,9 +268,43 @@ def test_nothing_heavy_is_imported() -> None:
     assert "torch" not in done.stdout and "transformers" not in done.stdout
 
 
-def test_a_file_is_read_wherever_it_stands(saved) -> None:
-    """Openers may hand out files that were read before, as long as they can go back."""
-    given = {}
-    for path, file in saved["adapterhub/own"].items():
-        given[path] = lambda file=file: io.BufferedReader(file())
+def test_files_are_closed(saved) -> None:
+    opened = []
+
+    def opening(file) -> io.BufferedReader:
+        opened.append(io.BufferedReader(file()))
+        return opened[-1]
+
+    given = {path: lambda file=file: opening(file) for path, file in saved["adapterhub/own"].items()}
+    check_files(given)
     assert inspect(given) == inspect(saved["adapterhub/own"])
+    assert len(opened) > 4 and all(file.closed for file in opened)
+
+
+SIMPLE = [None, True, 0, -1, 2, 0.5, 1e300, "", "x", "lora"]
+ODD = st.sampled_from([*SIMPLE, [], ["a"], [1], [None], {}, {"a": 1}, {"a": None}])
+
+
+@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.given(data=st.data())
+def test_any_manifest_is_taken_or_refused(saved, data) -> None:
+    """Options of any type end in a refusal at worst."""
+    given_files = saved[data.draw(st.sampled_from(sorted(saved)))]
+    name = data.draw(st.sampled_from(sorted(path for path in given_files if path.endswith(".json"))))
+
+    def change(content: dict) -> None:
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = content
+            while True:
+                key = data.draw(st.sampled_from(sorted(at)))
+                if not isinstance(at[key], dict) or not at[key] or data.draw(st.booleans()):
+                    break
+                at = at[key]
+            at[key] = deepcopy(data.draw(ODD))
+
+    try:
+        info = inspect(changed(given_files, name, change))
+    except UploadRefusedError as error:
+        assert len(str(error)) < 1000
+        return
+    assert AdapterInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info

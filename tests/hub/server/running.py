@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,19 +64,21 @@ def run(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
-def start(folder: Path, *options: str, port: int = 0, **environment: str) -> Running:
-    """Serve the hub in a folder, at a free port unless one is given."""
-    process = subprocess.Popen(
-        [*COMMAND, "hub", "serve", "--dir", str(folder), "--port", str(port), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
-    assert process.stderr is not None
-    seen = ""
+def start(folder: Path, *options: str, port: int = 0, log: Path | None = None, **environment: str) -> Running:
+    """Serve the hub in a folder, at a free port unless one is given; what it says goes to ``log``."""
+    log = log or folder.with_name(f"{folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*COMMAND, "hub", "serve", "--dir", str(folder), "--port", str(port), *options],
+            stderr=file,
+            text=True,
+            env=os.environ | environment,
+        )
     until = time.monotonic() + 60
-    while time.monotonic() < until and (line := process.stderr.readline()):
-        seen += line
-        if found := re.search(r"The hub is at (http://\S+)", line):
-            return Running(folder, found[1], process)
-    raise AssertionError(f"the server did not start:\n{seen}")
+    while time.monotonic() < until and process.poll() is None:
+        if found := re.search(r"The hub is at (http://\S+)\n", log.read_text()):
+            with urllib.request.urlopen(f"{found[1]}/health", timeout=60):  # workers take a while
+                return Running(folder, found[1], process)
+        time.sleep(0.02)
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")

@@ -56,6 +56,27 @@ class Listing:
         known: dict[str, Any] = {name: answer.get(name) for name in cls.__dataclass_fields__}
         return cls(**known)
 
+    # The names that the library of the name adapters has for these.
+    @property
+    def adapter_id(self) -> str:
+        """``id``."""
+        return self.id
+
+    @property
+    def model_name(self) -> str | None:
+        """``base``."""
+        return self.base
+
+    @property
+    def subtask(self) -> str | None:
+        """``dataset``."""
+        return self.dataset
+
+    @property
+    def username(self) -> str:
+        """Who published it."""
+        return self.id.partition("/")[0]
+
 
 def list_adapters(
     words: str = "",
@@ -64,6 +85,7 @@ def list_adapters(
     dataset: str | None = None,
     language: str | None = None,
     model: str | None = None,
+    model_name: str | None = None,
     method: str | None = None,
     owner: str | None = None,
     sort: str | None = None,
@@ -75,7 +97,7 @@ def list_adapters(
     Args:
         words: to look for, anywhere in names and cards.
         task, dataset, language: what an adapter is for.
-        model: the base model that it has to fit, by name.
+        model, model_name: the base model that it has to fit, by name.
         method: that of the adapter.
         owner: the user or organisation that it belongs to.
         sort: ``relevance``, ``downloads``, ``likes``, ``updated``, ``score`` or ``size``.
@@ -91,7 +113,7 @@ def list_adapters(
         "task": task,
         "dataset": dataset,
         "language": language,
-        "base": model,
+        "base": model or model_name,
         "method": method,
         "owner": owner,
         "sort": sort,

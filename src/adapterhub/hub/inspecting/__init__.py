@@ -1,7 +1,17 @@
 """What files of an adapter hold, told without running or trusting anything in them: numbers and JSON alone."""
 
 from adapterhub.hub.inspecting.adapter import inspect
-from adapterhub.hub.inspecting.files import check_file, check_files, check_paths
+from adapterhub.hub.inspecting.files import check_file, check_files, check_paths, check_type
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
 
-__all__ = ["AdapterInfo", "HeadInfo", "Need", "check_file", "check_files", "check_paths", "config_hash", "inspect"]
+__all__ = [
+    "AdapterInfo",
+    "HeadInfo",
+    "Need",
+    "check_file",
+    "check_files",
+    "check_paths",
+    "check_type",
+    "config_hash",
+    "inspect",
+]

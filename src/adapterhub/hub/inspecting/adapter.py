@@ -81,12 +81,25 @@ def _beside(folder: Folder) -> bool:
 
 
 def _read(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInfo:
-    if content.get("format") == native.FORMAT and name in native.KINDS:
-        return native.inspect(folder, name, content)
-    if "peft_type" in content and name == peft.CONFIG:
-        return peft.inspect(folder, content)
-    if "model_type" in content and "format" not in content and name in adapters.WEIGHTS:
-        return adapters.inspect(folder, name, content)
+    """What one manifest describes, in which options may be of any type.
+
+    Raises:
+        UploadRefusedError: for one of no known format, and in place of what goes wrong with options of other types.
+    """
+    try:
+        if content.get("format") == native.FORMAT and name in native.KINDS:
+            return native.inspect(folder, name, content)
+        if "peft_type" in content and name == peft.CONFIG:
+            return peft.inspect(folder, content)
+        if "model_type" in content and "format" not in content and name in adapters.WEIGHTS:
+            return adapters.inspect(folder, name, content)
+    except UploadRefusedError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UploadRefusedError(
+            f"{folder.at(name)} holds options that no adapter of its method has ({type(error).__name__}: "
+            f"{str(error)[:200]}). Save it again."
+        ) from error
     raise UploadRefusedError(
         f"{folder.at(name)} is of no known format: it has neither format 'adapterhub', nor a peft_type, nor the "
         "model_type of adapters. Save the adapter again."
@@ -156,11 +169,10 @@ def _names(setup: Any, heads: Any, where: str) -> list[str]:
         found = composition_from_dict(setup)
         fusions = [block.fusion for block in found.walk() if isinstance(block, Fuse)]
         named = composition_from_dict(heads).names() if isinstance(heads, dict) else heads
-    except (AdapterHubError, ValueError, TypeError) as error:
-        raise UploadRefusedError(f"{where} is not the setup of adapters: {error}. Save it again.") from error
-    if named is None or isinstance(named, bool):
-        named = ()
-    return [*found.names(), *fusions, *((named,) if isinstance(named, str) else map(str, named))]
+        listed = () if named is None or isinstance(named, bool) else (named,) if isinstance(named, str) else named
+        return [*found.names(), *fusions, *map(str, listed)]
+    except (AdapterHubError, AttributeError, ValueError, TypeError) as error:
+        raise UploadRefusedError(f"{where} is not the setup of adapters: {str(error)[:200]}. Save it again.") from error
 
 
 def _refuse(where: str, why: str) -> NoReturn:

@@ -5,15 +5,14 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.inspecting import plans
-from adapterhub.hub.inspecting.formats import Folder, base_name, guarded, mapping, number, text
-from adapterhub.hub.inspecting.forms import Form, Part, Plan, Shape, Sizes, layer_of, needs, parts, whole
+from adapterhub.hub.inspecting.formats import Folder, base_name, mapping, number, text
+from adapterhub.hub.inspecting.forms import Form, Part, Plan, Shape, Sizes, layer_of, needs, parts_of_several, whole
 from adapterhub.hub.inspecting.heads import head_info, head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
 from adapterhub.hub.inspecting.native import with_sizes
@@ -174,18 +173,28 @@ def _parts(config: Config, file: TensorFile, content: Mapping[str, Any], kind: s
     if left := families.keys() - {family for family, _ in members}:
         name = next(iter(families[min(left)]))
         _refuse(file.where, f"holds the tensor {name!r} of {min(left)}, which its configuration does not name")
+    return _claimed(members, families, content, file.where)
+
+
+def _claimed(
+    members: Sequence[tuple[str, Config]],
+    families: Mapping[str, Mapping[str, Shape]],
+    content: Mapping[str, Any],
+    where: str,
+) -> list[Part]:
+    """The parts of configurations, of which several may be of one family, each at its own places."""
     found: list[Part] = []
-    for family, one in members:
+    for family in dict.fromkeys(family for family, _ in members):
         own = families.get(family, {})
-        make = partial(_plan, one, own, content, kind)
-        found += guarded(file.where, lambda make=make, own=own: parts(own, make(), file.where))  # type: ignore[misc]
-        if family == "bottleneck" and not one.get("leave_out") and not isinstance(one.get("reduction_factor"), Mapping):
-            _check_layers(own, file.where)
+        here = [config for of, config in members if of == family]
+        found += parts_of_several(own, [_plan(config, own, content, family) for config in here], where)
+        if family == "bottleneck" and not any(config.get("leave_out") for config in here):
+            _check_layers(own, where)
     return found
 
 
-def _plan(config: Config, own: Mapping[str, Shape], content: Mapping[str, Any], kind: str) -> Plan:
-    if kind == "fusion":
+def _plan(config: Config, own: Mapping[str, Shape], content: Mapping[str, Any], family: str) -> Plan:
+    if family == "fusion":
         return plans.fusion(config)
     if _family(config) == "bottleneck":
         return _bottleneck(_newer(config, own, content))
@@ -335,7 +344,7 @@ def _head(content: Mapping[str, Any], file: TensorFile, where: str) -> tuple[Hea
     kind = text(values, "model_class" if config is None else "head_type")
     if kind is None:
         _refuse(where, "describes a head without saying of which type (head_type) or class (model_class) it is")
-    head = guarded(where, lambda: head_info(kind, values, where))
+    head = head_info(kind, values, where)
     shapes = {}
     for name, tensor in file.tensors.items():
         known = named(name, text(content, "name"))

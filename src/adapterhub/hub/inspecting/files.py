@@ -5,7 +5,7 @@ A type is told by the name and by the content, and both must agree. Nothing is e
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.inspecting import content
@@ -13,7 +13,7 @@ from adapterhub.hub.inspecting.configs import read_config
 from adapterhub.hub.inspecting.strict_json import parse
 from adapterhub.hub.inspecting.tensors import BinaryFile, read_header
 
-Opener = Callable[[], BinaryFile]
+Opener = Callable[[], BinaryIO]
 
 PATH, SEGMENT, LEVELS = 1024, 255, 16  # bytes of a path and of a part of it, and parts
 JSON, TEXT, TABLE, VOCABULARY, PICTURE = (size * 1024 * 1024 for size in (1, 1, 4, 64, 8))
@@ -86,7 +86,8 @@ def check_files(files: Mapping[str, Opener]) -> None:
     """
     check_paths(files)
     for path, opened in files.items():
-        check_file(path, opened())
+        with opened() as file:
+            check_file(path, file)
 
 
 def check_paths(paths: Iterable[str]) -> None:
@@ -137,6 +138,17 @@ def check_path(path: str) -> None:
             _refuse(path, f"has {part!r} in it, which names a device on Windows: rename it")
 
 
+def check_type(path: str) -> None:
+    """Pass a file whose name says that it is of a type that is taken; ``check_file`` looks whether that is so.
+
+    Raises:
+        UploadRefusedError: for any other, with what to do.
+    """
+    name, suffix = _parts(path)
+    if suffix not in (WEIGHTS, ".json", _PIECES, *_PICTURES) and _text_limit(name, suffix) is None:
+        _refuse(path, _REMEDIES.get(suffix) or f"is of a type that is not taken ({suffix or 'none'}). {_taken()}")
+
+
 def check_file(path: str, file: BinaryFile) -> None:
     """Pass a file whose name says what may be in a repository, and whose content is that.
 
@@ -146,8 +158,7 @@ def check_file(path: str, file: BinaryFile) -> None:
     Raises:
         UploadRefusedError: for anything else, with what to do.
     """
-    name = path.rpartition("/")[2].casefold()
-    suffix = "" if name in _BARE or "." not in name else "." + name.rpartition(".")[2]
+    name, suffix = _parts(path)
     size = file.seek(0, 2)
     file.seek(0)
     found = content.foreign(file.read(content.START))
@@ -164,7 +175,13 @@ def check_file(path: str, file: BinaryFile) -> None:
     elif (limit := _text_limit(name, suffix)) is not None:
         content.check_text(_all(path, file, size, limit), path)
     else:
-        _refuse(path, _REMEDIES.get(suffix) or f"is of a type that is not taken ({suffix or 'none'}). {_taken()}")
+        check_type(path)
+
+
+def _parts(path: str) -> tuple[str, str]:
+    """The name of a file and its ending, in small letters."""
+    name = path.rpartition("/")[2].casefold()
+    return name, "" if name in _BARE or "." not in name else "." + name.rpartition(".")[2]
 
 
 def _check_weights(path: str, file: BinaryFile, found: str | None) -> None:

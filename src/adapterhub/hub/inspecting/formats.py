@@ -1,7 +1,7 @@
 """What all formats have in common: the files of a folder, read once and strictly."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,8 @@ class Folder:
         """
         if name not in self.files:
             return None
-        data = self.files[name]().read(JSON + 1)
+        with self.files[name]() as file:
+            data = file.read(JSON + 1)
         if len(data) > JSON:
             raise UploadRefusedError(f"{self.at(name)} is larger than {JSON:,} bytes, and no configuration")
         return read_config(data, self.at(name))
@@ -54,14 +55,14 @@ class Folder:
             pickled = next((path for path in sorted(self.files) if path.endswith(".bin")), None)
             remedy = f"{pickled} is a pickle: {UNPICKLE}" if pickled else "upload all that belongs to the adapter"
             raise UploadRefusedError(f"{self.at(name)} is missing: {remedy}.")
-        file = self.files[name]()
-        if sha256 is not None and _sha256(file) != sha256:
-            raise UploadRefusedError(
-                f"{self.at(name)} is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
-            )
-        found = read_header(file, self.at(name))
-        check_finite(file, found)
-        return found
+        with self.files[name]() as file:
+            if sha256 is not None and _sha256(file) != sha256:
+                raise UploadRefusedError(
+                    f"{self.at(name)} is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
+                )
+            found = read_header(file, self.at(name))
+            check_finite(file, found)
+            return found
 
 
 def base_name(values: Mapping[str, Any], key: str) -> str | None:
@@ -92,22 +93,6 @@ def mapping(values: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise UploadRefusedError(f"{where}: {key!r} must be an object, and is {value!r}")
     return value or {}
-
-
-def guarded(where: str, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, of options that may be of any type.
-
-    Raises:
-        UploadRefusedError: in place of what goes wrong with options of other types.
-    """
-    try:
-        return make()
-    except UploadRefusedError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise UploadRefusedError(
-            f"{where} holds options that no adapter of its method has ({type(error).__name__}: {error}). Save it again."
-        ) from error
 
 
 def _sha256(file: Any) -> str:

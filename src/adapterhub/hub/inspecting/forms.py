@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -91,6 +91,37 @@ def parts(tensors: Mapping[str, Shape], plan: Plan, where: str) -> list[Part]:
     if not any(part.form in many for part in found if many) and (many or not found):
         _refuse(where, "holds no tensor of what its configuration says it is")
     return found
+
+
+def parts_of_several(tensors: Mapping[str, Shape], plans: Sequence[Plan], where: str) -> list[Part]:
+    """The parts of several configurations, whose tensors have names of one kind: each module is of the first that fits.
+
+    Raises:
+        UploadRefusedError: as ``parts``, and for a module that fits none of them.
+    """
+    if len(plans) == 1:
+        return parts(tensors, plans[0], where)
+    every = Plan(tuple(form for plan in plans for form in plan.forms))
+    modules: dict[str, dict[str, Shape]] = {}
+    for (_, module), leaves in _grouped(tensors, every, where).items():
+        own = {f"{module}.{leaf}" if module else leaf: shape for leaf, shape in leaves.items()}
+        modules.setdefault(module, {}).update(own)
+    shares: list[dict[str, Shape]] = [{} for _ in plans]
+    for own in modules.values():
+        fitting = [share for plan, share in zip(plans, shares, strict=True) if _is_whole(own, plan, where)]
+        (fitting or shares)[0].update(own)  # the first one says what is wrong with what fits nowhere
+    return [part for plan, own in zip(plans, shares, strict=True) if own for part in parts(own, plan, where)]
+
+
+def _is_whole(own: Mapping[str, Shape], plan: Plan, where: str) -> bool:
+    """Whether the tensors of a module are those of a part of this configuration."""
+    try:
+        for (index, module), leaves in _grouped(own, plan, where).items():
+            sizes = _sizes(plan.forms[index], module, leaves, _only(plan), where)
+            _check_sizes(plan, module, sizes, where)
+    except UploadRefusedError:
+        return False
+    return True
 
 
 def needs(found: Iterable[Part]) -> tuple[Need, ...]:

@@ -93,7 +93,8 @@ class AdapterInfo:
         base, base_revision: the base model that the files name.
         fingerprint: what tells the base model from others, in the native format.
         model_type, model_class: of the model that it was made from.
-        hidden_size, layers: of the base, as declared or else as the tensors tell; None where neither does.
+        hidden_size: of the base, as declared or else as the tensors tell; None where neither does.
+        layers: of the base, of encoder and decoder together, where it is declared.
         head: the prediction head beside it.
         task, dataset, languages: as far as the manifest says.
         needs: what it asks of a base.

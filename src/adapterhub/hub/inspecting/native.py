@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from adapterhub.errors import CorruptCheckpointError, UploadRefusedError
 from adapterhub.fingerprint import Fingerprint
-from adapterhub.hub.inspecting.formats import Folder, base_name, guarded, mapping, text
+from adapterhub.hub.inspecting.formats import Folder, base_name, mapping, text
 from adapterhub.hub.inspecting.forms import Part, Shape, needs, parts
 from adapterhub.hub.inspecting.heads import head_info, head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
@@ -78,7 +78,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
 
 
 def with_sizes(info: AdapterInfo, found: list[Part], hidden: int | None, layers: int | None) -> AdapterInfo:
-    """``info`` with rank, reduction factor, hidden size and layers, as declared or as the parts tell.
+    """``info`` with rank and reduction factor, the declared layers, and the hidden size as declared or as parts tell.
 
     Raises:
         UploadRefusedError: if the declared hidden size is not that of the parts.
@@ -89,13 +89,12 @@ def with_sizes(info: AdapterInfo, found: list[Part], hidden: int | None, layers:
             f"{info.files[0]} is for a base model with a hidden size of {hidden}, and its tensors are for "
             f"{' and '.join(str(one) for one in sorted(told, key=str))}. Save it again from its own base model."
         )
-    numbers = {need.layer for need in info.needs if need.layer is not None}
     only = next(iter(told)) if len(told) == 1 else None
     rank, factor = info.config.get("r"), info.config.get("reduction_factor")
     return replace(
         info,
         hidden_size=hidden or only,
-        layers=layers or (max(numbers) + 1 if numbers else None),
+        layers=layers or None,
         rank=rank if type(rank) is int else None,
         reduction_factor=factor if isinstance(factor, int | float) and not isinstance(factor, bool) else None,
     )
@@ -170,12 +169,12 @@ def _adapter_parts(config: Mapping[str, Any], tensors: Mapping[str, Shape], wher
         return union_parts(config, tensors, where)
     if method not in PLANS:  # of another package: what its tensors are, that alone knows
         return []
-    return guarded(where, lambda: parts(tensors, PLANS[method](config), where))
+    return parts(tensors, PLANS[method](config), where)
 
 
 def _others(kind: str, config: Mapping[str, Any], tensors: Mapping[str, Shape], where: str) -> list[Part]:
     if kind == "fusion":
-        return guarded(where, lambda: parts(tensors, fusion(config), where))
+        return parts(tensors, fusion(config), where)
     return []
 
 
@@ -186,7 +185,7 @@ def _head(folder: Folder, content: Mapping[str, Any], where: str) -> tuple[HeadI
         _refuse(where, "has a head without a head_type")
     values = mapping(config, "settings", where) if kind == "static" else config
     shown = text(config, "architecture") or kind if kind == "static" else kind
-    head = guarded(where, lambda: head_info(shown, values, where))
+    head = head_info(shown, values, where)
     return head, file, head_needs(head, tensors, file.where)
 
 

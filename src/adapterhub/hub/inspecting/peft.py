@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.inspecting.formats import Folder, base_name, guarded, number, text
+from adapterhub.hub.inspecting.formats import Folder, base_name, number, text
 from adapterhub.hub.inspecting.forms import Form, Part, Plan, Shape, needs, parts, whole
 from adapterhub.hub.inspecting.heads import head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
@@ -52,10 +52,9 @@ def inspect(folder: Folder, content: Config) -> AdapterInfo:
     found: list[Part] = []
     others: dict[str, Shape] = {}
     if kind in _PLANS:
-        own, others = guarded(where, lambda: _split(file.tensors, kind, content, file.where))
-        plan = guarded(where, lambda: _PLANS[kind](content))
-        found = guarded(file.where, lambda: parts(own, plan, file.where))
-        guarded(where, lambda: _check_targets(found, content, where))
+        own, others = _split(file.tensors, kind, content, file.where)
+        found = parts(own, _PLANS[kind](content), file.where)
+        _check_targets(found, content, where)
     head, head_asks = _head(content, others, where) if others else (None, ())
     mine = [tensor for name, tensor in file.tensors.items() if _plain(name) not in others]
     method = _METHODS.get(kind, kind.lower())
@@ -78,7 +77,8 @@ def inspect(folder: Folder, content: Config) -> AdapterInfo:
         needs=needs(found) + head_asks,
         files=(where, file.where),
     )
-    return with_sizes(info, found, None, number(content, "num_layers") if kind == "PREFIX_TUNING" else None)
+    one_tower = kind == "PREFIX_TUNING" and content.get("num_transformer_submodules") in (None, 1)
+    return with_sizes(info, found, None, number(content, "num_layers") if one_tower else None)
 
 
 def _plain(name: str) -> str:
@@ -196,7 +196,7 @@ def _prefix_tuning(config: Config) -> Plan:
     length, widths = whole(config, "num_virtual_tokens", 1), (number(config, "num_layers"), number(config, "token_dim"))
     told = None if None in widths else 2 * (widths[0] or 0) * (widths[1] or 0)
     sizes = {"L": {length}} | ({} if told is None else {"kv": {told}})
-    return Plan((Form({"prompt_embeddings": "L kv"}, gives="kv"),), sizes)
+    return Plan((Form({"prompt_embeddings": "L kv"}),), sizes)
 
 
 def _prompt_tuning(config: Config) -> Plan:

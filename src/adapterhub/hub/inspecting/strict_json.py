@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 from typing import Any
 
 from adapterhub.errors import UploadRefusedError
 
 DEPTH = 32
 VALUES = 200_000  # braces, brackets and commas, each of which can stand for one
+NO_TEXT = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of characters: neither can be stored as text
 _WHOLE = 2**63
 
 
@@ -73,7 +75,7 @@ def _check(value: Any, where: str, depth: int) -> None:
 
 def _problem(value: Any) -> str | None:
     if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        if NO_TEXT.search(value):
             return "a text with a character that is none (NUL, or half of one)"
     elif isinstance(value, float) and not math.isfinite(value):
         return "a number that is too large"

@@ -50,8 +50,8 @@ def add_user(
     return account
 
 
-def add_organisation(session: Transaction, name: str, owner_id: int, *, full_name: str = "") -> Account:
-    """A new organisation with one owner.
+def add_organisation(session: Transaction, name: str, owner_id: int | None, *, full_name: str = "") -> Account:
+    """A new organisation with one owner, or without any: then those who administer the server do.
 
     Raises:
         HubConflictError: if the name is taken.
@@ -60,8 +60,9 @@ def add_organisation(session: Transaction, name: str, owner_id: int, *, full_nam
     account = Account(name=name, key=name.lower(), kind="organisation", full_name=full_name)
     session.add(account)
     session.flush()
-    session.add(Membership(organisation_id=account.id, user_id=owner_id, role="owner"))
-    session.flush()
+    if owner_id is not None:
+        session.add(Membership(organisation_id=account.id, user_id=owner_id, role="owner"))
+        session.flush()
     return account
 
 
@@ -95,6 +96,13 @@ def set_password(session: Transaction, user: Account, password: str) -> None:
         raise HubIdError(f"a password needs at least {MIN_PASSWORD} characters")
     user.password_hash = _HASHER.hash(password)
     session.execute(delete(Session).where(Session.account_id == user.id))
+
+
+def set_disabled(session: Transaction, user: Account, disabled: bool) -> None:
+    """Lock an account out, or let it in again; whoever is signed in is signed out."""
+    user.disabled = disabled
+    if disabled:
+        session.execute(delete(Session).where(Session.account_id == user.id))
 
 
 def by_password(session: Transaction, name: str, password: str) -> Account | None:

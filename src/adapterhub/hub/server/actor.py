@@ -29,3 +29,5 @@ class Actor:
 
 
 STRANGER = Actor()
+# Whoever gives commands on the machine of the server, and the server itself.
+SERVER = Actor(None, "server", "admin", is_admin=True)

@@ -43,7 +43,7 @@ def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -
     card = None
     if (readme := after.get(CARD)) is not None:
         with hub.store.open(readme.sha256) as stream:
-            card = Card.parse(stream.read().decode())
+            card = Card.parse(stream.read())
     base = card.base if card is not None else None
     return Findings(inspect({path: _opener(hub, file) for path, file in after.items()}, base), card)
 

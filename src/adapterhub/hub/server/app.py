@@ -11,7 +11,9 @@ from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs.kinds import kinds
 from adapterhub.hub.server.jobs.runner import Runner
+from adapterhub.hub.server.limits import Limiter
 from adapterhub.hub.server.middleware import add_middleware
+from adapterhub.hub.server.readiness import Readiness
 from adapterhub.hub.server.settings import Settings
 
 
@@ -21,12 +23,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        runner = Runner(hub, kinds(settings))
-        runner.start()
-        app.state.downloads.start()
+        beside: tuple[Runner | Downloads | Limiter, ...] = (Runner(hub, kinds(settings)), app.state.downloads, limiter)
+        for one in beside:
+            one.start()
         yield
-        app.state.downloads.stop()
-        runner.stop()
+        for one in beside:
+            one.stop()
         hub.close()
 
     app = FastAPI(
@@ -38,9 +40,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.hub, app.state.downloads = hub, Downloads(hub.database)
+    app.state.hub, app.state.downloads, app.state.readiness = hub, Downloads(hub.database), Readiness(hub)
+    limiter = Limiter(hub.database, settings)
     failures.add_handlers(app)
-    add_middleware(app, hub)
+    add_middleware(app, hub, limiter)
     api.add_routes(app)
     protocol.add_routes(app)
     web.add_routes(app)

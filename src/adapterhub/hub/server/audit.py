@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.server import events
+from adapterhub.hub.server import counters, events
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import AuditEntry, now
 
@@ -25,6 +25,21 @@ def record(session: Session, actor: Actor, action: str, subject: str, **detail: 
     session.add(entry)
     session.flush()
     events.announce(session, entry)
+    counters.count_action(session, action)
+
+
+def entries(
+    session: Session, *, before: int | None = None, action: str = "", subject: str = "", limit: int = 100
+) -> list[AuditEntry]:
+    """What was done of late, the newest first; ``before`` is the id of the last one that was seen."""
+    query = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(AuditEntry.id < before)
+    if action:
+        query = query.where(AuditEntry.action == action)
+    if subject:
+        query = query.where(AuditEntry.subject == subject.lower())
+    return list(session.scalars(query))
 
 
 def broken(session: Session) -> Iterator[int]:

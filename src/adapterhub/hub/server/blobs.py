@@ -28,9 +28,17 @@ def receive(hub: Hub, actor: Actor, data: bytes | Iterable[bytes], name: str) ->
 
 
 @contextmanager
-def arriving(hub: Hub, pieces: Iterable[bytes], name: str) -> Iterator[Staged]:
-    """Bytes that come in, to be looked at before ``keep`` takes them."""
-    with staged(hub.uploads, pieces, hub.settings.max_file_bytes, name) as file:
+def arriving(hub: Hub, pieces: Iterable[bytes], name: str, limit: int | None = None) -> Iterator[Staged]:
+    """Bytes that come in, to be looked at before ``keep`` takes them.
+
+    Args:
+        name: for errors.
+        limit: how many they may be; by default, as many as a file may have.
+
+    Raises:
+        TooLargeError: for more.
+    """
+    with staged(hub.uploads, pieces, hub.settings.max_file_bytes if limit is None else limit, name) as file:
         yield file
 
 

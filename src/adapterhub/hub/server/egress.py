@@ -5,7 +5,8 @@ import ipaddress
 import socket
 import ssl
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import SplitResult, urlsplit
 
 from adapterhub.errors import HubAccessError, HubError, HubUnreachableError
@@ -56,13 +57,51 @@ def post(url: str, body: bytes, headers: Mapping[str, str], private_hosts: Colle
         HubAccessError: for an address that may not be sent to.
         HubUnreachableError: if there is no answer within 20 seconds.
     """
-    parts = check_url(url, private_hosts)
-    try:
+    with _unreachable(parts := check_url(url, private_hosts)):
         return _post(parts, _lookup(parts, private_hosts), body, headers)
+
+
+@contextmanager
+def asking(
+    method: str, url: str, headers: Mapping[str, str], private_hosts: Collection[str] = ()
+) -> Iterator[http.client.HTTPResponse]:
+    """The answer to a request, whose body is read as it comes in and redirects of which are not taken.
+
+    Raises:
+        HubAccessError: for an address that may not be sent to.
+        HubUnreachableError: if there is no answer, or one that stops for 20 seconds; also while it is read.
+    """
+    with _unreachable(parts := check_url(url, private_hosts)):
+        connection = _connected(parts, _lookup(parts, private_hosts))
+        try:
+            connection.request(method, _target(parts), headers={"Host": parts.netloc, **headers})
+            yield connection.getresponse()
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _unreachable(parts: SplitResult) -> Iterator[None]:
+    try:
+        yield
     except HubError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise HubUnreachableError(f"{parts.hostname}: {type(error).__name__}: {error}") from error
+
+
+def _connected(parts: SplitResult, address: Address) -> http.client.HTTPConnection:
+    """A connection to a machine that was looked up and checked."""
+    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
+    connection.sock = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
+    return connection
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
@@ -74,8 +113,7 @@ def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[st
     try:
         if parts.scheme == "https":
             connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("POST", target, body, {"Host": parts.netloc, **headers})
+        connection.request("POST", _target(parts), body, {"Host": parts.netloc, **headers})
         answer = connection.getresponse()
         answer.read(_ANSWER_BYTES)
         return answer.status

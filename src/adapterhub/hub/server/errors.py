@@ -6,6 +6,7 @@ from adapterhub.errors import (
     HubConflictError,
     HubError,
     HubNotFoundError,
+    HubUnreachableError,
     UploadRefusedError,
 )
 
@@ -64,4 +65,5 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (TooLargeError, 413),
     (UploadRefusedError, 422),
     (RateLimitError, 429),
+    (HubUnreachableError, 502),
 )

@@ -20,7 +20,7 @@ EVENTS = (
     "branch.delete",
     "tag.create",
     "tag.delete",
-    "score.verified",
+    "score.measured",
 )
 PING = "ping"
 DELIVER = "webhook"

@@ -24,18 +24,17 @@ _PROTOCOL = ("/api/", "/xet/", "/lfs/")
 
 def add_handlers(app: FastAPI) -> None:
     """Have the application tell errors by these functions."""
-    app.add_exception_handler(HubError, _hub_error)
+    app.add_exception_handler(HubError, answer)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(HTTPException, answer)
 
 
-def _hub_error(request: Request, error: Any) -> Response:
+def answer(request: Request, error: Any) -> Response:
+    """How a ``HubError`` or an ``HTTPException`` is told to whoever made a request."""
+    if isinstance(error, HTTPException):
+        return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
     candidates = {"candidates": error.candidates} if isinstance(error, AmbiguousAdapterError) else {}
     return _answer(request, errors.status(error), str(error), _headers(error), candidates)
-
-
-def _http_error(request: Request, error: Any) -> Response:
-    return _answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
 def _invalid(request: Request, error: Any) -> Response:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,14 @@ from uvicorn.supervisors import Multiprocess
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.settings import Settings
 
-_OPTIONS: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+_OPTIONS: dict[str, Any] = {
+    "http": "adapterhub.hub.server.connections:Connection",
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 30,  # what is under way then ends; what was acknowledged is in the database
+}
+_METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def serve(settings: Settings, host: str, port: int, workers: int, ready: Callable[[int], None]) -> None:
@@ -24,13 +32,16 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
     """
     listener = _listen(host, port)
     ready(listener.getsockname()[1])
+    options = _OPTIONS | {"forwarded_allow_ips": settings.trusted_proxies}
     if workers == 1:
-        uvicorn.Server(uvicorn.Config(create_app(settings), **_OPTIONS)).run([listener])
+        uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run([listener])
         return
     settings.signing_key()  # made once, before there are several who would
     os.environ.update(_environment(settings))
-    config = uvicorn.Config(f"{__name__}:worker", factory=True, workers=workers, **_OPTIONS)
-    Multiprocess(config, [listener]).run()
+    config = uvicorn.Config(f"{__name__}:worker", factory=True, workers=workers, **options)
+    with tempfile.TemporaryDirectory(prefix="adapterhub-metrics-") as folder:
+        os.environ.setdefault(_METRICS, folder)
+        Multiprocess(config, [listener]).run()
 
 
 def worker() -> FastAPI:

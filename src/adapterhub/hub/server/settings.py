@@ -34,10 +34,14 @@ class Settings(BaseSettings):
         open_metrics: whether anybody may read ``/metrics``, not only administrators and this machine.
         scrub_days: how often all stored bytes are read again, to see whether they are whole; 0 for never.
         private_hosts: ``host:port`` of machines in a private network that webhooks may be sent to.
+        mirror_upstreams: the hubs that may be mirrored.
+        mirror_hours: how often mirrors are refreshed; 0 for when ``hub mirror refresh`` says so alone.
         mirror_tokens: tokens for the hubs that are mirrored, by the address of the hub.
         accel: a path by which nginx serves the store itself (``X-Accel-Redirect``).
         upstream: a hub from which models and files that are not here are fetched through; "" for none.
-        upstream_allowed: patterns of the repositories that may be fetched through.
+        upstream_allowed: patterns of the repositories that may be fetched through, beside the base models of adapters
+            that are public here.
+        upstream_bytes: how much of what was fetched through is kept; what was not asked for the longest goes first.
         oidc_issuer, oidc_client_id, oidc_client_secret: sign-in by another service.
     """
 
@@ -64,10 +68,13 @@ class Settings(BaseSettings):
     open_metrics: bool = False
     scrub_days: int = 7
     private_hosts: list[str] = Field(default_factory=list)
+    mirror_upstreams: list[str] = Field(default_factory=lambda: ["https://huggingface.co"])
+    mirror_hours: float = 24.0
     mirror_tokens: dict[str, SecretStr] = Field(default_factory=dict)
     accel: str = ""
     upstream: str = "https://huggingface.co"
     upstream_allowed: list[str] = Field(default_factory=list)
+    upstream_bytes: int = 20 * 1024 * MIB
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")

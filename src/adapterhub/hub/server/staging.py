@@ -30,53 +30,6 @@ class Staged:
     size: int
 
 
-class Incoming:
-    """A file that is being written; ``name`` is for errors.
-
-    Args:
-        limit: of its size in bytes.
-    """
-
-    def __init__(self, path: Path, limit: int, name: str) -> None:
-        self.path, self.limit, self.name = path, limit, name
-        self.size = 0
-        self._digest = hashlib.sha256()
-        self._file = path.open("xb")
-
-    def write(self, piece: bytes) -> None:
-        """Take more bytes.
-
-        Raises:
-            TooLargeError: if they are more than the limit.
-        """
-        self.size += len(piece)
-        if self.size > self.limit:
-            raise TooLargeError(f"{self.name} is larger than the {self.limit:,} bytes that it may have here")
-        self._digest.update(piece)
-        self._file.write(piece)
-
-    def finish(self) -> Staged:
-        """What has arrived, when it is all."""
-        self._file.close()
-        return Staged(self.path, self._digest.hexdigest(), _git_id(self.path, self.size), self.size)
-
-    def discard(self) -> None:
-        """Forget it, unless the store took it."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
-
-@contextmanager
-def incoming(folder: Path, limit: int, name: str) -> Iterator[Incoming]:
-    """A file in ``folder`` to write to, which is gone when the block ends unless the store took it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = Incoming(folder / secrets.token_hex(16), limit, name)
-    try:
-        yield file
-    finally:
-        file.discard()
-
-
 @contextmanager
 def staged(folder: Path, pieces: Iterable[bytes], limit: int, name: str) -> Iterator[Staged]:
     """Write bytes to a file in ``folder`` that is gone when the block ends, unless the store took it.
@@ -84,10 +37,20 @@ def staged(folder: Path, pieces: Iterable[bytes], limit: int, name: str) -> Iter
     Raises:
         TooLargeError: for more than ``limit`` bytes; ``name`` says of what.
     """
-    with incoming(folder, limit, name) as file:
-        for piece in pieces:
-            file.write(piece)
-        yield file.finish()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / secrets.token_hex(16)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("xb") as file:
+            for piece in pieces:
+                size += len(piece)
+                if size > limit:
+                    raise TooLargeError(f"{name} is larger than the {limit:,} bytes that a file may have here")
+                digest.update(piece)
+                file.write(piece)
+        yield Staged(path, digest.hexdigest(), _git_id(path, size), size)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _git_id(path: Path, size: int) -> str:

@@ -176,5 +176,4 @@ def test_the_command_says_what_went(hub: Hub, ann: Actor) -> None:
         pytest.skip("the command line is the same for all databases")
     blobs.receive(hub, ann, b"brought", "a.txt")
     folder = str(hub.settings.directory)
-    assert run("hub", "gc", "--dir", folder).strip() == "0 files went, 0 bytes."
     assert json.loads(run("hub", "gc", "--dir", folder, "--hours", "0", "--json"))["freed"] == 7

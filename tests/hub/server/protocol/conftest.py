@@ -48,13 +48,19 @@ class Asked:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The folder of a hub with the users ann and bob, to be copied, and their tokens."""
-    hub = Hub.open(Settings(directory=tmp_path_factory.mktemp("prepared") / "hub"))
+    folder = tmp_path_factory.mktemp("prepared") / "hub"
+    return folder, people(folder)
+
+
+def people(folder: Path) -> dict[str, str]:
+    """Make a hub in a folder with the users ann and bob; returns their tokens, which may write."""
+    hub = Hub.open(Settings(directory=folder))
     tokens = {}
     with hub.database.write() as session:
         for name in ("ann", "bob"):
             tokens[name] = accounts.new_token(session, accounts.add_user(session, name, None), "test", "write")
     hub.close()
-    return hub.settings.directory, tokens
+    return tokens
 
 
 @pytest.fixture

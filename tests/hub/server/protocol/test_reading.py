@@ -8,13 +8,14 @@ import pytest
 
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.git_objects import blob_id, folders, pointer
+from hub.server.adapter_files import lora
 from hub.server.protocol.conftest import Asked
 
-WEIGHTS = bytes(range(256)) * 8
-FILES = {
+ADAPTER = lora()
+WEIGHTS = ADAPTER["adapter_model.safetensors"]
+SIZE = len(WEIGHTS)
+FILES = ADAPTER | {
     "README.md": b"---\ntags: [adapterhub]\npipeline_tag: text-classification\nseen: 2026-01-02\n---\n# Notes\n",
-    "adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "roberta-base"}',
-    "adapter_model.safetensors": WEIGHTS,
     "more/d\xc3\xa9p\xc3\xb4t.json".encode("latin-1").decode(): b"{}",
 }
 API = "/api/models/ann/notes"
@@ -37,7 +38,7 @@ def test_a_repository_is_described_as_it_is_at_a_revision(asked: Asked, publishe
         "ann/notes",
         published,
         False,
-        "adapterhub",
+        "peft",
     )
     assert [one["rfilename"] for one in said["siblings"]] == sorted(FILES)
     assert said["cardData"] == {
@@ -122,11 +123,11 @@ def test_files_have_the_headers_that_clients_check(asked: Asked, published: str)
 @pytest.mark.parametrize(
     ("asked_for", "status", "start", "end"),
     [
-        ("bytes=10-", 206, 10, 2048),
+        ("bytes=10-", 206, 10, SIZE),
         ("bytes=0-9", 206, 0, 10),
-        ("bytes=-5", 206, 2043, 2048),
-        ("bytes=2000-9999", 206, 2000, 2048),
-        ("bytes=2048-", 416, 0, 0),
+        ("bytes=-5", 206, SIZE - 5, SIZE),
+        ("bytes=200-9999999", 206, 200, SIZE),
+        (f"bytes={SIZE}-", 416, 0, 0),
     ],
 )
 @pytest.mark.parametrize("store", ["folder", "stream"])
@@ -164,7 +165,7 @@ def test_a_store_with_links_is_where_the_bytes_are(asked: Asked, monkeypatch: py
         )
         sha256 = hashlib.sha256(WEIGHTS).hexdigest()
         assert (answer.status_code, answer.headers["location"]) == (307, f"http://store.test/{sha256}?signed")
-        assert answer.headers["x-linked-etag"] == f'"{sha256}"' and answer.headers["x-linked-size"] == "2048"
+        assert answer.headers["x-linked-etag"] == f'"{sha256}"' and answer.headers["x-linked-size"] == str(SIZE)
         assert len(answer.headers["x-repo-commit"]) == 40
 
 
@@ -175,7 +176,7 @@ def test_nginx_may_send_the_bytes(ask: Callable[..., Asked]) -> None:
     sha256 = hashlib.sha256(WEIGHTS).hexdigest()
     assert answer.headers["x-accel-redirect"] == f"/protected/{sha256[:2]}/{sha256[2:4]}/{sha256}"
     head = asked.client.head("/ann/notes/resolve/main/adapter_model.safetensors")
-    assert head.headers["content-length"] == "2048" and "x-accel-redirect" not in head.headers
+    assert head.headers["content-length"] == str(SIZE) and "x-accel-redirect" not in head.headers
 
 
 def test_errors_say_in_headers_what_is_missing(asked: Asked, published: str) -> None:

@@ -11,9 +11,11 @@ import pytest
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.database import Upload
 from adapterhub.hub.server.git_objects import blob_id
+from hub.server.adapter_files import lora
 from hub.server.protocol.conftest import Asked
 
 API = "/api/models/ann/notes"
+WEIGHTS = "adapter_model.safetensors"
 
 
 @pytest.fixture
@@ -88,18 +90,19 @@ def test_repositories_are_made_moved_hidden_and_deleted(asked: Asked) -> None:
 
 @pytest.mark.usefixtures("notes")
 def test_files_come_in_a_commit_and_go(asked: Asked) -> None:
-    data = bytes(range(256)) * 1000
-    answer = commit(asked, header(description="with more"), file("a/data.json", b"[1]"), file("big.safetensors", data))
+    adapter = lora(rank=16, size=256)
+    data = adapter.pop("adapter_model.safetensors")
+    answer = commit(asked, header(description="with more"), file("a/data.json", b"[1]"), file(WEIGHTS, data))
     assert answer.status_code == 200, answer.text
     oid = answer.json()["commitOid"]
     assert answer.json()["commitUrl"] == f"http://hub.test/ann/notes/commit/{oid}" and len(oid) == 40
-    assert content(asked, "a/data.json", oid) == b"[1]" and content(asked, "big.safetensors") == data
+    assert content(asked, "a/data.json", oid) == b"[1]" and content(asked, WEIGHTS) == data
     log = asked.client.get(f"{API}/commits/main").json()
     assert (log[0]["title"], log[0]["message"]) == ("Change", "with more")
     sha256 = hashlib.sha256(data).hexdigest()
-    copy = line("lfsFile", path="copy.safetensors", algo="sha256", oid=sha256)
-    assert commit(asked, header(), copy, line("deletedFile", path="big.safetensors")).status_code == 200
-    assert content(asked, "copy.safetensors") == data and content(asked, "big.safetensors") is None
+    copy = line("lfsFile", path=f"old/{WEIGHTS}", algo="sha256", oid=sha256)
+    assert commit(asked, header(), copy, line("deletedFile", path=WEIGHTS)).status_code == 200
+    assert content(asked, f"old/{WEIGHTS}") == data and content(asked, WEIGHTS) is None
     assert commit(asked, header(), line("deletedFolder", path="a/")).status_code == 200
     assert content(asked, "a/data.json") is None and content(asked, "README.md") == b"# Notes\n"
 
@@ -174,19 +177,20 @@ def test_who_may_not_is_told_before_anything_is_taken(asked: Asked) -> None:
 def test_files_may_be_too_large(ask: Callable[..., Asked]) -> None:
     asked = ask(max_file_bytes=100_000)
     asked.publish("notes", {"README.md": b"# Notes\n"})
-    assert commit(asked, header(), file("a.json", b" " * 100_001)).status_code == 413
-    assert commit(asked, header(), file("a.json", b" " * 100_000)).status_code == 200
+    assert commit(asked, header(), file("a.txt", b" " * 100_001)).status_code == 413
+    assert commit(asked, header(), file("a.txt", b" " * 100_000)).status_code == 200
     assert not list(asked.hub.uploads.iterdir())
 
 
 @pytest.mark.parametrize("uploads", ["auto", "regular"])
 def test_what_is_to_come_is_told_how(ask: Callable[..., Asked], uploads: str) -> None:
     asked = ask(uploads=uploads, regular_bytes=1000)
-    weights = b"weights"
-    asked.publish("notes", {"README.md": b"# Notes\n", "a.safetensors": weights})
+    adapter = lora()
+    weights = adapter[WEIGHTS]
+    asked.publish("notes", adapter | {"README.md": b"# Notes\n"})
     coming = [
         {"path": "README.md", "size": 8, "sample": "IyBO"},
-        {"path": "a.safetensors", "size": 7, "sample": ""},
+        {"path": WEIGHTS, "size": len(weights), "sample": ""},
         {"path": "large.json", "size": 1001, "sample": ""},
         {"path": "logs/a.txt", "size": 1, "sample": ""},
     ]

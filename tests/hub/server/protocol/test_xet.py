@@ -19,7 +19,7 @@ from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.database import Piece
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.protocol.xet import format, routes
+from adapterhub.hub.server.protocol.xet import format
 from adapterhub.hub.server.settings import Settings
 from hub.server.protocol.xet_files import GROUPED, LZ4, RAW, chunk, packed, shard, xorb
 from hub.server.running import Running
@@ -232,5 +232,5 @@ def test_tokens_end_and_addresses_are_what_they_are(
     assert http.post(wrong, content=good, headers=sender.headers).status_code == 422
     assert http.post(f"{sender.address}/v1/xorbs/default/{NAME}", content=good, headers=headers).status_code == 403
     assert http.post(f"{sender.address}/v1/xorbs/default/{NAME}", content=good).status_code == 403
-    monkeypatch.setattr(routes, "_SECONDS", -1)
+    monkeypatch.setattr("adapterhub.hub.server.protocol.xet.routes._SECONDS", -1)
     assert sender.post(f"xorbs/default/{NAME}", good).status_code == 403

@@ -5,6 +5,7 @@ from fastapi import FastAPI
 from adapterhub.hub.server.api import (
     accounts,
     adapters,
+    audit,
     bases,
     catalogue,
     health,
@@ -24,6 +25,7 @@ _ROUTERS = (
     catalogue.routes,
     taxonomy.routes,
     webhooks.router,
+    audit.router,
 )
 
 

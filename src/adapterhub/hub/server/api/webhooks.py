@@ -28,7 +28,7 @@ Event = Literal[
     "branch.delete",
     "tag.create",
     "tag.delete",
-    "score.verified",
+    "score.measured",
 ]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 _MOST = 20

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.inspecting.info import config_hash
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import archive_reading, bases, indexing, scores, taxonomy
@@ -96,12 +97,14 @@ def _put(
     task = taxonomy.task(session, str(entry["task"]))
     dataset = taxonomy.dataset(session, task, str(entry["subtask"]), _IMPORTER)
     base = bases.row(session, entry["model_name"], model_type=entry["model_type"])
-    base.config = base.config or _CONFIGS.get(base.key)
+    if base.config is None and (config := _CONFIGS.get(base.key)) is not None:
+        bases.set_config(base, config)
     row = before or Adapter(repository_id=repository.id)
     row.oid = session.scalars(
         select(Ref.oid).where(Ref.repository_id == repository.id, Ref.name == repositories.MAIN)
     ).one()
     row.kind, row.format, row.method = "adapter", "adapters", "bottleneck"
+    row.config_hash = config_hash({"method": row.method, **origin["config"]})
     row.base_id, row.task_id, row.dataset_id = base.id, task.id, dataset.id
     row.language = task.slug if task.kind == "language" else dataset.language
     row.head, row.is_default = _head(entry), is_default

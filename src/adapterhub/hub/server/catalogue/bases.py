@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import select
@@ -21,6 +22,7 @@ from adapterhub.hub.server.catalogue.filters import Filters
 from adapterhub.hub.server.database import BaseModel
 from adapterhub.hub.server.database.upserting import add_new
 
+_FACTS = ("hidden_size", "layers", "vocab_size")  # what a configuration tells, so that it need not be read each time
 RELATIONS = ("finetune", "quantized", "merge", "adapter")
 
 
@@ -47,13 +49,14 @@ def of_info(session: Session, info: AdapterInfo, name: str | None, *, public: bo
     """The row of the base model that an adapter was made for, as it describes it; ``public`` if the adapter is."""
     if not name:
         return None
+    # How many layers it has is not told by an adapter, which may leave some out.
     return row(
         session,
         name,
         info.base_revision,
         info.fingerprint,
         model_type=info.model_type,
-        hidden_size=info.hidden_size,  # not the layers: an adapter may be in some alone
+        hidden_size=info.hidden_size,
         public=public,
     )
 
@@ -66,7 +69,6 @@ def row(
     *,
     model_type: str | None = None,
     hidden_size: int | None = None,
-    layers: int | None = None,
     public: bool = True,
 ) -> BaseModel:
     """The row of a model of which just this is known; made if there is none, and ``public`` from then on if so told.
@@ -80,7 +82,6 @@ def row(
         "model_type": model_type or "",
         "fingerprint": None if fingerprint is None else fingerprint.to_dict(),
         "hidden_size": hidden_size,
-        "layers": layers,
     }
     text = json.dumps(known | {"name": ""}, sort_keys=True)
     identity = hashlib.sha256(text.encode()).hexdigest()
@@ -93,7 +94,8 @@ def row(
     )
     made_of = session.scalar(select(BaseModel).where(BaseModel.key == known["key"], BaseModel.relation != "").limit(1))
     if like is not None:
-        known["config"] = like.config
+        known |= {"config": like.config, "layers": like.layers, "vocab_size": like.vocab_size}
+        known["hidden_size"] = hidden_size or like.hidden_size
     if made_of is not None:
         known |= {"parent_id": made_of.parent_id, "relation": made_of.relation}
     add_new(session, BaseModel, identity=identity, public=public, **known)
@@ -168,7 +170,6 @@ def register(session: Session, actor: Actor, name: str, revision: str | None, fi
         saved,
         model_type=saved.model_type,
         hidden_size=saved.hidden_size or None,
-        layers=saved.layers or None,
     )
     audit.record(session, actor, "base.register", canonical(name), revision=saved.revision)
 
@@ -181,12 +182,23 @@ def describe(session: Session, actor: Actor, name: str, config: Mapping[str, Any
         HubAccessError: for who does not administer the server.
     """
     policy.check_server_admin(actor)
-    Base.of_config(config)
     row(session, name)
     for one in _all(session, name):
-        one.config = dict(config)
+        set_config(one, config)
     audit.record(session, actor, "base.describe", canonical(name))
     session.flush()
+
+
+def set_config(one: BaseModel, config: Mapping[str, Any]) -> None:
+    """Keep a ``config.json`` with what it tells.
+
+    Raises:
+        ConfigError: if it is the configuration of no model.
+    """
+    facts = Base.of_config(config)
+    one.config, one.model_type = dict(config), facts.model_type or ""
+    for name in _FACTS:
+        setattr(one, name, getattr(facts, name))
 
 
 def declare(session: Session, actor: Actor, name: str, parent: str, relation: str) -> None:
@@ -220,7 +232,8 @@ def lineage(session: Session, one: BaseModel) -> list[BaseModel]:
 
 def as_base(session: Session, one: BaseModel) -> Base:
     """A base model as something that an adapter may be loaded into."""
-    origins, saved = _origins(session, one), _fingerprint(one)
+    origins = _origins([one, *lineage(session, one)])
+    saved = None if one.fingerprint is None else _fingerprint(one.name, one.fingerprint)
     if one.config is not None:
         return Base.of_config(one.config, (one.name,), one.revision, saved, origins)
     if saved is not None:
@@ -235,21 +248,33 @@ def as_base(session: Session, one: BaseModel) -> Base:
     )
 
 
-def as_requirement(session: Session, one: BaseModel, needs: tuple[Need, ...] = ()) -> Requirement:
-    """A base model as what an adapter was trained on."""
-    origins, saved = _origins(session, one), _fingerprint(one)
-    if saved is not None:
-        return Requirement.of_fingerprint(saved, needs, origins)
-    facts = as_base(session, one)
+def requirements(session: Session) -> dict[int, Requirement]:
+    """Each base model as what an adapter was trained on, by the ids of their rows."""
+    columns = ("id", "name", "parent_id", "relation", "revision", "fingerprint", "model_type", *_FACTS)
+    rows = {one.id: one for one in session.execute(select(*(getattr(BaseModel, name) for name in columns)))}
+    found = {}
+    for one in rows.values():
+        line = [one]
+        while (parent := rows.get(line[-1].parent_id)) is not None:
+            line.append(parent)
+        found[one.id] = _requirement(one, _origins(line))
+    return found
+
+
+def as_requirement(session: Session, one: BaseModel, needs: tuple[Need, ...]) -> Requirement:
+    """A base model as what an adapter with such needs was trained on."""
+    return replace(_requirement(one, _origins([one, *lineage(session, one)])), needs=needs)
+
+
+def _requirement(one: Any, origins: tuple[Origin, ...]) -> Requirement:
+    if one.fingerprint is not None:
+        return Requirement.of_fingerprint(_fingerprint(one.name, one.fingerprint), lineage=origins)
     return Requirement(
         base=one.name,
         revision=one.revision,
-        model_type=facts.model_type,
-        hidden_size=facts.hidden_size,
-        layers=facts.layers,
-        vocab_size=facts.vocab_size,
-        needs=needs,
+        model_type=one.model_type or None,
         lineage=origins,
+        **{name: getattr(one, name) for name in _FACTS},
     )
 
 
@@ -264,13 +289,10 @@ def _all(session: Session, name: str) -> list[BaseModel]:
     return list(session.scalars(select(BaseModel).where(BaseModel.key == canonical(name)).order_by(BaseModel.id)))
 
 
-def _fingerprint(one: BaseModel) -> Fingerprint | None:
-    return None if one.fingerprint is None else Fingerprint.from_dict(one.fingerprint, f"base model {one.name}")
+def _fingerprint(name: str, saved: Mapping[str, Any]) -> Fingerprint:
+    return Fingerprint.from_dict(saved, f"base model {name}")
 
 
-def _origins(session: Session, one: BaseModel) -> tuple[Origin, ...]:
+def _origins(line: Sequence[Any]) -> tuple[Origin, ...]:
     """Each with how what comes before it in the line was made of it."""
-    made, line = [], lineage(session, one)
-    for below, above in zip([one, *line], line, strict=False):
-        made.append(Origin(above.name, below.relation))
-    return tuple(made)
+    return tuple(Origin(above.name, below.relation) for below, above in pairwise(line))

@@ -6,7 +6,7 @@ may see them, are asked of the database.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -65,17 +65,17 @@ class Columns:
     def __getitem__(self, name: str) -> Numbers:
         return self.columns[name]
 
-    def mask(self, ids: Iterable[int]) -> Mask:
+    def mask(self, ids: Numbers) -> Mask:
         """Which places are of these adapters."""
-        wanted = np.fromiter(ids, np.int64)
+        wanted = ids.astype(np.int64)
         places = self.place[wanted[wanted < len(self.place)]]
         found = np.zeros(len(self.ids), np.bool_)
         found[places[places >= 0]] = True
         return found
 
-    def without(self, ids: Iterable[int]) -> Self:
+    def without(self, ids: Collection[int]) -> Self:
         """Those that are left when some are gone."""
-        gone, place = self.mask(ids), self.place.copy()
+        gone, place = self.mask(np.array(list(ids))), self.place.copy()
         place[self.ids[gone]] = -1
         return replace(self, alive=self.alive & ~gone, place=place)
 

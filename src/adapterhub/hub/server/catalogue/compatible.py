@@ -62,7 +62,7 @@ def asked(
 
 def verdicts(session: Session, base: Base) -> dict[int, Verdict]:
     """How well what was trained on each base model fits another, by the ids of their rows."""
-    return {one.id: verdict(bases.as_requirement(session, one), base) for one in session.scalars(select(BaseModel))}
+    return {id: verdict(requirement, base) for id, requirement in bases.requirements(session).items()}
 
 
 def fitting(found: Mapping[int, Verdict], least: Level = Level.DERIVED) -> frozenset[int]:

@@ -1,13 +1,11 @@
 """What the catalogue says of an adapter, from its files and its card; where both speak, the files count."""
 
-import re
 from dataclasses import dataclass
 
 from adapterhub.hub.card import Card
 from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server.catalogue.scores import Result
 
-_PLACE = re.compile(r"adapterhub:([\w.-]+)(?:/([\w.-]+))?")
 _LONGEST = 300  # letters of a summary
 _MOST_TAGS = 64
 
@@ -17,8 +15,8 @@ class Description:
     """What is said of an adapter, in the words of its author.
 
     Attributes:
-        task, dataset: where it wants to be in the catalogue, as far as it says so itself.
-        hints: other names of tasks and data sets, such as tags have: they place it if there are such, else say nothing.
+        task, dataset: where it wants to be in the catalogue, as far as it says so.
+        sources: data sets that it was trained on, by their names on the Hugging Face Hub.
     """
 
     title: str = ""
@@ -29,7 +27,6 @@ class Description:
     base: str | None = None
     task: str = ""
     dataset: str = ""
-    hints: tuple[tuple[str, str], ...] = ()
     sources: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
@@ -39,7 +36,9 @@ def describe(info: AdapterInfo, card: Card | None) -> Description:
     """Bring together what files and card say."""
     card = card or Card("")
     tags = tuple(dict.fromkeys(tag.strip().lower()[:255] for tag in card.tags if tag.strip()))[:_MOST_TAGS]
-    hints = [match.groups(default="") for tag in tags if (match := _PLACE.fullmatch(tag))]
+    task, dataset = (info.task or card.task).lower(), (info.dataset or card.dataset).lower()
+    if task == "lang":  # as coordinates have it: lang/de, lang/de/wiki
+        task, _, dataset = dataset.partition("/")
     languages = (*info.languages, *card.languages)
     return Description(
         title=card.title,
@@ -48,9 +47,8 @@ def describe(info: AdapterInfo, card: Card | None) -> Description:
         license=card.license.lower()[:64],
         language=languages[0].lower()[:16] if languages else "",
         base=info.base or card.base or None,
-        task=(info.task or card.task).lower(),
-        dataset=(info.dataset or card.dataset).lower(),
-        hints=tuple((task, dataset) for task, dataset in hints),
+        task=task,
+        dataset=dataset,
         sources=tuple(one.lower() for one in card.datasets),
         tags=tags,
         results=tuple(Result(one.metric, one.value, one.dataset, one.split) for one in card.scores),

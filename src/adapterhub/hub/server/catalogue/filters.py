@@ -56,13 +56,11 @@ class Selection:
     Attributes:
         seen: those that somebody may see and that have the words.
         masks: for each filter that is used those that pass it.
-        by_topic: those that have the words in their topic, if there were words.
     """
 
     columns: Columns
     seen: Mask
     masks: Mapping[str, Mask]
-    by_topic: Mask | None
 
     def mask(self, without: str = "") -> Mask:
         """What passes all filters, or all but one."""
@@ -78,12 +76,12 @@ class Selection:
 
 
 def choose(
-    session: Session, actor: Actor, columns: Columns, filters: Filters, asked: str = "", *, by_topic: bool = False
+    session: Session, actor: Actor, columns: Columns, filters: Filters, asked: str = "", *, in_topic: bool = False
 ) -> Selection:
     """Narrow the columns to what somebody may see and asks for.
 
     Args:
-        by_topic: whether to tell which have the words in their topic.
+        in_topic: whether the words have to be in the topic.
     """
     seen = columns.alive & ~columns["private"]
     owners = policy.seen_owners(session, actor)
@@ -91,12 +89,10 @@ def choose(
         seen = columns.alive.copy()
     elif owners:
         seen |= columns.alive & np.isin(columns["owner"], list(owners))
-    topic = None
-    if (found := words.find(session, asked, by_topic=by_topic)) is not None:
-        seen &= columns.mask(found.all)
-        topic = columns.mask(found.by_topic) if by_topic else None
+    if (found := words.find(session, asked, in_topic=in_topic)) is not None:
+        seen &= columns.mask(found)
     used = [one.name for one in fields(filters) if getattr(filters, one.name) not in ((), None)]
-    return Selection(columns, seen, {name: _mask(session, columns, filters, name) for name in used}, topic)
+    return Selection(columns, seen, {name: _mask(session, columns, filters, name) for name in used})
 
 
 def _mask(session: Session, columns: Columns, filters: Filters, name: str) -> Mask:
@@ -134,7 +130,8 @@ def _any_of(column: Numbers, wanted: list[int]) -> Mask:
 def _tagged(session: Session, columns: Columns, tags: tuple[str, ...]) -> Mask:
     found = columns.alive.copy()
     for tag in tags:
-        found &= columns.mask(session.scalars(select(AdapterTag.repository_id).where(AdapterTag.tag == tag.lower())))
+        wanted = select(AdapterTag.repository_id).where(AdapterTag.tag == tag.lower())
+        found &= columns.mask(np.array(session.scalars(wanted).all()))
     return found
 
 

@@ -3,19 +3,23 @@
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from adapterhub.errors import UploadRefusedError
+from adapterhub.hub.compatibility import Need, Requirement, contradictions
+from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.admission import Findings
 from adapterhub.hub.server.catalogue import bases, placing, scores, words
 from adapterhub.hub.server.catalogue.describing import Description, describe
+from adapterhub.hub.server.catalogue.scores import Result
 from adapterhub.hub.server.catalogue.words import Texts
-from adapterhub.hub.server.database import Adapter, AdapterTag, Commit, Dataset, Repository, Task
+from adapterhub.hub.server.database import Adapter, AdapterTag, BaseModel, Commit, Dataset, Repository, Task
 
 
 def index(session: Session, actor: Actor, repository: Repository, commit: Commit, findings: Findings) -> None:
     """Let a repository be found by what is in a commit; without an adapter it is not in the catalogue.
 
     Raises:
-        UploadRefusedError: for a task that is not known.
+        UploadRefusedError: for a task that is not known, or a base model that it does not fit.
     """
     before = session.get(Adapter, repository.id)
     if (info := findings.info) is None:
@@ -25,6 +29,7 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
     said = describe(info, findings.card)
     task, dataset = placing.place(session, actor, said, public=not repository.private)
     base = bases.of_info(session, info, said.base, public=not repository.private)
+    _check_base(session, info, base)
     row = before or Adapter(repository_id=repository.id)
     language = said.language or (dataset.language if dataset is not None else "")
     if task is not None and task.kind == "language":
@@ -56,9 +61,7 @@ def index(session: Session, actor: Actor, repository: Repository, commit: Commit
     session.flush()
     session.refresh(row)
     tag(session, repository.id, said.tags)
-    scores.claim(
-        session, row, [(placing.find(session, one.data) or _only(dataset, one.data), one) for one in said.results]
-    )
+    scores.claim(session, row, _on_datasets(session, dataset, said.results))
     write_words(session, row, repository, said)
 
 
@@ -104,6 +107,24 @@ def texts(
     return Texts(f"{name} {said.title} {topic}", f"{said.summary} {said.body}")
 
 
-def _only(dataset: Dataset | None, name: str) -> Dataset | None:
-    """The data set of the adapter itself, for a score that names none."""
-    return None if name else dataset
+def _on_datasets(
+    session: Session, own: Dataset | None, results: tuple[Result, ...]
+) -> list[tuple[Dataset | None, Result]]:
+    """Results with the data sets that they are on; if all are on one that is not known here, it is the adapter's."""
+    known = {one.data: placing.find(session, one.data) for one in results}
+    if len(known) == 1 and None in known.values():
+        return [(own, one) for one in results]
+    return [(known[one.data], one) for one in results]
+
+
+def _check_base(session: Session, info: AdapterInfo, base: BaseModel | None) -> None:
+    """Refuse an adapter that cannot go into the base model that it names, as far as that is known here."""
+    if base is None:
+        return
+    needs = tuple(Need(*one) for one in info.needs)
+    requirement = Requirement(hidden_size=info.hidden_size, needs=needs)
+    if problems := contradictions(requirement, bases.as_base(session, base)):
+        raise UploadRefusedError(
+            f"the adapter says that it is for {base.name}, and does not fit it: {'; '.join(problems)}. Name the model "
+            "that it was trained on"
+        )

@@ -17,9 +17,9 @@ Place = tuple[Task | None, Dataset | None]
 def place(session: Session, actor: Actor, said: Description, *, public: bool) -> Place:
     """The task and data set of an adapter; both None if it names none that is known.
 
-    What it names itself has to be there, or is made: a data set under a known task, a task by a curator. Of tags and
-    of names of data sets elsewhere, the first that means something here counts. What is ``public`` makes
-    its data set so.
+    What it names has to be there, or is made: a data set under a known task, a task by a curator. If it names no task,
+    the first of the data sets that it was trained on counts that is known here. What is ``public`` makes its data set
+    so.
 
     Raises:
         UploadRefusedError: for a task that is not known; it lists those with names alike.
@@ -33,9 +33,6 @@ def place(session: Session, actor: Actor, said: Description, *, public: bool) ->
 def _place(session: Session, actor: Actor, said: Description, public: bool) -> Place:
     if said.task:
         return _named(session, actor, said.task, said.dataset, public)
-    for task, dataset in said.hints:
-        if (found := _known(session, task, dataset))[0] is not None:
-            return found
     if (known := _by_source(session, said.sources)) is not None:
         return known.task, known
     return None, None

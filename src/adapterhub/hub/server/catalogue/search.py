@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from adapterhub.errors import HubIdError
 from adapterhub.hub.server import policy
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.catalogue.columns import Mask, Numbers, of
-from adapterhub.hub.server.catalogue.filters import Filters, Selection, choose
+from adapterhub.hub.server.catalogue import words as texts
+from adapterhub.hub.server.catalogue.columns import Columns, Mask, Numbers, of
+from adapterhub.hub.server.catalogue.filters import Filters, choose
 from adapterhub.hub.server.database import Adapter, BaseModel, Dataset, Task
 
 Sort = Literal["relevance", "downloads", "likes", "updated", "created", "score", "size"]
@@ -66,9 +67,8 @@ def search(
         raise HubIdError(f"adapters are sorted by {', '.join(SORTS)}, not by {sort!r}")
     limit = max(1, min(limit, MOST))
     columns = of(session)
-    found = choose(session, actor, columns, filters, words, by_topic=sort == "relevance")
-    places = found.places()
-    keys = [*(key[places] for key in _keys(found, sort)), columns.ids[places]]
+    places = choose(session, actor, columns, filters, words).places()
+    keys = [*(key[places] for key in _keys(session, columns, sort, words)), columns.ids[places]]
     if after is not None:
         behind = _behind(keys, _read(after, sort, len(keys)))
         places, keys = places[behind], [key[behind] for key in keys]
@@ -128,18 +128,26 @@ def suggest(session: Session, actor: Actor, typed: str, limit: int = 8) -> list[
         ),
     ][:limit]
     if len(found) < limit:
-        page = search(session, actor, words=typed.strip(), limit=limit - len(found))
-        found += [Suggestion("adapter", one.repository.full_name, one.title) for one in page.adapters]
+        found += _named(session, actor, typed.strip(), limit - len(found))
     return found
 
 
-def _keys(found: Selection, sort: Sort) -> list[Numbers]:
+def _named(session: Session, actor: Actor, typed: str, limit: int) -> list[Suggestion]:
+    """The most downloaded adapters that have the words in their names or place."""
+    columns = of(session)
+    places = choose(session, actor, columns, Filters(), typed, in_topic=True).places()
+    first = _first([columns["downloads"][places], columns.ids[places]], limit)
+    rows = load(session, actor, columns.ids[places[first]].tolist())
+    return [Suggestion("adapter", one.repository.full_name, one.title) for one in rows]
+
+
+def _keys(session: Session, columns: Columns, sort: Sort, asked: str) -> list[Numbers]:
     """What is sorted by, more first; then comes the id."""
-    columns = found.columns
     match sort:
         case "relevance":
-            by_topic = found.by_topic if found.by_topic is not None else found.seen
-            return [by_topic.astype(np.int64), columns["downloads"]]
+            told = texts.find(session, asked, in_topic=True)
+            best = columns.alive if told is None else columns.mask(told)
+            return [best.astype(np.int64), columns["downloads"]]
         case "score":
             return [columns["verified"].astype(np.int64), columns["merit"]]
         case "size":

@@ -28,10 +28,10 @@ from adapterhub.hub.server.jobs.scrubbing import DamageError
 from adapterhub.hub.server.staging import staged
 from adapterhub.hub.server.store import LocalStore, Store
 
-MANIFEST, TABLES, BLOBS = "manifest.json", "tables", "blobs"
+MANIFEST, TABLES, BLOBS, WORDS = "manifest.json", "tables", "blobs", "words"
 FORMAT = 1
-# What is on its way in, and counts of this minute.
-_LEFT_OUT = ("upload", "piece", "rate_window")
+# What is on its way in, counts of this minute, and what triggers write.
+_LEFT_OUT = ("upload", "piece", "rate_window", "change")
 _TRIES = 3
 
 Progress = Callable[[float, float, str], object]
@@ -85,14 +85,15 @@ class Manifest:
             raise DamageError(f"{folder / MANIFEST} is damaged: it is not what was written")
         if content["format"] != FORMAT:
             raise HubError(f"{folder} was made by adapterhub {content['version']}, in a form that is not known here")
-        return cls(**content)
+        tables = {name: (rows, sha256) for name, (rows, sha256) in content["tables"].items()}
+        return cls(**content | {"tables": tables})
 
 
 def back_up(hub: Hub, folder: Path, progress: Progress) -> Manifest:
     """Copy a hub into a folder.
 
     Raises:
-        DamageError: if the store does not hold what it should; ``hub check`` says what else.
+        DamageError: if the store does not hold what it should; ``hub scrub`` says what else.
     """
     make_folder(folder)
     folder.chmod(0o700)
@@ -160,6 +161,7 @@ def _tables(session: Session, folder: Path) -> tuple[dict[str, tuple[int, str]],
         if table.name not in _LEFT_OUT:
             wanted = is_needed if table.name == "blob" else lambda row: True
             tables[table.name] = dumping.dump(session, table, folder / f"{table.name}.jsonl", wanted)
+    tables[WORDS] = dumping.dump_words(session, folder / f"{WORDS}.jsonl")
     revision = MigrationContext.configure(session.connection()).get_current_revision()
     if missing := needed - set(sizes):
         raise DamageError(f"commits name files of which nothing is known: {', '.join(sorted(missing)[:10])}")

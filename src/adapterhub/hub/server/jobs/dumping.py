@@ -4,33 +4,38 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import JSON, Column, Connection, Date, DateTime, LargeBinary, Table, bindparam, func, select, text
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.server.catalogue import words
+from adapterhub.hub.server.catalogue.words import Texts
+
 _AT_ONCE = 500
 
 
 def dump(session: Session, table: Table, path: Path, wanted: Callable[[Any], bool]) -> tuple[int, str]:
     """Write the wanted rows of a table into a new file; returns their number and the SHA-256 of the file."""
-    rows, digest = 0, hashlib.sha256()
     query = select(table).order_by(*table.primary_key).execution_options(yield_per=_AT_ONCE)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        for row in session.execute(query):
-            if not wanted(row):
-                continue
-            values = {name: _plain(value) for name, value in row._mapping.items()}
-            line = json.dumps(values, sort_keys=True).encode() + b"\n"
-            digest.update(line)
-            file.write(line)
-            rows += 1
-        file.flush()
-        os.fsync(file.fileno())
-    return rows, digest.hexdigest()
+    found = (row for row in session.execute(query) if wanted(row))
+    return _write(path, ({name: _plain(value) for name, value in row._mapping.items()} for row in found))
+
+
+def dump_words(session: Session, path: Path) -> tuple[int, str]:
+    """``dump`` for the words that adapters are found by, which the databases keep each in its own way."""
+    return _write(path, ({"id": number, **texts._asdict()} for number, texts in words.all_rows(session)))
+
+
+def load_words(session: Session, path: Path) -> None:
+    """Put the words of a file in the place of those that are there."""
+    words.forget_all(session)
+    for batch in _lines(path):
+        words.put_all(session, ((row.pop("id"), Texts(**row)) for row in batch))
 
 
 def load(connection: Connection, table: Table, path: Path) -> None:
@@ -72,15 +77,27 @@ def _count_on(connection: Connection, table: Table) -> None:
 
 
 def _batches(path: Path, types: dict[str, Column[Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
+    for rows in _lines(path):
+        yield [{name: _typed(value, types[name]) for name, value in row.items()} for row in rows]
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> tuple[int, str]:
+    number, digest = 0, hashlib.sha256()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        for row in rows:
+            line = json.dumps(row, sort_keys=True).encode() + b"\n"
+            digest.update(line)
+            file.write(line)
+            number += 1
+        file.flush()
+        os.fsync(file.fileno())
+    return number, digest.hexdigest()
+
+
+def _lines(path: Path) -> Iterator[list[dict[str, Any]]]:
     with path.open("rb") as file:
-        for line in file:
-            batch.append({name: _typed(value, types[name]) for name, value in json.loads(line).items()})
-            if len(batch) == _AT_ONCE:
-                yield batch
-                batch = []
-    if batch:
-        yield batch
+        while batch := [json.loads(line) for line in islice(file, _AT_ONCE)]:
+            yield batch
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from adapterhub.hub.server.events import DELIVER
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.jobs import scrubbing, tidying, webhooks
+from adapterhub.hub.server.jobs import collecting, mirror, scrubbing, tidying, webhooks
 from adapterhub.hub.server.settings import Settings
 
 
@@ -22,7 +22,7 @@ class Kind:
         slow: whether it may take minutes.
     """
 
-    run: Callable[[Hub, dict[str, Any]], None]
+    run: Callable[[Hub, dict[str, Any]], object]
     every: timedelta | None = None
     tries: int = 5
     slow: bool = False
@@ -31,8 +31,12 @@ class Kind:
 def kinds(settings: Settings) -> Mapping[str, Kind]:
     """Every kind of job, by name."""
     scrub_days = timedelta(days=settings.scrub_days) if settings.scrub_days else None
+    mirror_hours = timedelta(hours=settings.mirror_hours) if settings.mirror_hours else None
     return {
         DELIVER: Kind(webhooks.deliver, tries=8),
         "tidy": Kind(tidying.tidy, every=timedelta(hours=1)),
+        "mirrors": Kind(mirror.queue_all, every=mirror_hours),
+        mirror.REFRESH: Kind(mirror.refresh_one, tries=3, slow=True),
+        "collect": Kind(lambda hub, arguments: collecting.collect(hub), every=timedelta(hours=1), slow=True),
         "scrub": Kind(scrubbing.scrub, every=scrub_days, tries=1, slow=True),
     }

@@ -11,7 +11,7 @@ from sqlalchemy import MetaData, func, inspect, select, text
 from adapterhub.errors import HubConflictError, HubError
 from adapterhub.hub.server.database import Account, Base, Database
 from adapterhub.hub.server.jobs import dumping
-from adapterhub.hub.server.jobs.backup import BLOBS, TABLES, Manifest, Progress, copy
+from adapterhub.hub.server.jobs.backup import BLOBS, TABLES, WORDS, Manifest, Progress, copy
 from adapterhub.hub.server.jobs.scrubbing import DamageError
 from adapterhub.hub.server.settings import Settings
 from adapterhub.hub.server.store import LocalStore, open_store
@@ -95,9 +95,10 @@ def _fill(database: Database, folder: Path, manifest: Manifest) -> None:
     with database.write() as session:
         connection = session.connection()
         found = MetaData()
-        found.reflect(connection, only=list(manifest.tables))
+        found.reflect(connection, only=[name for name in manifest.tables if name != WORDS])
         for table in reversed(Base.metadata.sorted_tables):
             if inspect(connection).has_table(table.name):
                 connection.execute(text(f'DELETE FROM "{table.name}"'))
         for table in found.sorted_tables:
             dumping.load(connection, table, folder / f"{table.name}.jsonl")
+        dumping.load_words(session, folder / f"{WORDS}.jsonl")

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from adapterhub.errors import HubError
 from adapterhub.hub.server import audit
-from adapterhub.hub.server.actor import STRANGER
+from adapterhub.hub.server.actor import SERVER
 from adapterhub.hub.server.database import Blob
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs.references import referenced
@@ -31,7 +31,7 @@ def scrub(hub: Hub, arguments: dict[str, Any]) -> None:
         return
     with hub.database.write() as session:
         for sha256, what in found.items():
-            audit.record(session, STRANGER, "store.damaged", sha256, what=what)
+            audit.record(session, SERVER, "store.damaged", sha256, what=what)
     words = ", ".join(f"{sha256} ({what})" for sha256, what in list(found.items())[:_SHOWN])
     more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
     raise DamageError(f"{len(found):,} files in the store are damaged: {words}{more}. Restore them from a backup.")

@@ -13,6 +13,7 @@ from adapterhub.hub.server.protocol import (
     models,
     resolving,
     trees,
+    upstream,
     whoami,
     xet,
 )
@@ -20,8 +21,9 @@ from adapterhub.hub.server.protocol import (
 
 def add_routes(app: FastAPI) -> None:
     """Add all routes."""
-    for room in (whoami, managing, listing, models, trees, history, committing, cards, absent):
+    for room in (whoami, managing, listing, models, trees, history, committing, lfs, xet, cards, absent):
         app.include_router(room.routes)
-    for streams in (committing.streams, lfs.router, xet.router):
-        app.include_router(streams)
+    for room in (committing, lfs, xet):
+        app.include_router(room.streams)
     resolving.add_routes(app)
+    upstream.add_routes(app)

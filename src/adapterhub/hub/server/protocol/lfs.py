@@ -3,22 +3,26 @@
 It sends the bytes without its token, so that the addresses it is told are signed.
 """
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from adapterhub.errors import HubNotFoundError, UploadRefusedError
-from adapterhub.hub.server import blobs, bodies, grants, pieces, policy, repositories
+from adapterhub.hub.server import blobs, grants, pieces, policy, repositories
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.bodies import with_body
 from adapterhub.hub.server.context import TheActor, TheHub, public_url
 from adapterhub.hub.server.database import Repository
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.protocol.routing import router
 from adapterhub.hub.server.staging import Staged
 
-router = APIRouter(include_in_schema=False)
+routes = router()
+streams = router(limited=False)
 _WHOLE, _PART, _PARTS = "address of a file", "address of a part of a file", "address for the parts of a file"
 _SECONDS = 6 * 60 * 60
 _MAX_OBJECTS = 1000
@@ -56,7 +60,7 @@ class _Answer(JSONResponse):
     media_type = "application/vnd.git-lfs+json"
 
 
-@router.post("/{owner}/{name}.git/info/lfs/objects/batch")
+@routes.post("/{owner}/{name}.git/info/lfs/objects/batch")
 def batch(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str, asked: Batch) -> Response:
     """Where each file goes; one that need not be sent has no address."""
     with hub.database.read() as session:
@@ -75,29 +79,21 @@ def batch(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
     return _Answer({"transfer": "basic", "objects": told})
 
 
-@router.put("/lfs/whole/{address}")
+@streams.put("/lfs/whole/{address}")
 async def take_whole(request: Request, hub: TheHub, address: str) -> Response:
     """A file in one request."""
-    grant = await run_in_threadpool(grants.take, hub, _WHOLE, address, _SECONDS)
-    async with bodies.to_file(request, hub, grant.detail["size"], "a file by LFS") as file:
-        _check(file, grant.detail["oid"])
-        await run_in_threadpool(blobs.keep, hub, grant.actor, file)
+    await with_body(request, partial(_take_whole, hub, address))
     return Response()
 
 
-@router.put("/lfs/part/{address}")
+@streams.put("/lfs/part/{address}")
 async def take_part(request: Request, hub: TheHub, address: str) -> Response:
     """One part of a file."""
-    grant = await run_in_threadpool(grants.take, hub, _PART, address, _SECONDS)
-    oid, number, size = (grant.detail[name] for name in ("oid", "number", "size"))
-    async with bodies.to_file(request, hub, size, f"part {number} of a file by LFS") as file:
-        if file.size != size:
-            raise UploadRefusedError(f"part {number} of {oid} has {file.size:,} bytes, not {size:,}: send it again")
-        await run_in_threadpool(pieces.keep, hub, grant.actor, oid, str(number), file)
-    return Response(headers={"ETag": f'"{file.sha256}"'})
+    etag = await with_body(request, partial(_take_part, hub, address))
+    return Response(headers={"ETag": f'"{etag}"'})
 
 
-@router.post("/lfs/parts/{address}")
+@routes.post("/lfs/parts/{address}")
 def complete(hub: TheHub, address: str, done: Completion) -> Response:
     """The parts are all there, and make the file; nothing happens if they did so before."""
     grant = grants.take(hub, _PARTS, address, _SECONDS)
@@ -111,7 +107,7 @@ def complete(hub: TheHub, address: str, done: Completion) -> Response:
     return _Answer({})
 
 
-@router.post("/{owner}/{name}.git/info/lfs/verify")
+@routes.post("/{owner}/{name}.git/info/lfs/verify")
 def verify(hub: TheHub, actor: TheActor, owner: str, name: str, asked: Object) -> Response:
     """Whether a file has come."""
     with hub.database.read() as session:
@@ -139,6 +135,24 @@ def _addresses(hub: Hub, actor: Actor, repository: Repository, root: str, one: O
         header[str(number)] = f"{root}/lfs/part/{signed(_PART, number=number, size=size)}"
     href = f"{root}/lfs/parts/{signed(_PARTS, size=one.size)}"
     return {"upload": {"href": href, "header": header}, "verify": verify}
+
+
+def _take_whole(hub: Hub, address: str, body: Iterator[bytes]) -> None:
+    grant = grants.take(hub, _WHOLE, address, _SECONDS)
+    with blobs.arriving(hub, body, "a file by LFS", grant.detail["size"]) as file:
+        _check(file, grant.detail["oid"])
+        blobs.keep(hub, grant.actor, file)
+
+
+def _take_part(hub: Hub, address: str, body: Iterator[bytes]) -> str:
+    """The SHA-256 of the part."""
+    grant = grants.take(hub, _PART, address, _SECONDS)
+    oid, number, size = (grant.detail[name] for name in ("oid", "number", "size"))
+    with blobs.arriving(hub, body, f"part {number} of a file by LFS", size) as file:
+        if file.size != size:
+            raise UploadRefusedError(f"part {number} of {oid} has {file.size:,} bytes, not {size:,}: send it again")
+        pieces.keep(hub, grant.actor, oid, str(number), file)
+        return file.sha256
 
 
 def _check(file: Staged, oid: str) -> None:

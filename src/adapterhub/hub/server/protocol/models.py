@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Query, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import policy, repositories
 from adapterhub.hub.server.context import TheActor, TheHub
 from adapterhub.hub.server.database import Adapter, AdapterTag
-from adapterhub.hub.server.protocol import describing
+from adapterhub.hub.server.errors import RepositoryNotFoundError
+from adapterhub.hub.server.protocol import describing, upstream
 from adapterhub.hub.server.protocol.cards import card_data
 from adapterhub.hub.server.protocol.routing import Flag, router
 
@@ -22,6 +23,7 @@ Expand = Annotated[list[str], Query(default_factory=list)]
 @routes.get("/api/models/{owner}/{name}")
 @routes.get("/api/models/{owner}/{name}/revision/{rev}")
 def info(
+    request: Request,
     hub: TheHub,
     actor: TheActor,
     owner: str,
@@ -29,10 +31,13 @@ def info(
     expand: Expand,
     rev: str = repositories.MAIN,
     blobs: Flag = False,
-) -> dict[str, Any]:
+) -> Any:
     """A repository as its main branch, or another revision of it, is."""
     with hub.database.read() as session:
-        repository = repositories.find(session, actor, owner, name)
+        try:
+            repository = repositories.find(session, actor, owner, name)
+        except RepositoryNotFoundError as missing:
+            return upstream.describe(request, hub, f"{owner}/{name}", missing)
         commit = repositories.revision(session, repository, rev)
         files = repositories.files(commit)
         adapter = session.get(Adapter, repository.id)

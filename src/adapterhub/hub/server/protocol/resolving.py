@@ -6,7 +6,8 @@ from starlette.responses import Response
 
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.context import actor_of, downloads_of, hub_of
-from adapterhub.hub.server.errors import EntryNotFoundError
+from adapterhub.hub.server.errors import EntryNotFoundError, RepositoryNotFoundError
+from adapterhub.hub.server.protocol import upstream
 from adapterhub.hub.server.protocol.routing import PlainRoute
 from adapterhub.hub.server.protocol.sending import is_first, send
 
@@ -23,7 +24,10 @@ def resolve(request: Request) -> Response:
     hub, actor = hub_of(request), actor_of(request)
     owner, name, rev, path = (request.path_params[part] for part in ("owner", "name", "rev", "path"))
     with hub.database.read() as session:
-        repository = repositories.find(session, actor, owner, name)
+        try:
+            repository = repositories.find(session, actor, owner, name)
+        except RepositoryNotFoundError as missing:
+            return upstream.send(request, hub, f"{owner}/{name}", rev, path, missing)
         commit = repositories.revision(session, repository, rev)
         file = repositories.files(commit).get(path)
         if file is None:

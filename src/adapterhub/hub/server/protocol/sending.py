@@ -10,7 +10,7 @@ from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.hub import Hub
 
 _LINK_SECONDS = 3600
-_TYPE = "application/octet-stream"
+TYPE = "application/octet-stream"
 
 
 class _FileResponse(FileResponse):
@@ -20,7 +20,7 @@ class _FileResponse(FileResponse):
 def send(hub: Hub, request: Request, path: str, file: Entry, headers: Mapping[str, str]) -> Response:
     """Answer with a file, or with where it is; ``headers`` are put to what belongs to the bytes."""
     etag, filename = f'"{file.etag}"', path.rpartition("/")[2]
-    made = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Disposition": _attachment(filename), **headers}
+    made = {"ETag": etag, "Accept-Ranges": "bytes", "Content-Disposition": attachment(filename), **headers}
     if is_known(request, etag):
         return Response(status_code=304, headers=made)
     if (link := hub.store.link(file.sha256, filename, _LINK_SECONDS)) is not None:
@@ -32,8 +32,8 @@ def send(hub: Hub, request: Request, path: str, file: Entry, headers: Mapping[st
     if hub.settings.accel and request.method == "GET":
         inside = place.relative_to(place.parents[2])
         made["X-Accel-Redirect"] = f"{hub.settings.accel.rstrip('/')}/{inside}"
-        return Response(headers=made, media_type=_TYPE)
-    return _FileResponse(place, headers=made, media_type=_TYPE, stat_result=None)
+        return Response(headers=made, media_type=TYPE)
+    return _FileResponse(place, headers=made, media_type=TYPE, stat_result=None)
 
 
 def is_known(request: Request, etag: str) -> bool:
@@ -47,7 +47,7 @@ def is_first(request: Request) -> bool:
     return request.method == "GET" and request.headers.get("range", "bytes=0-").replace(" ", "").startswith("bytes=0-")
 
 
-def _attachment(filename: str) -> str:
+def attachment(filename: str) -> str:
     """So that no browser takes what somebody uploaded for a page of this site."""
     plain = quote(filename)
     return f'attachment; filename="{filename}"' if plain == filename else f"attachment; filename*=UTF-8''{plain}"
@@ -64,8 +64,8 @@ def _streamed(hub: Hub, request: Request, file: Entry, headers: dict[str, str]) 
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         status = 206
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=_TYPE)
-    return StreamingResponse(hub.store.read(file.sha256, start, end - start), status, headers, media_type=_TYPE)
+        return Response(status_code=status, headers=headers, media_type=TYPE)
+    return StreamingResponse(hub.store.read(file.sha256, start, end - start), status, headers, media_type=TYPE)
 
 
 def _range(request: Request, file: Entry) -> tuple[int, int]:

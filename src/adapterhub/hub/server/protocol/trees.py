@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import Form
+from fastapi import Form, Request
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import git_objects, repositories
 from adapterhub.hub.server.context import TheActor, TheHub
 from adapterhub.hub.server.database import Commit, Repository
-from adapterhub.hub.server.errors import EntryNotFoundError
-from adapterhub.hub.server.protocol import describing
+from adapterhub.hub.server.errors import EntryNotFoundError, RepositoryNotFoundError
+from adapterhub.hub.server.protocol import describing, upstream
 from adapterhub.hub.server.protocol.routing import Flag, router
 
 Listing = dict[str, dict[str, Any]]
@@ -21,6 +21,7 @@ routes = router()
 @routes.get("/api/models/{owner}/{name}/tree/{rev}")
 @routes.get("/api/models/{owner}/{name}/tree/{rev}/{path:path}")
 def tree(
+    request: Request,
     hub: TheHub,
     actor: TheActor,
     owner: str,
@@ -29,10 +30,13 @@ def tree(
     path: str = "",
     recursive: Flag = False,
     expand: Flag = False,
-) -> list[dict[str, Any]]:
+) -> Any:
     """What is in a folder, and with ``recursive`` in the folders in it."""
     with hub.database.read() as session:
-        repository = repositories.find(session, actor, owner, name)
+        try:
+            repository = repositories.find(session, actor, owner, name)
+        except RepositoryNotFoundError as missing:
+            return upstream.describe(request, hub, f"{owner}/{name}", missing)
         commit = repositories.revision(session, repository, rev)
         everything = _everything(commit)
         folder = path.strip("/")

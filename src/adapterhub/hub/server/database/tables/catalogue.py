@@ -63,6 +63,7 @@ class BaseModel(Base):
     model_type: Mapped[str] = mapped_column(String(64), default="")
     hidden_size: Mapped[int | None]
     layers: Mapped[int | None]
+    vocab_size: Mapped[int | None]
     fingerprint: Mapped[dict[str, Any] | None]
     config: Mapped[dict[str, Any] | None]
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("base_model.id", ondelete="SET NULL"))

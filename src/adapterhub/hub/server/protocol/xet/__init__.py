@@ -3,6 +3,6 @@
 Nothing is ever read back by it: clients download files as files.
 """
 
-from adapterhub.hub.server.protocol.xet.routes import router
+from adapterhub.hub.server.protocol.xet.routes import routes, streams
 
-__all__ = ["router"]
+__all__ = ["routes", "streams"]

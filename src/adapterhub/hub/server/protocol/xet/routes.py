@@ -2,22 +2,22 @@
 
 import secrets
 import time
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
-from starlette.concurrency import run_in_threadpool
+from fastapi import Depends, Path, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
-from adapterhub.hub.server import bodies, grants, policy, repositories
+from adapterhub.hub.server import grants, policy, repositories
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.bodies import with_body
 from adapterhub.hub.server.context import TheActor, TheHub, bearer, hub_of, public_url
-from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.protocol.routing import router
 from adapterhub.hub.server.protocol.xet import sink
-from adapterhub.hub.server.protocol.xet.format import MAX_SHARD, MAX_XORB
-from adapterhub.hub.server.staging import Staged
 
-router = APIRouter(include_in_schema=False)
+routes = router()
+streams = router(limited=False)
 _PURPOSE = "token of Xet"
 _SECONDS = 15 * 60
 
@@ -32,7 +32,7 @@ Nonce = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 Hash = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
-@router.get("/api/models/{owner}/{name}/xet-write-token/{revision:path}")
+@routes.get("/api/models/{owner}/{name}/xet-write-token/{revision}")
 def token(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str, revision: str) -> Response:
     """Leave to send files for a revision for a quarter of an hour, and where.
 
@@ -54,22 +54,15 @@ def token(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
     return JSONResponse({"accessToken": value, "exp": expires, "casUrl": address}, headers=headers)
 
 
-@router.post("/xet/{nonce}/v1/xorbs/default/{name}")
+@streams.post("/xet/{nonce}/v1/xorbs/default/{name}")
 async def xorb(request: Request, hub: TheHub, actor: Granted, nonce: Nonce, name: Hash) -> Response:
     """A xorb comes."""
-    async with bodies.to_file(request, hub, MAX_XORB, "a xorb") as file:
-        await run_in_threadpool(sink.take_xorb, hub, actor, nonce, name, file)
+    await with_body(request, partial(sink.take_xorb, hub, actor, nonce, name))
     return JSONResponse({"was_inserted": True})
 
 
-@router.post("/xet/{nonce}/v1/shards")
+@streams.post("/xet/{nonce}/v1/shards")
 async def shard(request: Request, hub: TheHub, actor: Granted, nonce: Nonce) -> Response:
     """A shard comes, and with it the files that it tells of."""
-    async with bodies.to_file(request, hub, MAX_SHARD, "a shard") as file:
-        await run_in_threadpool(_shard, hub, actor, nonce, file)
+    await with_body(request, partial(sink.take_shard, hub, actor, nonce))
     return JSONResponse({"result": 1})
-
-
-def _shard(hub: Hub, actor: Actor, nonce: str, file: Staged) -> None:
-    with file.path.open("rb") as stream:
-        sink.take_shard(hub, actor, nonce, stream)

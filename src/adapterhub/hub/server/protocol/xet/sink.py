@@ -12,36 +12,39 @@ from adapterhub.hub.server.errors import TooLargeError
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.protocol.xet import format
 from adapterhub.hub.server.protocol.xet.format import Chunk, Segment
-from adapterhub.hub.server.staging import Staged
 
 _OPEN = 8
 
 
-def take_xorb(hub: Hub, actor: Actor, nonce: str, name: str, file: Staged) -> None:
+def take_xorb(hub: Hub, actor: Actor, nonce: str, name: str, body: Iterator[bytes]) -> None:
     """Keep a xorb for the shards that come after it.
 
     Raises:
         UploadRefusedError: if it is none.
         TooLargeError: for more than the account may have waiting.
     """
-    with file.path.open("rb") as stream:
-        format.chunks(stream)
-    pieces.keep(hub, actor, nonce, name, file)
+    with blobs.arriving(hub, body, "a xorb", format.MAX_XORB) as file:
+        with file.path.open("rb") as stream:
+            format.chunks(stream)
+        pieces.keep(hub, actor, nonce, name, file)
 
 
-def take_shard(hub: Hub, actor: Actor, nonce: str, shard: BinaryIO) -> None:
+def take_shard(hub: Hub, actor: Actor, nonce: str, body: Iterator[bytes]) -> None:
     """Make the files of a shard from the xorbs of the same nonce, and keep them.
 
     Raises:
         UploadRefusedError: if a file cannot be made, or is not what the shard says.
         TooLargeError: if one is larger than files may be, or all are more than the account may have waiting.
     """
-    with Xorbs(hub, actor, nonce) as xorbs:
-        for number, file in enumerate(format.files(shard), 1):
+    with (
+        blobs.arriving(hub, body, "a shard", format.MAX_SHARD) as shard,
+        shard.path.open("rb") as stream,
+        Xorbs(hub, actor, nonce) as xorbs,
+    ):
+        for number, file in enumerate(format.files(stream), 1):
             name = f"file {number} of a shard"
-            size = sum(one.size for one in format.segments(shard, file))
-            _check_size(hub, actor, name, size)
-            with blobs.arriving(hub, xorbs.bytes(format.segments(shard, file)), name) as made:
+            _check_size(hub, actor, name, sum(one.size for one in format.segments(stream, file)))
+            with blobs.arriving(hub, xorbs.bytes(format.segments(stream, file)), name) as made:
                 if file.sha256 not in (None, made.sha256):
                     raise UploadRefusedError(f"{name} has the SHA-256 {made.sha256}, not {file.sha256} as it says")
                 blobs.keep(hub, actor, made)

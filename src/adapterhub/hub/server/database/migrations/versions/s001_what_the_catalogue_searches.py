@@ -27,6 +27,7 @@ def upgrade() -> None:
     with op.batch_alter_table("base_model", schema=None) as batch_op:
         batch_op.add_column(sa.Column("hidden_size", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("layers", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("vocab_size", sa.Integer(), nullable=True))
 
     with op.batch_alter_table("score", schema=None) as batch_op:
         batch_op.add_column(sa.Column("content", sa.String(length=64), nullable=False))
@@ -43,6 +44,7 @@ def downgrade() -> None:
         batch_op.drop_column("content")
 
     with op.batch_alter_table("base_model", schema=None) as batch_op:
+        batch_op.drop_column("vocab_size")
         batch_op.drop_column("layers")
         batch_op.drop_column("hidden_size")
 

@@ -1,0 +1,168 @@
+"""How many requests somebody may make within a minute.
+
+Every worker counts by itself and exchanges its counts with the others through the database about once a second, in one
+write for all that came meanwhile. Between two exchanges a worker does not know of the requests that the others got:
+with N workers somebody may make as many more than are allowed as N - 1 of them answer within a second.
+"""
+
+import hashlib
+import ipaddress
+import logging
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from adapterhub.hub.server import accounts
+from adapterhub.hub.server.database import Database, RateWindow
+from adapterhub.hub.server.database.upserting import count_up
+from adapterhub.hub.server.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_MINUTE = 60
+_KNOWN_SECONDS, _MOST_KNOWN = 60.0, 10_000
+_READS = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What somebody has left.
+
+    Attributes:
+        kind: of requests: ``reads`` or ``writes``.
+        limit: for a minute.
+        left: of these; less than 0 if they were used up before.
+        seconds: until there are all of them again.
+    """
+
+    kind: str
+    limit: int
+    left: int
+    seconds: int
+
+    def headers(self) -> dict[str, str]:
+        """What clients read it from (draft-ietf-httpapi-ratelimit-headers)."""
+        return {
+            "RateLimit": f'"{self.kind}";r={max(self.left, 0)};t={self.seconds}',
+            "RateLimit-Policy": f'"fixed window";"{self.kind}";q={self.limit};w={_MINUTE}',
+        }
+
+
+@dataclass
+class _Window:
+    """The requests of this minute: those that all workers know of, and those that only this one does."""
+
+    known: int = 0
+    new: int = 0
+
+
+class Limiter:
+    """Counts the requests of accounts and addresses.
+
+    Args:
+        seconds: between two exchanges with other workers.
+    """
+
+    def __init__(self, database: Database, settings: Settings, seconds: float = 1.0) -> None:
+        self._database, self._seconds = database, seconds
+        self._limits = {"reads": settings.requests_per_minute, "writes": settings.writes_per_minute}
+        self._minute, self._windows = 0, dict[str, _Window]()
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
+
+    def start(self) -> None:
+        """Exchange counts from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give the last counts to the others."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._try_exchange()
+
+    def count(self, who: str, method: str) -> Allowance:
+        """One request more of somebody; what is left after it."""
+        kind = "reads" if method in _READS else "writes"
+        minute, second = divmod(int(time.time()), _MINUTE)
+        with self._lock:
+            if minute != self._minute:
+                self._minute, self._windows = minute, {}
+            window = self._windows.setdefault(f"{kind} of {who}", _Window())
+            left = self._limits[kind] - window.known - window.new - 1
+            if left >= 0:  # who keeps asking in vain is not counted for ever
+                window.new += 1
+        return Allowance(kind, self._limits[kind], left, _MINUTE - second)
+
+    def exchange(self) -> None:
+        """Tell the other workers what came here, and learn what came there."""
+        with self._lock:
+            minute = self._minute
+            mine = {key: window.new for key, window in self._windows.items() if window.new}
+        if not mine:
+            return
+        with self._database.write() as session:
+            for key, new in sorted(mine.items()):
+                count_up(session, RateWindow, {"key": key, "minute": minute}, new)
+            counts = select(RateWindow.key, RateWindow.count).where(RateWindow.minute == minute)
+            known = dict(session.execute(counts.where(RateWindow.key.in_(list(mine)))).tuples().all())
+            session.execute(delete(RateWindow).where(RateWindow.minute < minute - 1))
+        with self._lock:
+            if minute == self._minute:
+                for key, new in mine.items():
+                    window = self._windows[key]
+                    window.known, window.new = known[key], window.new - new
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            self._try_exchange()
+
+    def _try_exchange(self) -> None:
+        try:
+            self.exchange()
+        except SQLAlchemyError:
+            _LOG.exception("the counts of requests are not exchanged; they are, with the next ones")
+
+
+class Askers:
+    """Who makes a request, to count it: an account where the token is a good one, else an address."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def known(self, token: str) -> tuple[bool, int | None]:
+        """Whether it is known whose a token is, and whose."""
+        if not accounts.is_token(token):
+            return True, None
+        with self._lock:
+            until, account = self._known.get(_key(token), (0.0, None))
+        return until > time.monotonic(), account
+
+    def find(self, token: str) -> int | None:
+        """Whose a token is, from the database; it is remembered for a minute."""
+        account = accounts.by_token(self._database, token).id
+        with self._lock:
+            self._known[_key(token)] = time.monotonic() + _KNOWN_SECONDS, account
+            while len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return account
+
+
+def network(address: str) -> str:
+    """An address as one counts it: of IPv6 its first half, since that is what one machine has."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
+
+
+def _key(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

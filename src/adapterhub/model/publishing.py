@@ -1,0 +1,164 @@
+"""Publishing adapters of a model on a hub."""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedModel
+
+from adapterhub.errors import HubError, HubIdError
+from adapterhub.hub.card import ClaimedScore
+from adapterhub.hub.card_making import Facts
+from adapterhub.hub.client.pushing import Pushed, push
+
+_Base: Any = PreTrainedModel if TYPE_CHECKING else object
+
+
+class PublishingMixin(_Base):
+    """Methods that send what a model holds to a hub."""
+
+    def push_adapter_to_hub(
+        self,
+        repo_id: str,
+        adapter_name: str,
+        datasets_tag: str | None = None,
+        local_path: str | None = None,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        overwrite_adapter_card: bool = False,
+        create_pr: bool = False,
+        revision: str | None = None,
+        commit_description: str | None = None,
+        adapter_card_kwargs: Mapping[str, Any] | None = None,
+        *,
+        adapterhub_tag: str | None = None,
+        tag: str | None = None,
+        format: str = "adapterhub",
+        tokenizer: Any = None,
+        hub: str | None = None,
+    ) -> Pushed:
+        """Publish an adapter of this model, with the head of its name and a card.
+
+        Args:
+            repo_id: where to: ``owner/name``, or a place in the catalogue (``sentiment/sst-2@owner``).
+            adapter_name: which adapter.
+            datasets_tag: the data set that it was trained on, by its name on the Hugging Face Hub.
+            local_path: a folder to save it in on the way; what else is there is published with it, ``README.md`` say.
+            commit_message, commit_description: what is new.
+            private: show it to its owner alone, if the repository is a new one.
+            token: of a user there, in the place of the one that was logged in with.
+            overwrite_adapter_card: make a new card though there is one in ``local_path``.
+            create_pr: has to be False: a change that others shall look at first goes to a branch.
+            revision: the branch that it becomes the newest version of.
+            adapter_card_kwargs: for the card: ``description``, ``license``, ``language``, ``tags``, or ``scores``:
+                values by the names of metrics, claimed for ``datasets_tag``.
+            adapterhub_tag: the place in the catalogue (``sentiment/sst-2``), where ``repo_id`` names a repository.
+            tag: a name for this version.
+            format: ``"adapterhub"``, ``"peft"`` or ``"adapters"``.
+            tokenizer: the one that it was trained with, which the fingerprint of the base model then covers.
+            hub: the address of a hub; by default the one that was logged in to last.
+
+        Raises:
+            AdapterNotFoundError: if there is no such adapter.
+            HubError: as ``adapterhub.push``.
+        """
+        _check_direct(create_pr)
+        with _folder(local_path) as folder:
+            self.save_adapter(folder, adapter_name, format=format, tokenizer=tokenizer)
+            return push(
+                folder,
+                repo_id,
+                facts=_facts(datasets_tag, adapterhub_tag, adapter_card_kwargs or {}),
+                overwrite_card=overwrite_adapter_card,
+                private=bool(private),
+                message=commit_message or f"Upload of {adapter_name}",
+                description=commit_description or "",
+                branch=revision or "main",
+                tag=tag,
+                hub=hub,
+                token=token,
+            )
+
+    def push_adapter_setup_to_hub(
+        self,
+        repo_id: str,
+        adapter_setup: Any,
+        head_setup: Any = None,
+        datasets_tag: str | None = None,
+        local_path: str | None = None,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        overwrite_adapter_card: bool = False,
+        create_pr: bool = False,
+        revision: str | None = None,
+        commit_description: str | None = None,
+        adapter_card_kwargs: Mapping[str, Any] | None = None,
+        *,
+        adapterhub_tag: str | None = None,
+        tag: str | None = None,
+        format: str = "adapterhub",
+        hub: str | None = None,
+    ) -> Pushed:
+        """Publish a composition with all its adapters and fusions as one; ``load_adapter_setup`` takes its name.
+
+        ``adapter_setup``, ``head_setup`` and ``format`` are those of ``save_adapter_setup``, all else as in
+        ``push_adapter_to_hub``.
+        """
+        _check_direct(create_pr)
+        with _folder(local_path) as folder:
+            self.save_adapter_setup(folder, adapter_setup, head_setup, format=format)
+            return push(
+                folder,
+                repo_id,
+                facts=_facts(datasets_tag, adapterhub_tag, adapter_card_kwargs or {}),
+                overwrite_card=overwrite_adapter_card,
+                private=bool(private),
+                message=commit_message or f"Upload of {adapter_setup}",
+                description=commit_description or "",
+                branch=revision or "main",
+                tag=tag,
+                hub=hub,
+                token=token,
+            )
+
+
+def _check_direct(create_pr: bool) -> None:
+    if create_pr:
+        raise HubError("there are no pull requests here: publish to a branch (revision=...) and have others look at it")
+
+
+@contextmanager
+def _folder(given: str | None) -> Iterator[Path]:
+    """The folder that a person named, or one for now."""
+    if given is not None:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made) / "adapter"
+
+
+def _facts(datasets_tag: str | None, place: str | None, card: Mapping[str, Any]) -> Facts:
+    """What the author says, for the card.
+
+    Raises:
+        HubIdError: if the place in the catalogue is none.
+    """
+    task, slash, dataset = (place or "").partition("/")
+    if slash and not (task and dataset):
+        raise HubIdError(f"{place!r} is no place in a catalogue: write task/dataset")
+    languages = card.get("language") or ()
+    scores = [ClaimedScore(datasets_tag or dataset, name, value) for name, value in (card.get("scores") or {}).items()]
+    return Facts(
+        description=str(card.get("description") or card.get("information") or ""),
+        license=str(card.get("license") or ""),
+        task=task,
+        dataset=dataset,
+        languages=(languages,) if isinstance(languages, str) else tuple(languages),
+        datasets=(datasets_tag,) if datasets_tag else (),
+        scores=tuple(scores),
+        tags=tuple(card.get("tags") or ()),
+    )

@@ -117,11 +117,14 @@ def named(session: Session, name: str) -> list[BaseModel]:
 def recognised(session: Session, fingerprint: Fingerprint) -> Base:
     """The model of a fingerprint, with the names and the origin of what is known here to have the same weights."""
     made = Base.of_fingerprint(fingerprint)
-    rows = [one for one in session.scalars(select(BaseModel).where(BaseModel.public)) if one.fingerprint is not None]
-    same = [one for one in rows if _is_same(_fingerprint(one), fingerprint)]
-    same += [one for name in made.names for one in _all(session, name) if one.public]
+    same = [one for name in made.names for one in _all(session, name) if one.public]
+    if fingerprint.shape is not None and fingerprint.weights is not None:
+        alike = BaseModel.fingerprint["shape"].as_string() == fingerprint.shape
+        rows = session.scalars(select(BaseModel).where(BaseModel.public, alike).order_by(BaseModel.id))
+        same = [*(one for one in rows if _is_same(_fingerprint(one.name, one.fingerprint or {}), fingerprint)), *same]
     names = tuple(dict.fromkeys((*made.names, *(one.name for one in same))))
-    return replace(made, names=names, lineage=next(filter(None, (_origins(session, one) for one in same)), ()))
+    origins = (_origins([one, *lineage(session, one)]) for one in same)
+    return replace(made, names=names, lineage=next(filter(None, origins), ()))
 
 
 def known(session: Session, actor: Actor, name: str) -> Known:
@@ -278,11 +281,9 @@ def _requirement(one: Any, origins: tuple[Origin, ...]) -> Requirement:
     )
 
 
-def _is_same(one: Fingerprint | None, other: Fingerprint) -> bool:
+def _is_same(one: Fingerprint, other: Fingerprint) -> bool:
     """Whether weights were compared and are the same, in this or another precision."""
-    if one is None or not comparable(one.weights, other.weights):
-        return False
-    return compare(one, other)[0] in (Match.EXACT, Match.SAME)
+    return comparable(one.weights, other.weights) and compare(one, other)[0] in (Match.EXACT, Match.SAME)
 
 
 def _all(session: Session, name: str) -> list[BaseModel]:

@@ -106,7 +106,5 @@ def _from_hugging_face(found: OnHuggingFace, allow_pickle: bool, where: Mapping[
         return Path(snapshot_download(found.repository, allow_patterns=patterns, **given))
     except Exception as error:  # of that hub, of the network, of names that cannot be
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise HubNotFoundError(
-            f"{found.repository!r} is on none of the hubs known here, and no repository on the Hugging Face Hub that "
-            f"can be read: {reason}"
-        ) from error
+        there = f"{found.repository!r} is no repository on the Hugging Face Hub that can be read: {reason}"
+        raise HubNotFoundError("\n".join([*found.missing, there])) from error

@@ -212,11 +212,11 @@ def test_what_is_to_come_is_told_how(ask: Callable[..., Asked], uploads: str) ->
         ("---\ntags: [adapterhub]\nlicense: mit\n---\n# Card", None),
         ("---\ntags: adapterhub\n---\n", '"tags" has to be a list'),
         ("---\nlanguage: [en, 1]\n---\n", '"language" has to be'),
-        ("---\ntags: [\n---\n", "no YAML"),
-        ("---\ntags: []\n", "no end"),
-        ("---\n- a\n---\n", "a mapping"),
-        ("---\na: &a [x]\nb: [*a, *a]\n---\n", "aliases"),
-        ("---\na: " + "[" * 50000 + "\n---\n", "16 deep"),
+        ("---\ntags: [\n---\n", "is not YAML"),
+        ("---\ntags: []\n", "close the front matter"),
+        ("---\n- a\n---\n", "keys with values"),
+        ("---\na: &a [x]\nb: [*a, *a]\n---\n", "an alias"),
+        ("---\na: " + "[" * 50000 + "\n---\n", "16 levels"),
     ],
 )
 def test_cards_are_checked(asked: Asked, card: str, problem: str | None) -> None:

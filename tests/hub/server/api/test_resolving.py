@@ -9,7 +9,6 @@ from starlette.testclient import TestClient
 
 from adapterhub.errors import AmbiguousAdapterError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
-from adapterhub.hub.client.connection import Connection
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.app import create_app
@@ -22,16 +21,6 @@ ROBERTA = Fingerprint("roberta-base", None, "roberta", 8, 1, 50265, None, None, 
 
 def asking(asked: Asked, **question: Any) -> Any:
     return asked.client.post("/api/v1/resolve", json=question)
-
-
-@pytest.fixture
-def by_client(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> str:
-    """Has the client of the library ask this application; returns the address of it."""
-    monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(Connection, "__init__", lambda self, address: self.__dict__.update(address=address))
-    monkeypatch.setattr(Connection, "__exit__", lambda *_: None)
-    monkeypatch.setattr(Connection, "_client", asked.client, raising=False)
-    return "http://hub.test"
 
 
 def test_a_coordinate_leads_to_a_commit_and_its_files(published: Asked) -> None:

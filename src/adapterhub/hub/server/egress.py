@@ -72,7 +72,7 @@ def asking(
         HubUnreachableError: if there is no answer, or one that stops for 20 seconds; also while it is read.
     """
     with _unreachable(parts := check_url(url, private_hosts)):
-        connection = _connected(parts, _lookup(parts, private_hosts))
+        connection = _over(_connected(parts, _lookup(parts, private_hosts)), parts)
         try:
             connection.request(method, _target(parts), headers={"Host": parts.netloc, **headers})
             yield connection.getresponse()
@@ -90,37 +90,39 @@ def _unreachable(parts: SplitResult) -> Iterator[None]:
         raise HubUnreachableError(f"{parts.hostname}: {type(error).__name__}: {error}") from error
 
 
-def _connected(parts: SplitResult, address: Address) -> http.client.HTTPConnection:
+def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
+    plain = _connected(parts, address)
+    end = threading.Timer(_SECONDS, _cut, [plain])  # the time of all, where the socket's own is that of each step
+    end.daemon = True
+    end.start()
+    try:
+        connection = _over(plain, parts)
+        connection.request("POST", _target(parts), body, {"Host": parts.netloc, **headers})
+        answer = connection.getresponse()
+        answer.read(_ANSWER_BYTES)
+        connection.close()
+        return answer.status
+    finally:
+        end.cancel()
+        plain.close()
+
+
+def _connected(parts: SplitResult, address: Address) -> socket.socket:
     """A connection to a machine that was looked up and checked."""
+    return socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
+
+
+def _over(plain: socket.socket, parts: SplitResult) -> http.client.HTTPConnection:
+    """HTTP over a connection, and under it TLS with the machine of the name if the address asks for it."""
     connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
-    connection.sock = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
+    connection.sock = plain
     if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
+        connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
     return connection
 
 
 def _target(parts: SplitResult) -> str:
     return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
-    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
-    connection.sock = plain = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
-    end = threading.Timer(_SECONDS, _cut, [plain])  # the time of all, where the socket's own is that of each step
-    end.daemon = True
-    end.start()
-    try:
-        if parts.scheme == "https":
-            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
-        connection.request("POST", _target(parts), body, {"Host": parts.netloc, **headers})
-        answer = connection.getresponse()
-        answer.read(_ANSWER_BYTES)
-        return answer.status
-    finally:
-        end.cancel()
-        connection.close()
-        plain.close()
 
 
 def _cut(connection: socket.socket) -> None:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from adapterhub.hub.server.database import Database, Job, now
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.jobs import queue
+from adapterhub.hub.server.jobs import queue, runner
 from adapterhub.hub.server.jobs.kinds import Kind
 from adapterhub.hub.server.jobs.runner import Runner
 
@@ -29,10 +30,10 @@ def jobs(hub: Hub) -> list[Job]:
 
 @contextmanager
 def runs(hub: Hub, **kinds: Kind) -> Iterator[None]:
-    runner = Runner(hub, kinds)
-    runner.start()
+    made = Runner(hub, kinds)
+    made.start()
     yield
-    runner.stop()
+    made.stop()
 
 
 def until(true: Callable[[], object], seconds: float = 10) -> None:
@@ -128,3 +129,19 @@ def test_slow_jobs_hold_up_no_other_and_regular_ones_come_again(hub: Hub) -> Non
         go_on.set()
         until(lambda: "slow" in done)
     assert len([job for job in jobs(hub) if job.kind == "quick" and job.finished is None]) == 1
+
+
+def test_what_a_server_that_stops_has_not_done_is_done_by_the_next(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_STOP_SECONDS", 0.1)
+    begun, end = threading.Event(), threading.Event()
+
+    def work(hub: Hub, arguments: dict[str, Any]) -> None:
+        begun.set()
+        end.wait(10)
+
+    add(hub, "long")
+    with runs(hub, long=Kind(work, tries=1, slow=True)):
+        begun.wait(10)
+    again = queue.take(hub.database, ["long"])
+    end.set()
+    assert again is not None and again.attempt == 1

@@ -23,6 +23,7 @@ BASES, OWN_TAGS = ("roberta-base", "org/Other-Base"), ("sentiment", "en", "lora"
 # A query, and which models it finds.
 FILTERS: dict[str, Callable[[Model], bool]] = {
     "filter=sentiment": lambda one: "sentiment" in one["tags"],
+    "filter=SENTIMENT": lambda one: "sentiment" in one["tags"],
     "filter=en": lambda one: "en" in one["tags"],
     "filter=peft": lambda one: one.get("library_name") == "peft",
     "filter=adapter-transformers": lambda one: one.get("library_name") == "adapter-transformers",
@@ -169,7 +170,10 @@ def test_more_is_told_when_asked(asked: Asked) -> None:
     assert full["cardData"]["license"] == "mit" and len(full["siblings"]) == 3
     (some,) = listed(asked, "expand=downloads&expand=cardData&expand=siblings")
     assert set(some) == {"_id", "id", "modelId", "downloads", "cardData", "siblings"}
-    (plain,) = listed(asked, "")
+    card = b"---\npipeline_tag: text-classification\n---\n"
+    asked.publish("other", lora() | {"README.md": card})
+    assert [one["id"] for one in listed(asked, "pipeline_tag=text-classification")] == ["ann/other"]
+    plain, _ = listed(asked, "sort=createdAt&direction=1")
     assert "siblings" not in plain and "cardData" not in plain
 
 

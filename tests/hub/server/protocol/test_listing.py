@@ -3,7 +3,6 @@
 import itertools
 import json
 import random
-import shutil
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -48,15 +47,17 @@ FILTERS: dict[str, Callable[[Model], bool]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory, prepared: Any) -> tuple[Asked, list[Model]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Asked, list[Model]]]:
     """Sixty repositories, some of them private or without an adapter, and what is true of those that all may see."""
-
-    folder = tmp_path_factory.mktemp("listed") / "hub"
-    shutil.copytree(prepared[0], folder)
-    app = create_app(Settings(directory=folder))
-    asked = Asked(app.state.hub, TestClient(app, base_url="http://hub.test"), prepared[1])
-    return asked, fill(asked, random.Random(0))
+    for url in database_of(request, request.param):
+        settings = Settings(directory=tmp_path_factory.mktemp("listed") / "hub", database=url)
+        tokens, app = people(settings), create_app(settings)
+        asked = Asked(app.state.hub, TestClient(app, base_url="http://hub.test"), tokens)
+        yield asked, fill(asked, random.Random(0))
+        asked.hub.close()
 
 
 def fill(asked: Asked, numbers: random.Random) -> list[Model]:

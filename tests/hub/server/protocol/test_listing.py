@@ -3,7 +3,7 @@
 import itertools
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -15,7 +15,8 @@ from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.database import Adapter, AdapterTag, BaseModel, Dataset, Repository, Task
 from adapterhub.hub.server.settings import Settings
 from hub.server.adapter_files import lora
-from hub.server.protocol.conftest import Asked
+from hub.server.conftest import database_of
+from hub.server.protocol.conftest import Asked, people
 
 Model = dict[str, Any]
 BASES, OWN_TAGS = ("roberta-base", "org/Other-Base"), ("sentiment", "en", "lora")

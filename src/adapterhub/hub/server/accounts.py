@@ -147,6 +147,16 @@ def by_token(database: Database, value: str) -> Actor:
     return found
 
 
+def tokens(session: Transaction, user_id: int) -> list[Token]:
+    """The tokens of a user, the newest first."""
+    return list(session.scalars(select(Token).where(Token.account_id == user_id).order_by(Token.id.desc())))
+
+
+def revoke_token(session: Transaction, user_id: int, token_id: int) -> None:
+    """End a token of a user; one of another is left alone."""
+    session.execute(delete(Token).where(Token.id == token_id, Token.account_id == user_id))
+
+
 def actor(user: Account, scope: Scope = "admin") -> Actor:
     """A user as somebody who makes a request."""
     return Actor(user.id, user.name, scope, user.is_admin and scope == "admin")
@@ -191,6 +201,17 @@ def organisations(session: Transaction, user_id: int) -> list[tuple[Account, str
         select(Account, Membership.role)
         .join(Membership, Membership.organisation_id == Account.id)
         .where(Membership.user_id == user_id)
+        .order_by(Account.key)
+    )
+    return [(one, its_role) for one, its_role in found]
+
+
+def members(session: Transaction, organisation_id: int) -> list[tuple[Account, str]]:
+    """The users of an organisation, and the role of each."""
+    found = session.execute(
+        select(Account, Membership.role)
+        .join(Membership, Membership.user_id == Account.id)
+        .where(Membership.organisation_id == organisation_id)
         .order_by(Account.key)
     )
     return [(one, its_role) for one, its_role in found]

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from adapterhub.errors import AmbiguousAdapterError, HubError
 from adapterhub.hub.server import errors, web
+from adapterhub.hub.server.headers import HEADERS
 
 _CODES: tuple[tuple[type[HubError], str], ...] = (
     (errors.RepositoryNotFoundError, "RepoNotFound"),
@@ -27,6 +28,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HubError, answer)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, answer)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def answer(request: Request, error: Any) -> Response:
@@ -40,6 +42,11 @@ def answer(request: Request, error: Any) -> Response:
 def _invalid(request: Request, error: Any) -> Response:
     problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
     return _answer(request, 422, "; ".join(problems), {})
+
+
+def _unexpected(request: Request, error: Any) -> Response:
+    """An error of ours, which the log tells; the handler stands outside of the middleware and sets its headers."""
+    return _answer(request, 500, "something went wrong here, and the log of the server says what", dict(HEADERS))
 
 
 def _headers(error: HubError) -> dict[str, str]:

@@ -39,3 +39,8 @@ def liked(session: Session, actor: Actor, account: Account) -> list[tuple[Reposi
         .order_by(Like.created.desc(), Repository.key)
     )
     return [(repository, its_like) for repository, its_like in session.execute(found)]
+
+
+def is_liked(session: Session, actor: Actor, repository: Repository) -> bool:
+    """Whether ``actor`` likes a repository."""
+    return actor.id is not None and session.get(Like, (repository.id, actor.id)) is not None

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -15,17 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapterhub.hub.server import counters, failures
 from adapterhub.hub.server.context import bearer
 from adapterhub.hub.server.errors import RateLimitError
+from adapterhub.hub.server.headers import HEADERS
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.limits import Askers, Limiter, network
 from adapterhub.hub.server.observing import Observed
 
-_HEADERS: Mapping[str, str] = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
-    "form-action 'self'",
-}
 _NOT_COUNTED = ("/health", "/ready", "/metrics", "/static/")
 # Bodies that are written to a file as they come, by routes that have limits of their own.
 _STREAMED = re.compile(r"/lfs/|/xet/|/api/models/[^/]+/[^/]+/commit/|/upload/file$")
@@ -57,7 +50,7 @@ class Headers:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = number
-                for name, value in _HEADERS.items():
+                for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 from adapterhub.errors import HubIdError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.bases import Base
-from adapterhub.hub.compatibility import Level, Verdict, verdict
+from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import bases, facets
 from adapterhub.hub.server.catalogue.filters import Filters
 from adapterhub.hub.server.catalogue.search import Page, search
-from adapterhub.hub.server.database import BaseModel
+from adapterhub.hub.server.database import Adapter, BaseModel
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ def asked(
     if config is not None:
         return Base.of_config(config, (name,) if name else (), fingerprint=fingerprint)
     if fingerprint is not None:
-        made = Base.of_fingerprint(fingerprint)
-        return made if name is None else replace(made, names=(name, *made.names))
+        return bases.recognised(session, fingerprint if name is None else replace(fingerprint, name=name))
     if not name:
         raise HubIdError("tell the base model by its name, its config.json or its fingerprint")
     return bases.as_base(session, bases.named(session, name)[0])
@@ -95,3 +94,20 @@ def groups(
         trained = tuple(Trained(rows[id], found[id], counts[id]) for id in ids)
         made.append(Group(level, trained, sum(one.count for one in trained), page))
     return made
+
+
+def suitable(session: Session, adapter: Adapter, needs: tuple[Need, ...] = (), most: int = 500) -> list[Trained]:
+    """The base models known here that an adapter can be loaded into, the best fitting first, one of each name.
+
+    ``needs`` are what its tensors ask of a base; ``count`` is 1. At most so many base models are looked at.
+    """
+    if adapter.base is None:
+        return []
+    requirement = bases.as_requirement(session, adapter.base, needs)
+    found: dict[str, Trained] = {}
+    for one in session.scalars(select(BaseModel).order_by(BaseModel.id).limit(most)):
+        fits = Trained(one, verdict(requirement, bases.as_base(session, one)), 1)
+        if one.key not in found or found[one.key].verdict.level < fits.verdict.level:
+            found[one.key] = fits
+    kept = [one for one in found.values() if one.verdict.level > Level.INCOMPATIBLE]
+    return sorted(kept, key=lambda one: (-one.verdict.level, one.base.key))

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.server import policy
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue.columns import of
 from adapterhub.hub.server.catalogue.filters import Filters, choose
@@ -82,3 +83,17 @@ def _rows(session: Session, actor: Actor, ids: list[int]) -> tuple[Row, ...]:
     return tuple(
         Row(rank, adapters[score.repository_id], score, verifier) for rank, (score, verifier) in enumerate(shown, 1)
     )
+
+
+def boards(session: Session, actor: Actor) -> list[tuple[Dataset, int]]:
+    """The data sets that have scores, each with the number of adapters that have one; the most first."""
+    number = func.count(Score.repository_id.distinct())
+    wanted = (
+        select(Score.dataset_id, number)
+        .join(Adapter, Adapter.repository_id == Score.repository_id)
+        .join(Adapter.repository)
+        .where(Score.dataset_id.is_not(None), Score.content == Adapter.content, policy.visible(actor))
+        .group_by(Score.dataset_id)
+        .order_by(number.desc(), Score.dataset_id)
+    )
+    return [(session.get_one(Dataset, id), count) for id, count in session.execute(wanted)]

@@ -1,14 +1,14 @@
-"""The web site: pages made on the server."""
+"""The web site: pages made on the server, which work without JavaScript."""
 
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+
+from adapterhub.hub.server.web import pages
+from adapterhub.hub.server.web.errors import error_page
+
+__all__ = ["add_routes", "error_page"]
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add all pages."""
-
-
-def error_page(request: Request, status: int, title: str, message: str, headers: dict[str, str]) -> Response:
-    """An error as a page."""
-    return HTMLResponse(f"<h1>{status} {title}</h1>", status, headers)
+    """Add all pages; those of owners and repositories, which take any path, come last."""
+    for router in pages.ROUTERS:
+        app.include_router(router, include_in_schema=False)

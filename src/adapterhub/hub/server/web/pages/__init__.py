@@ -1,0 +1,41 @@
+"""The pages by what they are about; the routers in the order in which paths are tried."""
+
+from adapterhub.hub.server.web.pages import (
+    accounts,
+    administration,
+    assets,
+    comparing,
+    documentation,
+    exploring,
+    feeds,
+    former,
+    home,
+    leaderboards,
+    models,
+    repositories,
+    searching,
+    settings,
+    signing,
+    uploading,
+    versions,
+)
+
+ROUTERS = (
+    assets.router,
+    home.router,
+    searching.router,
+    exploring.router,
+    former.router,
+    models.router,
+    leaderboards.router,
+    comparing.router,
+    feeds.router,
+    documentation.router,
+    signing.router,
+    settings.router,
+    administration.router,
+    uploading.router,
+    versions.router,
+    repositories.router,
+    accounts.router,
+)

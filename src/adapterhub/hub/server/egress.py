@@ -72,8 +72,9 @@ def asking(
         HubUnreachableError: if there is no answer, or one that stops for 20 seconds; also while it is read.
     """
     with _unreachable(parts := check_url(url, private_hosts)):
-        connection = _over(_connected(parts, _lookup(parts, private_hosts)), parts)
+        connection = _connection(parts, _lookup(parts, private_hosts))
         try:
+            _shake_hands(connection)
             connection.request(method, _target(parts), headers={"Host": parts.netloc, **headers})
             yield connection.getresponse()
         finally:
@@ -91,34 +92,38 @@ def _unreachable(parts: SplitResult) -> Iterator[None]:
 
 
 def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
-    plain = _connected(parts, address)
-    end = threading.Timer(_SECONDS, _cut, [plain])  # the time of all, where the socket's own is that of each step
+    connection = _connection(parts, address)
+    # The time of all, where the socket's own is that of each step.
+    end = threading.Timer(_SECONDS, _cut, [connection.sock])
     end.daemon = True
     end.start()
     try:
-        connection = _over(plain, parts)
+        _shake_hands(connection)
         connection.request("POST", _target(parts), body, {"Host": parts.netloc, **headers})
         answer = connection.getresponse()
         answer.read(_ANSWER_BYTES)
-        connection.close()
         return answer.status
     finally:
         end.cancel()
-        plain.close()
+        connection.close()
 
 
-def _connected(parts: SplitResult, address: Address) -> socket.socket:
-    """A connection to a machine that was looked up and checked."""
-    return socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
-
-
-def _over(plain: socket.socket, parts: SplitResult) -> http.client.HTTPConnection:
-    """HTTP over a connection, and under it TLS with the machine of the name if the address asks for it."""
+def _connection(parts: SplitResult, address: Address) -> http.client.HTTPConnection:
+    """A connection to a machine that was looked up and checked, on which nothing was said yet."""
     connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
-    connection.sock = plain
+    connection.sock = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
     if parts.scheme == "https":
-        connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(
+            connection.sock, server_hostname=parts.hostname, do_handshake_on_connect=False
+        )
     return connection
+
+
+def _shake_hands(connection: http.client.HTTPConnection) -> None:
+    """Find out, where there is TLS, that the machine is the one of the name."""
+    if isinstance(connection.sock, ssl.SSLSocket):
+        connection.sock.do_handshake()
 
 
 def _target(parts: SplitResult) -> str:

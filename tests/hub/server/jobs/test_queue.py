@@ -16,6 +16,7 @@ from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs import queue, runner
 from adapterhub.hub.server.jobs.kinds import Kind
 from adapterhub.hub.server.jobs.runner import Runner
+from hub.server.postgres import on_both
 
 
 def add(hub: Hub, kind: str, **more: Any) -> bool:
@@ -43,13 +44,14 @@ def until(true: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@on_both
 def test_each_job_is_taken_once_by_several_workers(hub: Hub) -> None:
     for number in range(60):
         add(hub, "count", arguments={"number": number})
     taken: Counter[int] = Counter()
 
     def work() -> None:
-        database = Database(str(hub.database.url))
+        database = Database(hub.settings.database_url)
         while (job := queue.take(database, ["count"])) is not None:
             taken[job.arguments["number"]] += 1
             queue.finish(database, job)

@@ -26,7 +26,7 @@ def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
 
 @contextmanager
 def _unchecked(connection: Connection) -> Iterator[None]:
-    """Let a table of SQLite be made anew, as Alembic changes one, without losing the rows that refer to its own."""
+    """Let a table of SQLite be made anew, as Alembic changes one, without taking along the rows that refer to it."""
     if connection.dialect.name != "sqlite":
         yield
         return

@@ -82,7 +82,7 @@ def webhooks(
         return [WebhookView.model_validate(one, from_attributes=True) for one in found]
 
 
-@router.post("", status_code=201, responses=problems(401, 403, 404))
+@router.post("", status_code=201, responses=problems(401, 403, 404, 409))
 def add_webhook(hub: TheHub, actor: TheActor, wanted: NewWebhook) -> WebhookMade:
     """A new webhook, which is sent a first message to see whether it works."""
     egress.check_url(wanted.url, hub.settings.private_hosts)

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from sqlalchemy import select
 
+import adapterhub
+import tiny
 from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.database import Alias, Repository
 from hub.server.web import demo
@@ -201,3 +203,21 @@ def test_files_that_never_change_are_kept(site: Site) -> None:
     link = re.search(r'href="(/static/site.css\?v=\w+)"', site.get("/").text)
     assert link is not None
     assert "immutable" in site.get(link[1]).headers["cache-control"]
+
+
+def test_a_composition_is_drawn_and_loaded_as_one(site: Site, tmp_path: Path) -> None:
+    model = adapterhub.init(tiny.model("roberta"))
+    for name in ("lower", "upper", "beside"):
+        model.add_adapter(name, config="seq_bn")
+    setup = adapterhub.Stack("lower", adapterhub.Parallel("upper", "beside"))
+    model.save_adapter_setup(tmp_path / "both", setup)
+    folder = tmp_path / "both"
+    files = {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    demo.publish(site.hub, site.actor("ann"), "ann", "both", {"README.md": b"---\nbase_model: tiny\n---\n", **files})
+    text = site.get("/ann/both").text
+    assert "load_adapter_setup(" in unescape(text)
+    drawn = re.search(r'<ul class="composition">(.*?)</section>', text, re.DOTALL)
+    assert drawn is not None
+    words = re.findall(r'<p>(\w+)</p>|class="leaf">(\w+)<', drawn[1])
+    assert [one or other for one, other in words] == ["Stack", "lower", "Parallel", "upper", "beside"]
+    assert "ann/both" in unescape(re.sub("<.*?>", "", site.client.get("/compositions").text))

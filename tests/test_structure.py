@@ -28,6 +28,7 @@ ROOMS = [
     "training",
     "loading",
     "converting",
+    "verifying",
     "sweep",
     "cli",
     "__main__",

@@ -1,7 +1,9 @@
 """Parts of pages that are made when the site is built: ``<!-- generate: NAME -->`` and ``<!-- include: FILE -->``."""
 
 import dataclasses
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +84,39 @@ def commands() -> str:
 
     from adapterhub.cli.app import app
 
-    texts = []
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        lines = [
-            f"## adapterhub {name}",
-            "",
-            _code(command.help),
-            "",
-            "| argument | meaning | default |",
-            "|---|---|---|",
-        ]
+    return "\n\n".join(_commands("adapterhub", typer.main.get_command(app)))
+
+
+def _commands(path: str, group: Any) -> Iterator[str]:
+    for name, command in group.commands.items():
+        full = f"{path} {name}"
+        if hasattr(command, "commands"):
+            yield from _commands(full, command)
+            continue
+        lines = [f"## {full}", "", _code(command.help), "", "| argument | meaning | default |", "|---|---|---|"]
         rows = (parameter for parameter in command.params if parameter.name not in _EVERYWHERE)
-        texts.append("\n".join([*lines, *map(_argument, rows)]))
-    return "\n\n".join(texts)
+        yield "\n".join([*lines, *map(_argument, rows)])
+
+
+def settings() -> str:
+    """Every setting of a server, from the documentation of its class."""
+    from adapterhub.hub.server.settings import Settings
+
+    lines = ["| setting | default | |", "|---|---|---|"]
+    text = (Settings.__doc__ or "").partition("Attributes:")[2]
+    for names, meaning in re.findall(r"^        (\w[\w, ]*): (.*(?:\n            .*)*)", text, re.MULTILINE):
+        fields = [Settings.model_fields[name] for name in names.split(", ")]
+        defaults = (_default(field.get_default(call_default_factory=True)) for field in fields)
+        shown = ", ".join(f"`{text}`" for text in defaults if text)
+        given = ", ".join(f"`ADAPTERHUB_{name.upper()}`" for name in names.split(", "))
+        lines.append(f"| {given} | {shown} | {' '.join(meaning.replace('``', '`').split())} |")
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if hasattr(value, "get_secret_value"):
+        return ""
+    return json.dumps(value) if isinstance(value, bool | dict | list) else str(value)
 
 
 def _argument(parameter: Any) -> str:

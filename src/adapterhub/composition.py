@@ -2,11 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Union
+from typing import Any, ClassVar, Literal, Union
 
 from adapterhub.errors import CompositionError
 
 Expression = Union[str, "Composition"]
+# How ``average_adapter`` makes one adapter of several.
+Strategy = Literal[
+    "linear",
+    "lora_linear_only_negate_b",
+    "lora_delta_w_svd",
+    "magnitude_prune",
+    "ties",
+    "dare_linear",
+    "dare_ties",
+]
 
 
 @dataclass(frozen=True, init=False)

@@ -15,13 +15,16 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["adapterhub.hub"]):
-    from adapterhub.errors import UploadRefusedError
+    from adapterhub.errors import HubError, UploadRefusedError
     from adapterhub.hub.card import Card
     from adapterhub.hub.inspecting.adapter import inspect
     from adapterhub.hub.inspecting.configs import read_config
     from adapterhub.hub.inspecting.files import check_file
     from adapterhub.hub.inspecting.tensors import check_finite, read_header
+    from adapterhub.hub.server.protocol import ndjson
+    from adapterhub.hub.server.protocol.xet import format
 
+from lz4.frame import compress
 from safetensors import deserialize
 
 NAMES = (
@@ -88,12 +91,56 @@ def adapter(data: bytes) -> None:
     assert found is not None and found.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
+def xorb(data: bytes) -> None:
+    """A xorb is no larger unpacked than it says, and its chunks lie in it one after another."""
+    stream, place = BytesIO(data), 0
+    try:
+        for chunk in format.chunks(stream):
+            assert chunk.start == place + 8 and chunk.start + chunk.packed <= len(data)
+            place = chunk.start + chunk.packed
+            unpacked = format.unpack(chunk, data[chunk.start : place])
+            assert 0 < len(unpacked) == chunk.size <= format.MAX_CHUNK
+    except UploadRefusedError:
+        return
+
+
+def shard(data: bytes) -> None:
+    """A shard has no more segments than it has room for, each of which a xorb can hold."""
+    stream, count = BytesIO(data), 0
+    try:
+        for one in format.files(stream):
+            for segment in format.segments(stream, one):
+                count += 1
+                assert segment.first < segment.last <= format.MAX_CHUNKS
+                assert len(bytes.fromhex(segment.xorb)) == 32
+    except UploadRefusedError:
+        pass
+    assert count * 48 <= len(data)
+
+
+def commit(data: bytes) -> None:
+    """The lines of a commit are the same whether it comes in one piece or byte by byte."""
+    assert _lines([data]) == _lines([data[place : place + 1] for place in range(len(data))])
+
+
+def _lines(pieces: list[bytes]) -> list[tuple[str, str | None]] | None:
+    """What a commit says, or None if it is refused."""
+    try:
+        found = ndjson.lines(iter(pieces), lambda parts: b"".join(parts).hex())
+        return [(json.dumps([line.key, line.value]), line.taken) for line in found]
+    except HubError:
+        return None
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "adapter": adapter,
     "card": card,
+    "commit": commit,
     "config": config,
     "file": file,
     "header": header,
+    "shard": shard,
+    "xorb": xorb,
 }
 
 
@@ -136,7 +183,25 @@ def seeds(name: str) -> Iterator[bytes]:
             json.dumps(peft).encode() + b"\0" + _weights(lora),
             json.dumps(theirs).encode() + b"\0" + _weights(bottleneck),
         ),
+        "commit": (
+            b'{"key": "header", "value": {"summary": "a"}}\n'
+            b'{"key": "file", "value": {"content": "YWJj", "path": "a"}}\n',
+            b'{"key": "lfsFile", "value": {"path": "a", "algo": "sha256", "oid": "0", "size": 1}}',
+        ),
+        "shard": (_shard(1), _shard(3)),
+        "xorb": (_chunk(0, b"abc", 3), _chunk(1, compress(b"abc" * 9), 27) + _chunk(2, compress(b"abcd" * 9), 36)),
     }[name]
+
+
+def _chunk(scheme: int, body: bytes, size: int) -> bytes:
+    return b"\0" + len(body).to_bytes(3, "little") + bytes([scheme]) + size.to_bytes(3, "little") + body
+
+
+def _shard(count: int) -> bytes:
+    head = b"HFRepoMetaData\0".ljust(32, b"U") + struct.pack("<QQ", 2, 0)
+    file = struct.pack("<32sIIQ", bytes(32), 3 << 30, count, 0)
+    segment = struct.pack("<32sIIII", b"x" * 32, 0, 100, 0, 2)
+    return head + file + segment * count + bytes(48) * (count + 1) + b"\xff" * 32 + bytes(16)
 
 
 def main(name: str, options: list[str]) -> None:

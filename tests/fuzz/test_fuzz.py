@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("atheris")
 
 
-@pytest.mark.parametrize("target", ["adapter", "card", "config", "file", "header"])
+@pytest.mark.parametrize("target", ["adapter", "card", "commit", "config", "file", "header", "shard", "xorb"])
 def test_nothing_but_refusals(target: str, tmp_path: Path) -> None:
     options = ["-runs=4000", "-max_total_time=20", "-seed=7", "-max_len=2048", "-timeout=10", "-rss_limit_mb=2048"]
     command = [sys.executable, str(Path(__file__).with_name("targets.py")), target, *options]

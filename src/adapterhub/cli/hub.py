@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from adapterhub.cli import hub_copies, hub_mirrors, hub_upkeep, hub_users
+from adapterhub.cli import hub_catalogue, hub_copies, hub_mirrors, hub_upkeep, hub_users
 from adapterhub.cli.command import command
 from adapterhub.cli.opening import Directory, opened
 from adapterhub.cli.screen import Screen
@@ -14,6 +14,8 @@ app = typer.Typer(help="Run a hub: a server and web site for adapters.", no_args
 app.add_typer(hub_users.app, name="user")
 app.add_typer(hub_mirrors.app, name="mirror")
 
+app.command()(hub_catalogue.import_archive)
+app.command()(hub_catalogue.reindex)
 app.command()(hub_copies.backup)
 app.command()(hub_copies.restore)
 app.command()(hub_upkeep.status)

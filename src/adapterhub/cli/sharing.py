@@ -239,3 +239,43 @@ def _list(
         hub=hub,
     )
     screen.show([asdict(one) for one in found], tables.listings(found) if found else "No adapter fits.")
+
+
+@app.command()
+@command
+def verify(
+    screen: Screen,
+    name: Name,
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            "-d",
+            help="Labelled text, as [bold]adapterhub evaluate[/bold] takes it.",
+            metavar="DATA",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which part of the data; all of it: all.", metavar="NAME")] = "test",
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="What the hub calls the data: task/dataset.", metavar="NAME", show_default="that of the adapter"
+        ),
+    ] = None,
+    model: BaseModel = None,
+    record: Annotated[bool, typer.Option(help="Tell the hub.")] = True,
+    hub: Hub = None,
+) -> None:
+    """Measure a published classifier again, and have its hub keep the scores, with who measured them on what.
+
+    [bold]adapterhub verify sentiment/rotten-tomatoes@ukp --data rotten_tomatoes[/bold]
+    """
+    from adapterhub.verifying import verify as do
+
+    with screen.progress() as progress:
+        found = do(name, data, split, model, dataset=dataset, hub=hub, record=record, progress=progress)
+    shown = {metric: f"{100 * value:.1f} %" for metric, value in found["metrics"].items()}
+    claims = {f"{metric} (claimed)": str(value) for metric, value in found["claimed"].items()}
+    kept = {True: "verified", False: "a claim: the adapter is yours", None: "not told"}[found["verified"]]
+    screen.show(found, tables.pairs({**shown, **claims, "rows": f"{found['rows']:,}", "at the hub": kept}))

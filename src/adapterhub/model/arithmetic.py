@@ -9,12 +9,13 @@ numbers (ones in (IA)³, the base model's own norms), else zero.
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from adapterhub.composition import Strategy
 from adapterhub.engine import Adapter, Engine
 from adapterhub.engine.shares import names_and_weights
 from adapterhub.errors import ConfigError, MergeError
@@ -22,15 +23,6 @@ from adapterhub.methods import AdapterConfig, Mergeable, Place
 from adapterhub.methods.lora import LoRAConfig, LowRank
 from adapterhub.methods.low_rank import nearest_factors
 
-Strategy = Literal[
-    "linear",
-    "lora_linear_only_negate_b",
-    "lora_delta_w_svd",
-    "magnitude_prune",
-    "ties",
-    "dare_linear",
-    "dare_ties",
-]
 Build = Callable[[str, AdapterConfig], Adapter]
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
 State = dict[str, Tensor]

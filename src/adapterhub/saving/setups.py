@@ -88,6 +88,8 @@ def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions)
         shared = {
             str(group): [str(name) for name in names] for group, names in content.get("shared_parameters", {}).items()
         }
+        merges = {str(name): dict(one) for name, one in content.get("merges", {}).items()}
+        sources = dict.fromkeys(str(name) for one in merges.values() for name in one["weights"])
     except FileNotFoundError:
         raise CheckpointNotFoundError(f"{folder} holds no setup ({SETUP})") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -95,7 +97,7 @@ def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions)
     added: list[tuple[Any, str]] = []
     before = set(getattr(model, "heads", ()))
     try:
-        for name in setup.names():
+        for name in dict.fromkeys((*sources, *(one for one in setup.names() if one not in merges))):
             model.load_adapter(
                 _inside(folder, name),
                 load_as=name,
@@ -103,6 +105,13 @@ def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions)
                 allow_pickle=options.allow_pickle,
             )
             added.append((model.delete_adapter, name))
+        for name, merge in merges.items():
+            _merge(model, name, merge, options.overwrite_ok)
+            added.append((model.delete_adapter, name))
+        for name in sources:
+            if name not in setup.names():
+                model.delete_adapter(name)
+                added.remove((model.delete_adapter, name))
         for group, names in shared.items():
             _share(model, folder, group, names)
         for fuse in {block.fusion for block in setup.walk() if isinstance(block, Fuse)}:
@@ -124,6 +133,18 @@ def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions)
                 model.delete_head(name)
         raise
     return setup, heads
+
+
+def _merge(model: "AdapterMixin", name: str, merge: Any, overwrite_ok: bool) -> None:
+    """Make an adapter of others, as a composition of a hub says."""
+    strategy, normalize = merge.get("strategy", "linear"), merge.get("normalize_weights", True)
+    model.average_adapter(
+        name,
+        merge["weights"],
+        combine_strategy=strategy,
+        normalize_weights=normalize,
+        overwrite_ok=overwrite_ok,
+    )
 
 
 def _share(model: "AdapterMixin", folder: Path, group: str, names: Sequence[str]) -> None:

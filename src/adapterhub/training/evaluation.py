@@ -60,6 +60,7 @@ def evaluate_classifier(
         "rows": len(texts),
         "split": split,
         "data": data.name,
+        "data_sha256": data.fingerprint,
     }
 
 

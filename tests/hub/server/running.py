@@ -27,6 +27,7 @@ class Running:
     folder: Path
     url: str
     process: subprocess.Popen[str]
+    database: str = ""
 
     def token(self, user: str, scope: Scope = "write") -> str:
         """A token of a user."""
@@ -40,7 +41,7 @@ class Running:
 
     def settings(self) -> Settings:
         """Those of another process beside the server."""
-        return Settings(directory=self.folder)
+        return Settings(directory=self.folder, database=self.database)
 
     @contextmanager
     def _hub(self) -> Iterator[Hub]:
@@ -79,6 +80,6 @@ def start(folder: Path, *options: str, port: int = 0, log: Path | None = None, *
     while time.monotonic() < until and process.poll() is None:
         if found := re.search(r"The hub is at (http://\S+)\n", log.read_text()):
             with urllib.request.urlopen(f"{found[1]}/health", timeout=60):  # workers take a while
-                return Running(folder, found[1], process)
+                return Running(folder, found[1], process, environment.get("ADAPTERHUB_DATABASE", ""))
         time.sleep(0.02)
     raise AssertionError(f"the server did not start:\n{log.read_text()}")

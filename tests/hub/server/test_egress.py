@@ -96,15 +96,19 @@ def test_redirects_are_not_followed() -> None:
         assert status == 307 and len(receiver.got) == 1 and other.got == []
 
 
-def test_an_answer_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "answer"),
+    [("http", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000), ("https", b"\x16\x03\x03\x40\x00" + b"\x02" * 1000)],
+)
+def test_an_answer_that_drips_ends(monkeypatch: pytest.MonkeyPatch, scheme: str, answer: bytes) -> None:
     monkeypatch.setattr(egress, "_SECONDS", 1.0)
     listener = socket.create_server(("127.0.0.1", 0))
 
     def drip() -> None:
         connection, _ = listener.accept()
         try:
-            for letter in "HTTP/1.1 200 OK\r\nX: " + "y" * 1000:
-                connection.sendall(letter.encode())
+            for start in range(len(answer)):
+                connection.sendall(answer[start : start + 1])
                 time.sleep(0.1)
         except OSError:
             return
@@ -113,5 +117,5 @@ def test_an_answer_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     port = listener.getsockname()[1]
     begun = time.monotonic()
     with pytest.raises(HubUnreachableError):
-        egress.post(f"http://127.0.0.1:{port}/", b"", {}, [f"127.0.0.1:{port}"])
+        egress.post(f"{scheme}://127.0.0.1:{port}/", b"", {}, [f"127.0.0.1:{port}"])
     assert time.monotonic() - begun < 5

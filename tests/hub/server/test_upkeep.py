@@ -1,25 +1,34 @@
 """What those who run a hub ask and do."""
 
+import io
 import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from adapterhub.cli.app import run
 from adapterhub.hub.server import accounts, audit
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import Account
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
-from hub.server.running import COMMAND, Running, run
+from hub.server.running import Running
 
 
-def hub_command(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "hub", *arguments, "--dir", str(folder)], capture_output=True, text=True, check=False, **more
-    )
+@pytest.fixture
+def do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A command about a hub, within this process; what it prints."""
+
+    def made(*arguments: str, stdin: str = "", fails: bool = False) -> str:
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        assert run(["hub", *arguments, "--dir", str(tmp_path / "hub")]) == int(fails)
+        printed = capsys.readouterr()
+        return printed.err if fails else printed.out
+
+    return made
 
 
 @pytest.mark.parametrize(
@@ -59,37 +68,34 @@ def test_the_audit_log_is_for_administrators(running: Running) -> None:
     assert ask("boss", "admin", before=str(entry["id"]), subject="lab").json() == []
 
 
-def test_users_are_kept_from_the_command_line(tmp_path: Path) -> None:
-    folder = tmp_path / "hub"
-    made = hub_command(folder, "user", "add", "ann", "--password", input="a long password\n")
-    assert made.returncode == 0, made.stderr
-    token = run("hub", "token", "--dir", str(folder), "--user", "ann").strip()
-    hub = Hub.open(Settings(directory=folder))
+def test_users_are_kept_from_the_command_line(tmp_path: Path, do: Callable[..., str]) -> None:
+    do("user", "add", "ann", "--password", stdin="a long password\n")
+    token = do("token", "--user", "ann").strip()
+    hub = Hub.open(Settings(directory=tmp_path / "hub"))
 
     def by_password(password: str) -> Account | None:
         with hub.database.read() as session:
             return accounts.by_password(session, "ann", password)
 
     assert by_password("a long password") is not None
-    assert hub_command(folder, "user", "password", "ann", input="another password\n").returncode == 0
+    do("user", "password", "ann", stdin="another password\n")
     assert by_password("a long password") is None and by_password("another password") is not None
-    run("hub", "user", "admin", "ann", "--dir", str(folder))
-    run("hub", "user", "disable", "ann", "--dir", str(folder))
+    do("user", "admin", "ann")
+    do("user", "disable", "ann")
     assert by_password("another password") is None and accounts.by_token(hub.database, token).id is None
-    (listed,) = json.loads(run("hub", "user", "list", "--dir", str(folder), "--json"))
+    (listed,) = json.loads(do("user", "list", "--json"))
     assert (listed["name"], listed["admin"], listed["disabled"]) == ("ann", True, True)
-    run("hub", "user", "enable", "ann", "--dir", str(folder))
+    do("user", "enable", "ann")
     assert accounts.by_token(hub.database, token).name == "ann"
-    told = json.loads(run("hub", "status", "--dir", str(folder), "--json"))
+    told = json.loads(do("status", "--json"))
     assert told["users"] == 1 and told["store"].endswith(": ok")
-    log = json.loads(run("hub", "audit", "--dir", str(folder), "--json"))
+    log = json.loads(do("audit", "--json"))
     actions = ["account.enable", "account.disable", "account.admin", "account.password", "token.create"]
     assert [one["action"] for one in log][:5] == actions
     assert {one["actor"] for one in log[:6]} == {"server"}
-    run("hub", "audit", "--check", "--dir", str(folder))
+    do("audit", "--check")
     with hub.database.write() as session:
         session.execute(text("UPDATE audit SET actor = 'eve'"))
     hub.close()
-    broken = hub_command(folder, "audit", "--check")
-    assert broken.returncode == 1 and "changed" in broken.stderr
-    run("hub", "scrub", "--dir", str(folder))
+    assert "changed" in do("audit", "--check", fails=True)
+    do("scrub")

@@ -34,8 +34,15 @@ def fetch(address: Address, repository: str, commit: str, files: Mapping[str, Lo
             blob = _blob(file.sha256)
             if not blob.exists():
                 _fetch(connection, f"/{repository}/resolve/{commit}/{quote(path)}", file, blob)
-            _link(folder / path, blob)
+            link(folder / path, file)
     return folder
+
+
+def link(target: Path, file: LockedFile) -> None:
+    """Put a link to the bytes of a file, which are here, where an adapter has it."""
+    make_folder(target.parent)
+    with suppress(FileExistsError):
+        target.symlink_to(os.path.relpath(_blob(file.sha256), target.parent))
 
 
 def _blob(sha256: str) -> Path:
@@ -66,13 +73,6 @@ def _fetch(connection: Connection, path: str, file: LockedFile, blob: Path) -> N
         part.chmod(0o444)
         part.replace(blob)
     sync_folder(blob.parent)
-
-
-def _link(target: Path, blob: Path) -> None:
-    """Put a link to the bytes where the adapter has its file."""
-    make_folder(target.parent)
-    with suppress(FileExistsError):
-        target.symlink_to(os.path.relpath(blob, target.parent))
 
 
 def _sha256(path: Path) -> str:

@@ -12,10 +12,11 @@ from huggingface_hub import snapshot_download
 
 from adapterhub.errors import CheckpointError, HubNotFoundError
 from adapterhub.files import make_folder
-from adapterhub.hub.client import addresses, cache
+from adapterhub.hub.client import addresses, cache, recipes
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
 from adapterhub.hub.ids import Identifier, RepositoryId
 from adapterhub.hub.lock import Lock, LockedAdapter, pin
+from adapterhub.hub.recipe import RECIPE
 
 _FILES = ["*.json", "*.safetensors"]
 
@@ -42,7 +43,7 @@ def pull(
     allow_pickle: bool = False,
     where: Mapping[str, Any] | None = None,
 ) -> Pulled:
-    """Fetch the adapter that a name stands for, unless it is here already.
+    """Fetch the adapter that a name stands for, unless it is here already; a composition with all that it is made of.
 
     Args:
         text: a name as ``adapterhub.hub.ids`` has them, or the address of a page of a hub.
@@ -67,6 +68,9 @@ def pull(
     if lock is not None:
         adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
         pin(lock, Identifier.parse(text), adapter)
+    if RECIPE in found.files:
+        url = found.hub.url
+        folder = recipes.whole(folder, lambda member: pull(member, hub=url, lock=lock).found)
     return Pulled(folder, found)
 
 
@@ -102,7 +106,5 @@ def _from_hugging_face(found: OnHuggingFace, allow_pickle: bool, where: Mapping[
         return Path(snapshot_download(found.repository, allow_patterns=patterns, **given))
     except Exception as error:  # of that hub, of the network, of names that cannot be
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise HubNotFoundError(
-            f"{found.repository!r} is on none of the hubs known here, and no repository on the Hugging Face Hub that "
-            f"can be read: {reason}"
-        ) from error
+        there = f"{found.repository!r} is no repository on the Hugging Face Hub that can be read: {reason}"
+        raise HubNotFoundError("\n".join([*found.missing, there])) from error

@@ -90,10 +90,11 @@ class Found:
 
 @dataclass(frozen=True)
 class OnHuggingFace:
-    """A repository that no hub knows, and that may be on the Hugging Face Hub."""
+    """A repository that no hub knows, and that may be on the Hugging Face Hub; ``missing`` is what the hubs said."""
 
     repository: str
     revision: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHuggingFace:
@@ -121,8 +122,10 @@ def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHugg
             return _on(address, text, wanted)
         except HubNotFoundError as error:
             missing.append(f"{address.url}: {error}")
-    if identifier.reference is not None and hub is None:
-        return _hugging_face(identifier.reference, wanted)
+    # What names an author of a task is no revision of a repository there, once a hub could be asked.
+    names_author = any(place.author for place in identifier.coordinates) and bool(hubs)
+    if identifier.reference is not None and hub is None and not names_author:
+        return _hugging_face(identifier.reference, wanted, tuple(missing))
     if not hubs:
         raise HubNotFoundError(f"{text!r} is a name on a hub, and none is known here: adapterhub login ADDRESS")
     raise HubNotFoundError("\n".join(missing))
@@ -156,8 +159,8 @@ def _by_address(text: str, wanted: Wanted) -> Found | OnHuggingFace:
     return _on(addresses.address(host), name, wanted)
 
 
-def _hugging_face(reference: Reference, wanted: Wanted) -> OnHuggingFace:
-    return OnHuggingFace(str(reference.repository), str(reference.revision or wanted.version or "") or None)
+def _hugging_face(reference: Reference, wanted: Wanted, missing: tuple[str, ...] = ()) -> OnHuggingFace:
+    return OnHuggingFace(str(reference.repository), str(reference.revision or wanted.version or "") or None, missing)
 
 
 def is_identifier(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a repository holds: an adapter, a fusion or a whole setup, of any of the three formats."""
+"""What a repository holds: an adapter, a fusion or a whole setup, of any of the three formats, or a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from adapterhub.composition import Fuse, composition_from_dict
 from adapterhub.errors import AdapterHubError, UploadRefusedError
-from adapterhub.hub.inspecting import adapters, native, peft
+from adapterhub.hub.inspecting import adapters, native, peft, recipes
 from adapterhub.hub.inspecting.files import UNPICKLE, Opener
 from adapterhub.hub.inspecting.formats import Folder, mapping
 from adapterhub.hub.inspecting.info import AdapterInfo, config_hash
@@ -25,6 +25,8 @@ def inspect(files: Mapping[str, Opener], base: str | None = None) -> AdapterInfo
         UploadRefusedError: if files are missing, unsafe, malformed, or not what the configuration says, with the
             file, the tensor, and what to do.
     """
+    if (recipe := recipes.inspect(Folder(files))) is not None:
+        return recipe
     folder = _main(Folder(files))
     if folder is None:
         return None

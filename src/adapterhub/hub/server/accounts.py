@@ -84,7 +84,8 @@ def account(session: Transaction, name: str) -> Account:
     Raises:
         RepositoryNotFoundError: if there is none.
     """
-    found = session.scalar(select(Account).where(Account.key == name.lower()))
+    # PostgreSQL takes no NUL, not even to look for it.
+    found = None if "\0" in name else session.scalar(select(Account).where(Account.key == name.lower()))
     if found is None:
         raise RepositoryNotFoundError(f"there is no user or organisation {name!r}")
     return found

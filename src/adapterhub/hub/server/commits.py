@@ -1,7 +1,7 @@
 """Changes of files, published in one step: who reads sees the old version or the new one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.server import admission, audit, blobs, git_objects, policy, repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.admission import Findings
-from adapterhub.hub.server.catalogue import indexing
+from adapterhub.hub.server.catalogue import compositions, indexing
 from adapterhub.hub.server.database import Blob, Commit, Ref, Repository, Upload, now
 from adapterhub.hub.server.errors import EntryNotFoundError, RevisionNotFoundError, StaleParentError, TooLargeError
 from adapterhub.hub.server.git_objects import Entry
@@ -92,13 +92,21 @@ def publish(
             after = _changed(session, hub, actor, repository, head, changes)
         if after == before:
             return head
-        findings = admission.examine(hub, before, after)
+        findings = _completed(hub, actor, repository, admission.examine(hub, before, after))
         try:
             with hub.database.write() as session:
                 return _commit(session, hub, actor, head, branch, before, after, message, findings)
         except _MovedError:
             continue
     raise StaleParentError(f"{branch} of {owner}/{name} changes all the time: try again later")
+
+
+def _completed(hub: Hub, actor: Actor, repository: Repository, findings: Findings) -> Findings:
+    """What files turned out to be, with what the hub knows of adapters that they name."""
+    if findings.info is None or findings.info.kind != "composition":
+        return findings
+    with hub.database.read() as session:
+        return replace(findings, info=compositions.completed(session, actor, repository, findings.info))
 
 
 def _is_made(
@@ -183,6 +191,7 @@ def _commit(
     repository.updated = now()
     if branch.removeprefix("refs/heads/") == repositories.MAIN:
         indexing.index(session, actor, repository, commit, findings)
+        compositions.index(session, actor, repository, findings.info)
     audit.record(session, actor, "commit", repository.key, branch=branch, oid=commit.oid)
     session.flush()
     return commit

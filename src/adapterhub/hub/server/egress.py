@@ -72,8 +72,9 @@ def asking(
         HubUnreachableError: if there is no answer, or one that stops for 20 seconds; also while it is read.
     """
     with _unreachable(parts := check_url(url, private_hosts)):
-        connection = _connected(parts, _lookup(parts, private_hosts))
+        connection = _connection(parts, _lookup(parts, private_hosts))
         try:
+            _shake_hands(connection)
             connection.request(method, _target(parts), headers={"Host": parts.netloc, **headers})
             yield connection.getresponse()
         finally:
@@ -90,29 +91,14 @@ def _unreachable(parts: SplitResult) -> Iterator[None]:
         raise HubUnreachableError(f"{parts.hostname}: {type(error).__name__}: {error}") from error
 
 
-def _connected(parts: SplitResult, address: Address) -> http.client.HTTPConnection:
-    """A connection to a machine that was looked up and checked."""
-    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
-    connection.sock = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
-    return connection
-
-
-def _target(parts: SplitResult) -> str:
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
 def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[str, str]) -> int:
-    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
-    connection.sock = plain = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
-    end = threading.Timer(_SECONDS, _cut, [plain])  # the time of all, where the socket's own is that of each step
+    connection = _connection(parts, address)
+    # The time of all, where the socket's own is that of each step.
+    end = threading.Timer(_SECONDS, _cut, [connection.sock])
     end.daemon = True
     end.start()
     try:
-        if parts.scheme == "https":
-            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname)
+        _shake_hands(connection)
         connection.request("POST", _target(parts), body, {"Host": parts.netloc, **headers})
         answer = connection.getresponse()
         answer.read(_ANSWER_BYTES)
@@ -120,7 +106,28 @@ def _post(parts: SplitResult, address: Address, body: bytes, headers: Mapping[st
     finally:
         end.cancel()
         connection.close()
-        plain.close()
+
+
+def _connection(parts: SplitResult, address: Address) -> http.client.HTTPConnection:
+    """A connection to a machine that was looked up and checked, on which nothing was said yet."""
+    connection = http.client.HTTPConnection(str(parts.hostname), _port(parts))
+    connection.sock = socket.create_connection((str(address), _port(parts)), timeout=_SECONDS)
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection.sock = context.wrap_socket(
+            connection.sock, server_hostname=parts.hostname, do_handshake_on_connect=False
+        )
+    return connection
+
+
+def _shake_hands(connection: http.client.HTTPConnection) -> None:
+    """Find out, where there is TLS, that the machine is the one of the name."""
+    if isinstance(connection.sock, ssl.SSLSocket):
+        connection.sock.do_handshake()
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _cut(connection: socket.socket) -> None:

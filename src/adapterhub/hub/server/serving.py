@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +49,15 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
 
 def worker() -> FastAPI:
     """The application of one of several workers, whose settings are in the environment."""
+    threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
     return create_app(Settings())
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when the process that started it is gone, which could end it no more."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -59,10 +70,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What makes the same settings in another process."""
-    made = {}
-    for name in settings.model_fields_set:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        made[f"ADAPTERHUB_{name.upper()}"] = json.dumps(value) if isinstance(value, dict | list) else str(value)
-    return made
+    made = {name: _plain(getattr(settings, name)) for name in settings.model_fields_set}
+    return {
+        f"ADAPTERHUB_{name.upper()}": json.dumps(value) if isinstance(value, dict | list) else str(value)
+        for name, value in made.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value.get_secret_value() if isinstance(value, SecretStr) else value

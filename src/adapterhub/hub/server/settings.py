@@ -28,7 +28,6 @@ class Settings(BaseSettings):
         part_bytes: larger files come in parts of this size from clients that speak git LFS.
         max_file_bytes, max_commit_files, quota_bytes: of one file, one commit, one account.
         requests_per_minute, writes_per_minute: of one account, or one address without an account.
-        sign_ins_per_minute: to one account; three times as many from one address.
         trusted_proxies: addresses of proxies whose word on who asks is taken (``X-Forwarded-For``).
         access_log: whether every request is told on standard error, as a line of JSON.
         open_metrics: whether anybody may read ``/metrics``, not only administrators and this machine.
@@ -62,7 +61,6 @@ class Settings(BaseSettings):
     quota_bytes: int = 50 * 1024 * MIB
     requests_per_minute: int = 3000
     writes_per_minute: int = 600
-    sign_ins_per_minute: int = 10
     trusted_proxies: list[str] = Field(default_factory=lambda: ["127.0.0.1", "::1"])
     access_log: bool = False
     open_metrics: bool = False

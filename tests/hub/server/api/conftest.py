@@ -1,15 +1,17 @@
 """Adapters to publish, made by hand: LoRA of PEFT on models of a few features."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from adapterhub.hub.client.connection import Connection
 from hub.server.protocol.conftest import Asked, ask, asked, prepared
 
-__all__ = ["ask", "asked", "lora", "placed", "prepared", "published"]
+__all__ = ["ask", "asked", "by_client", "lora", "placed", "prepared", "published"]
 
 
 def lora(base: str = "roberta-base", hidden: int = 8, rank: int = 2, seed: int = 0, card: str = "") -> dict[str, bytes]:
@@ -44,3 +46,13 @@ def published(asked: Asked) -> Asked:
     asked.publish("secret", placed("sentiment/sst-2", seed=1), private=True)
     asked.publish("films", placed("sentiment/sst-2", base="bert-base-uncased", seed=2), user="bob")
     return asked
+
+
+@pytest.fixture
+def by_client(asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Has the client of the library ask this application; returns the address of it."""
+    monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Connection, "__init__", lambda self, address: self.__dict__.update(address=address))
+    monkeypatch.setattr(Connection, "__exit__", lambda *_: None)
+    monkeypatch.setattr(Connection, "_client", asked.client, raising=False)
+    return "http://hub.test"

@@ -112,7 +112,7 @@ def test_an_adapter_that_cannot_go_into_its_base_is_refused(hub: Hub, ann: Actor
         config = {"model_type": "roberta", "hidden_size": 768, "num_hidden_layers": 12}
         bases.describe(session, person_as_admin(ann), "roberta-base", config)
     push(hub, ann, "right", CARD)
-    with pytest.raises(UploadRefusedError, match="768 in the base"):
+    with pytest.raises(UploadRefusedError, match="1024 x 1024 in the adapter, 768"):
         push(hub, ann, "wrong", CARD, hidden=1024)
 
 

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import select, update
 
 from adapterhub.hub.server.database import Database, Job, now
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.jobs import queue
+from adapterhub.hub.server.jobs import queue, runner
 from adapterhub.hub.server.jobs.kinds import Kind
 from adapterhub.hub.server.jobs.runner import Runner
+from hub.server.postgres import on_both
 
 
 def add(hub: Hub, kind: str, **more: Any) -> bool:
@@ -29,10 +31,10 @@ def jobs(hub: Hub) -> list[Job]:
 
 @contextmanager
 def runs(hub: Hub, **kinds: Kind) -> Iterator[None]:
-    runner = Runner(hub, kinds)
-    runner.start()
+    made = Runner(hub, kinds)
+    made.start()
     yield
-    runner.stop()
+    made.stop()
 
 
 def until(true: Callable[[], object], seconds: float = 10) -> None:
@@ -42,13 +44,14 @@ def until(true: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
+@on_both
 def test_each_job_is_taken_once_by_several_workers(hub: Hub) -> None:
     for number in range(60):
         add(hub, "count", arguments={"number": number})
     taken: Counter[int] = Counter()
 
     def work() -> None:
-        database = Database(str(hub.database.url))
+        database = Database(hub.settings.database_url)
         while (job := queue.take(database, ["count"])) is not None:
             taken[job.arguments["number"]] += 1
             queue.finish(database, job)
@@ -128,3 +131,19 @@ def test_slow_jobs_hold_up_no_other_and_regular_ones_come_again(hub: Hub) -> Non
         go_on.set()
         until(lambda: "slow" in done)
     assert len([job for job in jobs(hub) if job.kind == "quick" and job.finished is None]) == 1
+
+
+def test_what_a_server_that_stops_has_not_done_is_done_by_the_next(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_STOP_SECONDS", 0.1)
+    begun, end = threading.Event(), threading.Event()
+
+    def work(hub: Hub, arguments: dict[str, Any]) -> None:
+        begun.set()
+        end.wait(10)
+
+    add(hub, "long")
+    with runs(hub, long=Kind(work, tries=1, slow=True)):
+        begun.wait(10)
+    again = queue.take(hub.database, ["long"])
+    end.set()
+    assert again is not None and again.attempt == 1

@@ -16,6 +16,7 @@ from adapterhub.hub.server.errors import RepositoryNotFoundError
 router = APIRouter(prefix="/api/v1", tags=["accounts"])
 
 Name = Annotated[str, Path(min_length=1, max_length=96, description="Of a user or an organisation")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Scope = Literal["read", "write", "admin"]
 Role = Literal["read", "write", "owner"]
 
@@ -176,7 +177,7 @@ def add_token(hub: TheHub, actor: TheActor, wanted: NewToken) -> TokenValue:
 
 
 @router.delete("/tokens/{number}", status_code=204, responses=problems(401, 403, 404))
-def remove_token(hub: TheHub, actor: TheActor, number: int) -> None:
+def remove_token(hub: TheHub, actor: TheActor, number: Number) -> None:
     """Revoke a token."""
     policy.check_scope(actor, "admin")
     with hub.database.write() as session:

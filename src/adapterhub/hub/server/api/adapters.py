@@ -57,7 +57,7 @@ class Withdrawn(BaseModel):
     withdrawn: str | None
 
 
-@routes.get("/adapters", responses=problems(400, 404))
+@routes.get("/adapters", responses=problems(404))
 def adapters(hub: TheHub, actor: TheActor, wanted: Annotated[Search, Query()]) -> Found:
     """The adapters that fit, a page at a time."""
     with hub.database.read() as session:

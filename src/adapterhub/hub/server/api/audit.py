@@ -11,6 +11,7 @@ from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.context import TheActor, TheHub
 
 router = APIRouter(prefix="/api/v1/audit", tags=["server"])
+_PLAIN = r"^[^\x00]*$"
 
 
 class EntryView(BaseModel):
@@ -30,8 +31,8 @@ def entries(
     hub: TheHub,
     actor: TheActor,
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="The last id that was seen")] = None,
-    action: Annotated[str, Query(max_length=48, description="Of this kind alone")] = "",
-    subject: Annotated[str, Query(max_length=255, description="Of this repository or account alone")] = "",
+    action: Annotated[str, Query(max_length=48, pattern=_PLAIN, description="Of this kind alone")] = "",
+    subject: Annotated[str, Query(max_length=255, pattern=_PLAIN, description="Of this subject alone")] = "",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[EntryView]:
     """What was done of late, the newest first."""

@@ -1,11 +1,13 @@
 """Base models: what is known of them, and which adapters fit one."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy.orm import Session
 
+from adapterhub.hub.bases import Base
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.api.fingerprints import FingerprintBody
 from adapterhub.hub.server.api.narrowing import Kinds, Text
@@ -19,15 +21,25 @@ from adapterhub.hub.server.context import TheActor, TheHub
 
 routes = router("base models")
 
+_KEYS = 500
+
+
+def _of_a_model(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration, if it is one, and text."""
+    Base.of_config(config)
+    json.dumps(config, ensure_ascii=False).encode()
+    return config
+
+
+Config = Annotated[dict[str, Any], Field(max_length=_KEYS), AfterValidator(_of_a_model)]
 BaseName = Annotated[str, Path(max_length=255, description="As on the Hugging Face Hub")]
-_CONFIG = 200  # keys
 
 
 class Question(Kinds):
     """A base model by its name, its ``config.json`` or its fingerprint, and what adapters for it have to be."""
 
     base: Text | None = Field(None, description="The base model, by name")
-    config: dict[str, Any] | None = Field(None, max_length=_CONFIG, description="Its config.json, of transformers")
+    config: Config | None = Field(None, description="Its config.json, of transformers")
     fingerprint: FingerprintBody | None = None
     q: Text = ""
     limit: int = Field(20, ge=1, le=100, description="Adapters of each group")
@@ -132,7 +144,7 @@ class Origin(BaseModel):
     relation: Literal["finetune", "quantized", "merge", "adapter"]
 
 
-@routes.post("/compatible", responses=problems(400, 404))
+@routes.post("/compatible", responses=problems(404))
 def what_fits(hub: TheHub, actor: TheActor, question: Question) -> list[Fitting]:
     """The adapters that can be loaded into a base model, by how well they fit."""
     saved = None if question.fingerprint is None else question.fingerprint.read()
@@ -158,7 +170,7 @@ def all_bases(
         ]
 
 
-@routes.post("/bases", status_code=201, responses=problems(400, 401, 403, 409))
+@routes.post("/bases", status_code=201, responses=problems(401, 403, 409))
 def add_base(hub: TheHub, actor: TheActor, new: NewBase) -> BaseView:
     """Tell what the weights of a public base model are like, so that adapters for it are known by more than a name."""
     with hub.database.write() as session:
@@ -166,15 +178,15 @@ def add_base(hub: TheHub, actor: TheActor, new: NewBase) -> BaseView:
         return _view(session, actor, new.name)
 
 
-@routes.put("/bases/{name:path}/config", responses=problems(400, 401, 403))
-def describe(hub: TheHub, actor: TheActor, name: BaseName, config: dict[str, Any]) -> BaseView:
+@routes.put("/bases/{name:path}/config", responses=problems(401, 403))
+def describe(hub: TheHub, actor: TheActor, name: BaseName, config: Config) -> BaseView:
     """Tell what a base model is like by its ``config.json``, by who administers the hub."""
     with hub.database.write() as session:
         bases.describe(session, actor, name, config)
         return _view(session, actor, name)
 
 
-@routes.put("/bases/{name:path}/origin", responses=problems(400, 401, 403))
+@routes.put("/bases/{name:path}/origin", responses=problems(401, 403))
 def declare(hub: TheHub, actor: TheActor, name: BaseName, origin: Origin) -> BaseView:
     """Tell what a base model was made of, by who administers the hub."""
     with hub.database.write() as session:

@@ -109,6 +109,7 @@ class AdapterView(Listing):
     scores: list[ScoreView]
     card: str = Field(description="README.md, as it is written")
     aliases: list[str] = Field(description="Other names that lead to it")
+    used_in: list[str] = Field(description="Compositions that it is a member of")
     fits: list[FitView] = Field(description="Base models known here, the best fitting first")
 
     @classmethod
@@ -139,6 +140,7 @@ class AdapterView(Listing):
             scores=[ScoreView.of(*one) for one in found.scores],
             card=card,
             aliases=list(found.aliases),
+            used_in=list(found.used_in),
             fits=[FitView.of(one) for one in found.fits],
         )
 

@@ -21,8 +21,8 @@ class Choices(Problem):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that a route may answer with, for its documentation."""
-    return {status: _described(Choices if status == 300 else Problem) for status in (*statuses, 422, 429)}
+    """The errors that a route may answer with, for its documentation: of all, to what is malformed, or too much."""
+    return {status: _described(Choices if status == 300 else Problem) for status in (400, *statuses, 422, 429)}
 
 
 def _described(model: type[Problem]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from adapterhub.hub.server.api.narrowing import Text
 from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.api.routing import router
 from adapterhub.hub.server.api.views import File, Verdict
-from adapterhub.hub.server.catalogue import compatible, resolving
+from adapterhub.hub.server.catalogue import compatible, compositions, resolving
+from adapterhub.hub.server.catalogue.compositions import Part
 from adapterhub.hub.server.context import TheActor, TheHub
 from adapterhub.hub.server.hub import Hub
 
@@ -37,6 +38,22 @@ class Question(BaseModel):
     allow_shape: bool = Field(False, description="Whether one may be chosen that fits in shape alone")
 
 
+class MemberView(BaseModel):
+    """An adapter that a composition is made of."""
+
+    name: str
+    kind: str
+    repository: str
+    commit: str
+    files: list[File]
+
+    @classmethod
+    def of(cls, part: Part) -> "MemberView":
+        """From the catalogue."""
+        name = part.repository.full_name
+        return cls(name=part.name, kind=part.kind, repository=name, commit=part.commit.oid, files=File.all(part.files))
+
+
 class Resolved(BaseModel):
     """The one adapter that an identifier stands for."""
 
@@ -45,6 +62,7 @@ class Resolved(BaseModel):
     commit: str
     kind: str
     files: list[File]
+    members: list[MemberView] = Field(description="Of a composition, what it is made of")
     elsewhere: Elsewhere | None = Field(description="Where the files are, if not here")
     verdict: Verdict | None = Field(description="How well it fits the base model; None if none was told")
     flags: list[str]
@@ -52,13 +70,13 @@ class Resolved(BaseModel):
     alternatives: list[str] = Field(description="Others that would do")
 
 
-@routes.post("/resolve", responses=problems(300, 400, 404))
+@routes.post("/resolve", responses=problems(300, 404))
 def resolve(hub: TheHub, actor: TheActor, question: Question) -> Resolved:
     """The adapter that an identifier stands for, for a base model."""
     return _resolve(hub, actor, question)
 
 
-@routes.get("/resolve", responses=problems(300, 400, 404))
+@routes.get("/resolve", responses=problems(300, 404))
 def resolve_spec(
     hub: TheHub,
     actor: TheActor,
@@ -105,6 +123,7 @@ def _resolve(hub: Hub, actor: Actor, question: Question) -> Resolved:
             commit=commit.oid,
             kind=found.adapter.kind,
             files=File.all(repositories.files(commit)),
+            members=[MemberView.of(one) for one in compositions.parts_of(session, actor, commit)],
             elsewhere=elsewhere(found.adapter.origin, found.version),
             verdict=level,
             flags=[] if said is None else list(said.flags),

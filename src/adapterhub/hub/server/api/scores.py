@@ -102,7 +102,7 @@ class Ranked(Filtered):
     limit: int = Field(100, ge=1, le=500)
 
 
-@routes.post("/adapters/{owner}/{name}/scores", status_code=201, responses=problems(400, 401, 403, 404))
+@routes.post("/adapters/{owner}/{name}/scores", status_code=201, responses=problems(401, 403, 404))
 def measured(hub: TheHub, actor: TheActor, owner: Owner, name: Name, found: Measured) -> list[ScoreView]:
     """Record what was measured; it is verified if whoever did so does not belong to the owner of the adapter."""
     with hub.database.write() as session:

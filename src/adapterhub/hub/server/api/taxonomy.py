@@ -98,7 +98,7 @@ def task_of(hub: TheHub, actor: TheActor, task: TaskName) -> TaskView:
         return _view(session, actor, taxonomy.task(session, task))
 
 
-@routes.post("/tasks", status_code=201, responses=problems(400, 401, 403, 409))
+@routes.post("/tasks", status_code=201, responses=problems(401, 403, 409))
 def add_task(hub: TheHub, actor: TheActor, wanted: NewTask) -> TaskView:
     """A new task or language, by who administers the hub."""
     with hub.database.write() as session:
@@ -106,7 +106,7 @@ def add_task(hub: TheHub, actor: TheActor, wanted: NewTask) -> TaskView:
         return _view(session, actor, made)
 
 
-@routes.patch("/tasks/{task}", responses=problems(400, 401, 403, 404, 409))
+@routes.patch("/tasks/{task}", responses=problems(401, 403, 404, 409))
 def change_task(hub: TheHub, actor: TheActor, task: TaskName, wanted: ChangedTask) -> TaskView:
     """Rename or describe a task, by who administers the hub."""
     with hub.database.write() as session:
@@ -115,7 +115,7 @@ def change_task(hub: TheHub, actor: TheActor, task: TaskName, wanted: ChangedTas
         return _view(session, actor, changed)
 
 
-@routes.post("/tasks/{task}/datasets", status_code=201, responses=problems(400, 401, 403, 404, 409))
+@routes.post("/tasks/{task}/datasets", status_code=201, responses=problems(401, 403, 404, 409))
 def add_dataset(hub: TheHub, actor: TheActor, task: TaskName, wanted: NewDataset) -> DatasetView:
     """A new data set of a task, by who may publish."""
     with hub.database.write() as session:
@@ -125,7 +125,7 @@ def add_dataset(hub: TheHub, actor: TheActor, task: TaskName, wanted: NewDataset
         return _dataset(session, actor, made)
 
 
-@routes.patch("/tasks/{task}/datasets/{dataset}", responses=problems(400, 401, 403, 404, 409))
+@routes.patch("/tasks/{task}/datasets/{dataset}", responses=problems(401, 403, 404, 409))
 def change_dataset(
     hub: TheHub, actor: TheActor, task: TaskName, dataset: DatasetName, wanted: ChangedDataset
 ) -> DatasetView:

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.inspecting.info import config_hash
-from adapterhub.hub.server import repositories
-from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server import audit, repositories
+from adapterhub.hub.server.actor import SERVER
 from adapterhub.hub.server.catalogue import archive_reading, bases, indexing, scores, taxonomy
 from adapterhub.hub.server.catalogue.archive_reading import Archive
 from adapterhub.hub.server.catalogue.describing import Description
@@ -22,7 +22,6 @@ from adapterhub.hub.server.hub import Hub
 
 ELSEWHERE = "https://huggingface.co"
 _ORGANISATION = "AdapterHub"  # where the files were moved to, a repository an entry and a branch a version
-_IMPORTER = Actor(name="archive", scope="admin", is_admin=True)
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,7 @@ def import_archive(hub: Hub, path: Path) -> Imported:
         _complete_taxonomy(session, archive)
         first = set(_defaults(archive))
         outcomes = [_put(session, archive, *key, entry, key in first) for key, entry in sorted(archive.entries.items())]
+        audit.record(session, SERVER, "archive.import", path.name)
     return Imported(*(outcomes.count(one) for one in ("new", "updated", "kept")))
 
 
@@ -95,7 +95,7 @@ def _put(
         return "kept"
     said = _description(archive, name, entry)
     task = taxonomy.task(session, str(entry["task"]))
-    dataset = taxonomy.dataset(session, task, str(entry["subtask"]), _IMPORTER)
+    dataset = taxonomy.dataset(session, task, str(entry["subtask"]), SERVER)
     base = bases.row(session, entry["model_name"], model_type=entry["model_type"])
     if base.config is None and (config := _CONFIGS.get(base.key)) is not None:
         bases.set_config(base, config)
@@ -127,7 +127,7 @@ def _repository(session: Session, organisation: str, name: str) -> tuple[Reposit
     made = Repository(owner=_account(session, organisation), name=name, key=key)
     session.add(made)
     session.flush()
-    first = repositories.add_commit(session, made, {}, None, _IMPORTER, "The files are elsewhere")
+    first = repositories.add_commit(session, made, {}, None, SERVER, "The files are elsewhere")
     session.add(Ref(repository_id=made.id, kind="branch", name=repositories.MAIN, oid=first.oid))
     session.flush()
     return made, True

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
-from adapterhub.fingerprint import Fingerprint
+from adapterhub.fingerprint import Fingerprint, Match, comparable, compare
 from adapterhub.hub.bases import Base, Origin, canonical, is_public
 from adapterhub.hub.compatibility import Need, Requirement
 from adapterhub.hub.inspecting import AdapterInfo
@@ -112,6 +112,19 @@ def named(session: Session, name: str) -> list[BaseModel]:
     if not found:
         raise HubNotFoundError(f"nothing here is for a base model {name!r}: paste its config.json instead")
     return sorted(found, key=lambda one: (one.fingerprint is None, one.config is None))
+
+
+def recognised(session: Session, fingerprint: Fingerprint) -> Base:
+    """The model of a fingerprint, with the names and the origin of what is known here to have the same weights."""
+    made = Base.of_fingerprint(fingerprint)
+    same = [one for name in made.names for one in _all(session, name) if one.public]
+    if fingerprint.shape is not None and fingerprint.weights is not None:
+        alike = BaseModel.fingerprint["shape"].as_string() == fingerprint.shape
+        rows = session.scalars(select(BaseModel).where(BaseModel.public, alike).order_by(BaseModel.id))
+        same = [*(one for one in rows if _is_same(_fingerprint(one.name, one.fingerprint or {}), fingerprint)), *same]
+    names = tuple(dict.fromkeys((*made.names, *(one.name for one in same))))
+    origins = (_origins([one, *lineage(session, one)]) for one in same)
+    return replace(made, names=names, lineage=next(filter(None, origins), ()))
 
 
 def known(session: Session, actor: Actor, name: str) -> Known:
@@ -266,6 +279,11 @@ def _requirement(one: Any, origins: tuple[Origin, ...]) -> Requirement:
         lineage=origins,
         **{name: getattr(one, name) for name in _FACTS},
     )
+
+
+def _is_same(one: Fingerprint, other: Fingerprint) -> bool:
+    """Whether weights were compared and are the same, in this or another precision."""
+    return comparable(one.weights, other.weights) and compare(one, other)[0] in (Match.EXACT, Match.SAME)
 
 
 def _all(session: Session, name: str) -> list[BaseModel]:

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Select, func, literal_column, select, text
+from sqlalchemy import Connection, Engine, Select, func, select, text
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.server.database import Adapter, Change, Repository
+from adapterhub.hub.server.database import Adapter, Repository
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[Any]
@@ -113,14 +113,13 @@ class _Kept:
     def newest(self, engine: Engine) -> Columns:
         """Bring the columns up to date, by a connection of their own: they hold what was committed, and no more."""
         with self.lock, engine.connect() as connection:
-            present = _present(connection)
-            changed = None if self.since is None else _changed(connection, self.since)
-            if changed is None or len(changed) > _CHUNK:
+            later, changed = _look(connection, self.since or 0)
+            if self.since is None or len(changed) > _CHUNK:
                 self.columns = Columns.empty().put(connection.execute(_rows()).all())
             elif changed:
                 rows = connection.execute(_rows().where(Adapter.repository_id.in_(changed))).all()
                 self.columns = self.columns.without(set(changed) - {row[0] for row in rows}).put(rows)
-            self.since = present
+            self.since = later
             return self.columns
 
 
@@ -141,15 +140,21 @@ def _with(array: Numbers, more: int, places: Numbers, values: Any) -> Numbers:
     return made
 
 
-def _present(connection: Connection) -> int:
-    """What later changes are numbered from; of PostgreSQL the oldest transaction that may still be going on."""
+def _look(connection: Connection, since: int) -> tuple[int, list[int]]:
+    """What later changes are numbered from, and whose rows have changed; in one statement, which sees one state.
+
+    Of PostgreSQL, the former is the oldest transaction that may still be going on; what has a number that is not
+    given yet was numbered by another server, and brought here.
+    """
     if connection.dialect.name == "sqlite":
-        return (connection.scalar(select(func.max(Change.number))) or 0) + 1
-    return int(connection.scalar(text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")) or 0)
-
-
-def _changed(connection: Connection, since: int) -> list[int]:
-    wanted = select(Change.repository_id).where(Change.number >= since).limit(_CHUNK + 1)
-    if connection.dialect.name == "postgresql":  # what another server numbered before it was restored here
-        wanted = wanted.where(Change.number < literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint"))
-    return list(connection.scalars(wanted))
+        present = "(SELECT coalesce(max(number), 0) + 1 FROM change)"
+        changed = "SELECT repository_id AS id FROM change WHERE number >= :since LIMIT :most"
+        ids = "group_concat(id, ' ')"
+    else:
+        present = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
+        given = "number < pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+        changed = f"SELECT repository_id AS id FROM change WHERE number >= :since AND {given} LIMIT :most"
+        ids = "string_agg(id::text, ' ')"
+    statement = text(f"SELECT {present}, (SELECT {ids} FROM ({changed}) AS changed)")
+    later, found = connection.execute(statement, {"since": since, "most": _CHUNK + 1}).one()
+    return later, [int(one) for one in (found or "").split()]

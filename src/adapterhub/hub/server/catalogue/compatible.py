@@ -54,8 +54,7 @@ def asked(
     if config is not None:
         return Base.of_config(config, (name,) if name else (), fingerprint=fingerprint)
     if fingerprint is not None:
-        made = Base.of_fingerprint(fingerprint)
-        return made if name is None else replace(made, names=(name, *made.names))
+        return bases.recognised(session, fingerprint if name is None else replace(fingerprint, name=name))
     if not name:
         raise HubIdError("tell the base model by its name, its config.json or its fingerprint")
     return bases.as_base(session, bases.named(session, name)[0])

@@ -13,7 +13,7 @@ from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.admission import CARD
-from adapterhub.hub.server.catalogue import bases, scores
+from adapterhub.hub.server.catalogue import bases, compositions, scores
 from adapterhub.hub.server.database import (
     Account,
     Adapter,
@@ -53,6 +53,7 @@ class Details:
         log: the latest commits, the newest first.
         scores: those that hold for the files of this commit, each with the name of who measured ("" for a claim).
         aliases: other names that lead to it.
+        used_in: compositions that it is a member of.
         fits: base models known here that it fits, the best first.
     """
 
@@ -66,6 +67,7 @@ class Details:
     scores: Sequence[tuple[Score, str]]
     aliases: Sequence[str]
     tags: Sequence[str]
+    used_in: Sequence[str]
     fits: Sequence[Fit]
 
 
@@ -96,6 +98,7 @@ def of(session: Session, actor: Actor, owner: str, name: str, revision: str = re
         _scores(session, adapter, commit),
         _aliases(session, repository),
         session.scalars(select(AdapterTag.tag).where(AdapterTag.repository_id == repository.id)).all(),
+        compositions.used_in(session, actor, repository),
         _fits(session, adapter, info),
     )
 

@@ -38,5 +38,5 @@ def kinds(settings: Settings) -> Mapping[str, Kind]:
         "mirrors": Kind(mirror.queue_all, every=mirror_hours),
         mirror.REFRESH: Kind(mirror.refresh_one, tries=3, slow=True),
         "collect": Kind(lambda hub, arguments: collecting.collect(hub), every=timedelta(hours=1), slow=True),
-        "scrub": Kind(scrubbing.scrub, every=scrub_days, tries=1, slow=True),
+        "scrub": Kind(scrubbing.scrub, every=scrub_days, tries=2, slow=True),
     }

@@ -76,6 +76,11 @@ def give_up(database: Database, taken: Taken, error: str) -> None:
     _change(database, taken, finished=now(), key=None, error=error)
 
 
+def give_back(database: Database, taken: Taken) -> None:
+    """It was begun and not done, for no fault of its own: anybody may take it."""
+    _change(database, taken, started=None, attempts=taken.attempt - 1)
+
+
 def _due(kinds: Collection[str]) -> Any:
     time = now()
     free = or_(Job.started.is_(None), Job.started < time - HOLD)

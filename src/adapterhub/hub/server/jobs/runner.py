@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -29,6 +30,7 @@ class Runner:
     def __init__(self, hub: Hub, kinds: Mapping[str, Kind]) -> None:
         self._hub, self._kinds = hub, kinds
         self._ended = threading.Event()
+        self._under_way: dict[int, Taken] = {}
         self._threads = [
             threading.Thread(target=self._run, args=[names], name="jobs", daemon=True)
             for slow in (False, True)
@@ -47,8 +49,11 @@ class Runner:
     def stop(self) -> None:
         """Take no more jobs, and wait a while for those that are under way; another worker does what is left."""
         self._ended.set()
+        until = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(_STOP_SECONDS)
+            thread.join(max(0.0, until - time.monotonic()))
+        for taken in list(self._under_way.values()):
+            queue.give_back(self._hub.database, taken)
 
     def _run(self, names: list[str]) -> None:
         while not self._ended.is_set():
@@ -91,6 +96,7 @@ class Runner:
     def _held(self, taken: Taken) -> Iterator[None]:
         """Keep the job ours while it is done."""
         done = threading.Event()
+        self._under_way[taken.id] = taken
 
         def hold() -> None:
             while not done.wait(_RENEW_SECONDS):
@@ -106,3 +112,4 @@ class Runner:
         finally:
             done.set()
             thread.join()
+            del self._under_way[taken.id]

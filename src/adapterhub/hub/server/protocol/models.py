@@ -33,15 +33,15 @@ def info(
     blobs: Flag = False,
 ) -> Any:
     """A repository as its main branch, or another revision of it, is."""
-    with hub.database.read() as session:
-        try:
+    try:
+        with hub.database.read() as session:
             repository = repositories.find(session, actor, owner, name)
-        except RepositoryNotFoundError as missing:
-            return upstream.describe(request, hub, f"{owner}/{name}", missing)
-        commit = repositories.revision(session, repository, rev)
-        files = repositories.files(commit)
-        adapter = session.get(Adapter, repository.id)
-        made = describing.model(repository, adapter, own_tags(session, repository.id), commit.oid)
+            commit = repositories.revision(session, repository, rev)
+            files = repositories.files(commit)
+            adapter = session.get(Adapter, repository.id)
+            made = describing.model(repository, adapter, own_tags(session, repository.id), commit.oid)
+    except RepositoryNotFoundError as missing:
+        return upstream.describe(request, hub, f"{owner}/{name}", missing)
     made["siblings"] = [describing.sibling(path, file, blobs) for path, file in sorted(files.items())]
     if (card := card_data(hub, files)) is not None:
         made["cardData"] = card

@@ -23,16 +23,16 @@ def resolve(request: Request) -> Response:
     """A file of a commit, branch or tag."""
     hub, actor = hub_of(request), actor_of(request)
     owner, name, rev, path = (request.path_params[part] for part in ("owner", "name", "rev", "path"))
-    with hub.database.read() as session:
-        try:
+    try:
+        with hub.database.read() as session:
             repository = repositories.find(session, actor, owner, name)
-        except RepositoryNotFoundError as missing:
-            return upstream.send(request, hub, f"{owner}/{name}", rev, path, missing)
-        commit = repositories.revision(session, repository, rev)
-        file = repositories.files(commit).get(path)
-        if file is None:
-            raise EntryNotFoundError(f"{repository.full_name} has no file {path!r} at {rev}", commit.oid)
-        headers = {"X-Repo-Commit": commit.oid, "Cache-Control": _caching(repository.private, rev == commit.oid)}
+            commit = repositories.revision(session, repository, rev)
+            file = repositories.files(commit).get(path)
+    except RepositoryNotFoundError as missing:
+        return upstream.send(request, hub, f"{owner}/{name}", rev, path, missing)
+    if file is None:
+        raise EntryNotFoundError(f"{repository.full_name} has no file {path!r} at {rev}", commit.oid)
+    headers = {"X-Repo-Commit": commit.oid, "Cache-Control": _caching(repository.private, rev == commit.oid)}
     answer = send(hub, request, path, file, headers)
     if path.endswith(_WEIGHTS) and answer.status_code in (200, 206, 307) and is_first(request):
         downloads_of(request).count(repository.id)

@@ -32,23 +32,14 @@ def tree(
     expand: Flag = False,
 ) -> Any:
     """What is in a folder, and with ``recursive`` in the folders in it."""
-    with hub.database.read() as session:
-        try:
+    try:
+        with hub.database.read() as session:
             repository = repositories.find(session, actor, owner, name)
-        except RepositoryNotFoundError as missing:
-            return upstream.describe(request, hub, f"{owner}/{name}", missing)
-        commit = repositories.revision(session, repository, rev)
-        everything = _everything(commit)
-        folder = path.strip("/")
-        if folder and everything.get(folder, {}).get("type") != "directory":
-            raise EntryNotFoundError(f"{repository.full_name} has no folder {folder!r} at {rev}", commit.oid)
-        inside = f"{folder}/" if folder else ""
-        found = {
-            place: item
-            for place, item in everything.items()
-            if place.startswith(inside) and (recursive or "/" not in place.removeprefix(inside))
-        }
-        return _expanded(session, repository, commit, found) if expand else list(found.values())
+            commit = repositories.revision(session, repository, rev)
+            found = _in_folder(commit, path.strip("/"), recursive)
+            return _expanded(session, repository, commit, found) if expand else list(found.values())
+    except RepositoryNotFoundError as missing:
+        return upstream.describe(request, hub, f"{owner}/{name}", missing)
 
 
 @routes.post("/api/models/{owner}/{name}/paths-info/{rev}")
@@ -69,6 +60,18 @@ def paths_info(
         wanted = dict.fromkeys(path.strip("/") for path in paths)
         found = {path: everything[path] for path in wanted if path in everything}
         return _expanded(session, repository, commit, found) if expand else list(found.values())
+
+
+def _in_folder(commit: Commit, folder: str, recursive: bool) -> Listing:
+    everything = _everything(commit)
+    if folder and everything.get(folder, {}).get("type") != "directory":
+        raise EntryNotFoundError(f"there is no folder {folder!r} in {commit.oid}", commit.oid)
+    inside = f"{folder}/" if folder else ""
+    return {
+        path: item
+        for path, item in everything.items()
+        if path.startswith(inside) and (recursive or "/" not in path.removeprefix(inside))
+    }
 
 
 def _everything(commit: Commit) -> Listing:

@@ -34,7 +34,6 @@ _SORT_TITLES: Mapping[Sort, str] = {
     "created": "First published",
     "score": "Best score",
     "size": "Smallest",
-    "name": "By name",
 }
 _WORDS = {"method": wording.method, "format": wording.file_format}
 _KINDS = {"adapter": "Adapter", "fusion": "Fusion", "composition": "Composition", "head": "Head"}

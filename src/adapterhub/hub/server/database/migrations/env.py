@@ -1,10 +1,13 @@
 """What Alembic runs: the migrations on the engine that it was given, one process at a time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from alembic import context
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from adapterhub.hub.server.database import triggers
 from adapterhub.hub.server.database.tables import Base
 from adapterhub.hub.server.database.tables.base import UtcDateTime
 
@@ -21,19 +24,35 @@ def _is_ours(name: str | None, kind: str, parents: Any) -> bool:
     return kind != "table" or not str(name).startswith("words")
 
 
-with (
-    context.config.attributes["engine"].connect() as plain,
-    plain.execution_options(adapterhub_write=True) as connection,
-    connection.begin(),
-):
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-    context.configure(
-        connection=connection,
-        target_metadata=Base.metadata,
-        render_as_batch=connection.dialect.name == "sqlite",
-        render_item=_plainly,
-        include_name=_is_ours,
-    )
-    with context.begin_transaction():
-        context.run_migrations()
+@contextmanager
+def _unchecked(connection: Connection) -> Iterator[None]:
+    """Let a table of SQLite be made anew, as Alembic changes one, without taking along the rows that refer to it."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection  # outside of the transaction, in which it has no effect
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
+
+
+with context.config.attributes["engine"].connect() as plain, _unchecked(plain):
+    connection = plain.execution_options(adapterhub_write=True)
+    with connection.begin():
+        is_sqlite = connection.dialect.name == "sqlite"
+        if not is_sqlite:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        context.configure(
+            connection=connection,
+            target_metadata=Base.metadata,
+            render_as_batch=is_sqlite,
+            render_item=_plainly,
+            include_name=_is_ours,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+            triggers.make(connection)
+            if is_sqlite and (broken := connection.execute(text("PRAGMA foreign_key_check")).all()):
+                raise RuntimeError(f"the migrations leave rows that refer to none: {broken[:5]}")

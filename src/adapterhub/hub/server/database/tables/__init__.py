@@ -20,6 +20,7 @@ from adapterhub.hub.server.database.tables.catalogue import (
     BaseModel,
     Change,
     Dataset,
+    Member,
     Score,
     Task,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "FormerName",
     "Job",
     "Like",
+    "Member",
     "Membership",
     "Mirror",
     "Mirrored",

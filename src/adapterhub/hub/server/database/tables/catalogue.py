@@ -122,6 +122,17 @@ class Change(Base):
     number: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
+class Member(Base):
+    """An adapter that a composition is made of, as the main branch of that has it; ``name`` is that in it."""
+
+    __tablename__ = "member"
+
+    composition_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(96), primary_key=True)
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repository.id", ondelete="CASCADE"), index=True)
+    oid: Mapped[str] = mapped_column(String(40))
+
+
 class AdapterTag(Base):
     """A tag of an adapter, as its card has it."""
 

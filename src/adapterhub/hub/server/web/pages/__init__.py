@@ -18,6 +18,7 @@ from adapterhub.hub.server.web.pages import (
     signing,
     uploading,
     versions,
+    webhooks,
 )
 
 ROUTERS = (
@@ -32,6 +33,7 @@ ROUTERS = (
     feeds.router,
     documentation.router,
     signing.router,
+    webhooks.router,
     settings.router,
     administration.router,
     uploading.router,

@@ -292,9 +292,9 @@ def test_without_scripts_all_of_it_works(tab: Callable[..., Tab], tmp_path: Path
     one.page.get_by_role("search").get_by_label("Search adapters").fill("roberta")
     one.press("Enter")
     one.page.wait_for_url("**/search?q=roberta")
-    one.page.get_by_label("Sort").select_option("name")
+    one.page.get_by_label("Sort").select_option("updated")
     one.page.get_by_role("button", name="Sort").click()
-    assert "sort=name" in one.page.url
+    assert "sort=updated" in one.page.url
 
 
 def test_a_token_is_made_and_copied(tab: Callable[..., Tab], ada: Any) -> None:

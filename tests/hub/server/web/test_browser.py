@@ -28,7 +28,14 @@ FOR_ALL = [
     *("/stitch-lab", LORA, f"{LORA}/tree/main", f"{LORA}/commits/main", f"{LORA}/blob/main/README.md", "/login"),
 ]
 FOR_ADA = [
-    *("/upload", "/settings", "/settings/tokens", "/settings/organisations", "/settings/organisations/stitch-lab", "/settings/webhooks"),
+    *(
+        "/upload",
+        "/settings",
+        "/settings/tokens",
+        "/settings/organisations",
+        "/settings/organisations/stitch-lab",
+        "/settings/webhooks",
+    ),
     *("/admin", "/admin/audit", f"{LORA}/settings", LORA),
 ]
 

@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Iterator
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
 import adapterhub
@@ -221,3 +223,23 @@ def test_a_composition_is_drawn_and_loaded_as_one(site: Site, tmp_path: Path) ->
     words = re.findall(r'<p>(\w+)</p>|class="leaf">(\w+)<', drawn[1])
     assert [one or other for one, other in words] == ["Stack", "lower", "Parallel", "upper", "beside"]
     assert "ann/both" in unescape(re.sub("<.*?>", "", site.client.get("/compositions").text))
+
+
+def test_files_of_private_adapters_come_to_who_may_see_them(site: Site) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (1, 1)).save(picture, "PNG")
+    files = {"README.md": b"![plot](plot.png)\n", "plot.png": picture.getvalue()}
+    files |= demo.lora("roberta-base", layers=1)
+    demo.publish(site.hub, site.actor("ann"), "ann", "unseen", files, private=True)
+    ann = site.new_browser().sign_in("ann")
+    answer = ann.get("/ann/unseen/download/main/adapter_model.safetensors")
+    assert answer.content == files["adapter_model.safetensors"]
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    for other in (site, site.new_browser().sign_in("bob")):
+        assert other.get("/ann/unseen/download/main/adapter_model.safetensors").status_code == 404
+    assert ann.get("/ann/unseen/download/main/no.png").status_code == 404
+    found = re.search(r'<img src="(/ann/unseen/download/[0-9a-f]{40}/plot.png)"', ann.get("/ann/unseen").text)
+    assert found is not None
+    shown = ann.get(found[1])
+    assert (shown.content, shown.headers["content-type"]) == (picture.getvalue(), "image/png")

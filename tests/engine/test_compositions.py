@@ -110,6 +110,28 @@ def test_average_of_lora_is_the_mean_of_merged_weights() -> None:
     torch.testing.assert_close(average, hidden(model, "bert", None))
 
 
+def test_a_weight_reads_what_a_stack_made_of_its_input() -> None:
+    """(IA)3 before LoRA is that of the merged weight; after another block it goes on from what that made."""
+    model = adapterhub.init(tiny.model("gpt2")).double()
+    model.add_adapter("d", config="ia3[target_modules=['mlp.c_proj'], feedforward_modules=['mlp.c_proj']]")
+    model.add_adapter("c", config="lora[r=2, output_lora=True]")
+    with torch.no_grad():
+        for parameter in model.adapters.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.double()
+    twice = hidden(model, "gpt2", Stack("d", "d"))
+    stacked, beside = hidden(model, "gpt2", Stack("d", "c")), hidden(model, "gpt2", Stack(Parallel("c", "d"), "d"))
+    torch.testing.assert_close(beside[4:], twice)
+    model.merge_adapter("c")
+    torch.testing.assert_close(stacked, hidden(model, "gpt2", "d"))
+
+
+def test_one_row_under_a_parallel_shares_its_table_of_positions() -> None:
+    model = MODELS["deberta-v2"]
+    both = run(model, Parallel("a", "b"), [0], "deberta-v2")
+    torch.testing.assert_close(both, torch.cat([run(model, name, [0], "deberta-v2") for name in "ab"]))
+
+
 def test_weights_that_are_not_normalised_weigh_the_change() -> None:
     model = MODELS["bert"]
     bare, a = at_first_layer(model, "e"), at_first_layer(model, "b")

@@ -45,7 +45,7 @@ KINDS = (
     ("roberta", "flexible"),
     ("t5", "flexible"),
 )
-EXAMPLES = int(os.environ.get("COMPOSITION_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("COMPOSITION_EXAMPLES", "100"))
 LIMITS = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 

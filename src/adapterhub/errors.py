@@ -107,3 +107,7 @@ class AmbiguousAdapterError(HubError, LookupError):
 
 class UploadRefusedError(HubError, ValueError):
     """Files that a hub does not take: unsafe, malformed, too large, or at odds with their configuration."""
+
+
+class SignatureError(HubError, ValueError):
+    """A key that cannot sign, or an adapter that is not signed by whom it was demanded of."""

@@ -3,13 +3,16 @@
 import getpass
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from adapterhub.cli import tables
 from adapterhub.cli.command import command
 from adapterhub.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from adapterhub.hub.client.pulling import Pulled
 
 app = typer.Typer()
 
@@ -100,6 +103,14 @@ def push(
     tag: Annotated[
         str | None, typer.Option(help="A name for this version.", metavar="NAME", show_default=False)
     ] = None,
+    sign_with: Annotated[
+        str | None,
+        typer.Option(
+            help="A private key (PEM) to sign the files with; or [bold]sigstore[/bold]: as who you are there.",
+            metavar="KEY",
+            show_default=False,
+        ),
+    ] = None,
     hub: Hub = None,
 ) -> None:
     """Publish a saved adapter; it is checked here first, and then by the hub.
@@ -108,7 +119,17 @@ def push(
     """
     from adapterhub.hub.client.pushing import push as do
 
-    done = do(folder, target, name=name, private=private, message=message, branch=branch, tag=tag, hub=hub)
+    done = do(
+        folder,
+        target,
+        name=name,
+        private=private,
+        message=message,
+        branch=branch,
+        tag=tag,
+        sign_with=sign_with,
+        hub=hub,
+    )
     values = {"repository": done.repository, "commit": done.commit, "url": done.url, "load": done.identifier}
     screen.show(values, tables.pairs(values))
 
@@ -130,6 +151,22 @@ def pull(
         Path | None,
         typer.Option(help="A file that keeps which version this was.", metavar="FILE", show_default=False),
     ] = None,
+    signed_by: Annotated[
+        str | None,
+        typer.Option(
+            help="The account that has to have signed it; with --issuer, the Sigstore identity.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    issuer: Annotated[
+        str | None,
+        typer.Option(help="Who says that the Sigstore identity is they.", metavar="URL", show_default=False),
+    ] = None,
+    verify_key: Annotated[
+        Path | None,
+        typer.Option(help="A public key (PEM) that it has to be signed with.", metavar="FILE", show_default=False),
+    ] = None,
     hub: Hub = None,
 ) -> None:
     """Fetch an adapter, unless it is here already, and print its folder.
@@ -140,18 +177,49 @@ def pull(
     from adapterhub.hub.client.pulling import pull as do
     from adapterhub.hub.client.resolving import Wanted
 
-    pulled = do(name, Wanted(base=model, version=version), hub=hub, lock=lock)
+    pulled = do(
+        name,
+        Wanted(base=model, version=version),
+        hub=hub,
+        lock=lock,
+        signed_by=signed_by,
+        issuer=issuer,
+        verify_key=verify_key,
+    )
     folder = pulled.folder if output is None else copy(pulled.folder, output)
     for reason in pulled.found.reasons if pulled.found else ():
         screen.say(reason)
     found = pulled.found
+    signature = _signature(pulled)
+    if signature is not None:
+        screen.say(signature)
     values = {
         "folder": str(folder),
         "repository": None if found is None else found.repository,
         "commit": None if found is None else found.commit,
         "verdict": None if found is None else found.verdict,
+        "signature": signature,
     }
     screen.show(values, str(folder))
+
+
+def _signature(pulled: "Pulled") -> str | None:
+    """What there is to say of the signature of an adapter."""
+    from adapterhub.errors import HubUnreachableError
+    from adapterhub.hub.client.signatures import told
+
+    if pulled.signed is not None:
+        return f"Signed {pulled.signed}, which was checked here."
+    if pulled.found is None:
+        return None
+    try:
+        said = told(pulled.found)
+    except HubUnreachableError:
+        return "Signed; the hub does not answer who by."
+    if said["state"] == "valid":
+        by = f"key {said['key']} of {said['by']}" if said["key"] else f"{said['by']} ({said['issuer']})"
+        return f"Signed by {by}, as the hub says. Check that here with --signed-by or --verify-key."
+    return "Not signed." if said["state"] == "none" else f"Signed, and the hub says of it: {said['state']}."
 
 
 Task = Annotated[str | None, typer.Option("--task", help="Of a task.", metavar="NAME", show_default=False)]

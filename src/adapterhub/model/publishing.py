@@ -38,6 +38,7 @@ class PublishingMixin(_Base):
         tag: str | None = None,
         format: str = "adapterhub",
         tokenizer: Any = None,
+        sign_with: str | None = None,
         hub: str | None = None,
     ) -> Pushed:
         """Publish an adapter of this model, with the head of its name and a card.
@@ -59,6 +60,7 @@ class PublishingMixin(_Base):
             tag: a name for this version.
             format: ``"adapterhub"``, ``"peft"`` or ``"adapters"``.
             tokenizer: the one that it was trained with, which the fingerprint of the base model then covers.
+            sign_with: the file of a private key to sign it with, or ``"sigstore"``, as in ``adapterhub.push``.
             hub: the address of a hub; by default the one that was logged in to last.
 
         Raises:
@@ -78,6 +80,7 @@ class PublishingMixin(_Base):
                 description=commit_description or "",
                 branch=revision or "main",
                 tag=tag,
+                sign_with=sign_with,
                 hub=hub,
                 token=token,
             )

@@ -67,7 +67,7 @@ def _fetch(connection: Connection, path: str, file: LockedFile, blob: Path) -> N
                     out.write(piece)
         out.flush()
         os.fsync(out.fileno())
-        if (found := _sha256(part)) != file.sha256:
+        if (found := sha256_of(part)) != file.sha256:
             part.unlink()
             raise HubError(f"{connection.address.url}{path} has the SHA-256 {found}, and should have {file.sha256}")
         part.chmod(0o444)
@@ -75,6 +75,7 @@ def _fetch(connection: Connection, path: str, file: LockedFile, blob: Path) -> N
     sync_folder(blob.parent)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

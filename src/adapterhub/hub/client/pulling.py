@@ -10,9 +10,9 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
-from adapterhub.errors import CheckpointError, HubNotFoundError
+from adapterhub.errors import CheckpointError, HubNotFoundError, SignatureError
 from adapterhub.files import make_folder
-from adapterhub.hub.client import addresses, cache, recipes
+from adapterhub.hub.client import addresses, cache, recipes, signatures
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
 from adapterhub.hub.ids import Identifier, RepositoryId
 from adapterhub.hub.lock import Lock, LockedAdapter, pin
@@ -28,10 +28,12 @@ class Pulled:
     Attributes:
         folder: its files.
         found: what it is on its hub, or None for one of the Hugging Face Hub.
+        signed: by whom it is signed, if that was demanded.
     """
 
     folder: Path
     found: Found | None
+    signed: str | None = None
 
 
 def pull(
@@ -42,6 +44,9 @@ def pull(
     lock: Path | None = None,
     allow_pickle: bool = False,
     where: Mapping[str, Any] | None = None,
+    signed_by: str | None = None,
+    issuer: str | None = None,
+    verify_key: Path | None = None,
 ) -> Pulled:
     """Fetch the adapter that a name stands for, unless it is here already; a composition with all that it is made of.
 
@@ -53,25 +58,37 @@ def pull(
             by default that of ``ADAPTERHUB_LOCK``, or none.
         allow_pickle: fetch pickles from the Hugging Face Hub, too; other hubs have none.
         where: ``revision``, ``token``, ``cache_dir`` and other arguments of ``snapshot_download``, for that hub.
+        signed_by: the account that has to have signed it, by one of the keys that the hub lists for that account; with
+            ``issuer``, the Sigstore identity.
+        issuer: who has to say that the Sigstore identity is they.
+        verify_key: the file of a public key (PEM) that it has to be signed with; the hub is not asked for keys.
 
     Raises:
+        SignatureError: if it is not signed by whom that was demanded of; a composition, and each of its parts.
         HubError: as ``resolve``, or if what comes is not what its SHA-256 stands for.
     """
+    demanded = signatures.demand(signed_by, verify_key, issuer)
     lock = lock or (Path(given) if (given := os.environ.get("ADAPTERHUB_LOCK")) else None)
     found = None if lock is None else _locked(lock, text)
     if found is None:
         there = resolve(text, wanted or Wanted(), hub)
         if isinstance(there, OnHuggingFace):
+            if demanded is not None:
+                raise SignatureError(
+                    f"{text!r} is on the Hugging Face Hub: signatures are checked of adapters of a hub"
+                )
             return Pulled(_from_hugging_face(there, allow_pickle, where or {}), None)
         found = there
     folder = cache.fetch(found.hub, found.repository, found.commit, found.files)
+    signed = None if demanded is None else signatures.check(found, folder, demanded)
     if lock is not None:
         adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
         pin(lock, Identifier.parse(text), adapter)
     if RECIPE in found.files:
         url = found.hub.url
-        folder = recipes.whole(folder, lambda member: pull(member, hub=url, lock=lock).found)
-    return Pulled(folder, found)
+        demands: dict[str, Any] = {"signed_by": signed_by, "issuer": issuer, "verify_key": verify_key}
+        folder = recipes.whole(folder, lambda member: pull(member, hub=url, lock=lock, **demands).found)
+    return Pulled(folder, found, signed)
 
 
 def copy(folder: Path, target: Path) -> Path:

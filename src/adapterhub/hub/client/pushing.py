@@ -18,16 +18,20 @@ from adapterhub.errors import (
     HubUnreachableError,
     UploadRefusedError,
 )
+from adapterhub.hub import identities, signing
 from adapterhub.hub.card import TOPIC, Card
 from adapterhub.hub.card_making import Facts, make_card
 from adapterhub.hub.client import addresses
+from adapterhub.hub.client.cache import sha256_of
 from adapterhub.hub.client.resolving import HUGGING_FACE
 from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId
-from adapterhub.hub.inspecting import AdapterInfo, check_files, inspect
+from adapterhub.hub.inspecting import AdapterInfo, check_files, inspect, signatures
 from adapterhub.hub.inspecting.files import Opener
+from adapterhub.hub.inspecting.signatures import NOT_COVERED, SIGNATURE
 
 CARD = "README.md"
-_REPLACED = (".safetensors", ".json")  # files of an older version that are not of the new one go
+SIGSTORE = "sigstore"  # in the place of a key
+_REPLACED = (".safetensors", ".json", SIGNATURE)  # files of an older version that are not of the new one go
 _ERRORS: Mapping[int, type[HubError]] = {
     401: HubAccessError,
     403: HubAccessError,
@@ -68,6 +72,7 @@ def push(
     description: str = "",
     branch: str = "main",
     tag: str | None = None,
+    sign_with: Path | str | None = None,
     hub: str | None = None,
     token: str | None = None,
 ) -> Pushed:
@@ -86,12 +91,15 @@ def push(
         message, description: what is new.
         branch: the branch that it becomes the newest version of; a new one begins where the main branch is.
         tag: a name for this version.
+        sign_with: the file of a private key (PEM, of an elliptic curve) to sign the files with, all but the card; or
+            ``"sigstore"``, to sign as who one is on the network. The signature becomes ``model.sig`` beside them.
         hub: the address of a hub; by default the first one that is configured.
         token: of a user there, in the place of the one that was logged in with.
 
     Raises:
         CheckpointNotFoundError: if there is no adapter in the folder.
         UploadRefusedError: for files that a hub does not take, with what to do.
+        SignatureError: for a key that cannot sign.
         HubIdError: for a target that cannot be one.
         HubAccessError: without a token, or without the rights.
         HubUnreachableError: if the hub does not answer.
@@ -99,6 +107,7 @@ def push(
     where = _where(target)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if _belongs(path, folder)}
     info, old = _inspected(folder, files)
+    signature = _signature(files, sign_with)
     repository = where if isinstance(where, RepositoryId) else _repository(where, name, info)
     place = None if isinstance(where, RepositoryId) else where
     card = _card(repository, info, None if overwrite_card else old, facts or Facts(), place)
@@ -109,7 +118,7 @@ def push(
             api.create_branch(str(repository), branch=branch, exist_ok=True)
         done = api.create_commit(
             str(repository),
-            operations=_operations(api, repository, branch, files, card),
+            operations=_operations(api, repository, branch, files, card, signature),
             commit_message=message,
             commit_description=description,
             revision=branch,
@@ -173,16 +182,36 @@ def _card(
     return replace(old, tags=(*others, topic))
 
 
-def _operations(api: Any, repository: RepositoryId, branch: str, files: Mapping[str, Path], card: Card) -> list[Any]:
+def _signature(files: Mapping[str, Path], sign_with: Path | str | None) -> bytes | None:
+    """The signature that is published with files: a new one, or the one among them, which has to be over them."""
+    if sign_with is None and SIGNATURE not in files:
+        return None
+    digests = {path: sha256_of(file) for path, file in files.items()}
+    if sign_with is None:
+        made = files[SIGNATURE].read_bytes()
+    else:
+        made = identities.sign(digests) if sign_with == SIGSTORE else signing.sign(digests, Path(sign_with))
+    signatures.check_covers(signatures.read(made), digests)
+    return made
+
+
+def _operations(
+    api: Any, repository: RepositoryId, branch: str, files: Mapping[str, Path], card: Card, signature: bytes | None
+) -> list[Any]:
+    """What changes; with a signature nothing of an older version stays that it is not over."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    there = api.list_repo_files(str(repository), revision=branch)
-    stale = [path for path in there if path not in files and path.endswith(_REPLACED)]
-    added = [CommitOperationAdd(path, file) for path, file in files.items() if path != CARD]
+    sent: dict[str, Any] = {**files, CARD: card.render().encode()}
+    if signature is not None:
+        sent[SIGNATURE] = signature
+    gone = [path for path in api.list_repo_files(str(repository), revision=branch) if path not in sent]
+    if signature is None:
+        gone = [path for path in gone if path.endswith(_REPLACED)]
+    else:
+        gone = [path for path in gone if path not in NOT_COVERED]
     return [
-        *added,
-        CommitOperationAdd(CARD, card.render().encode()),
-        *(CommitOperationDelete(path) for path in stale),
+        *(CommitOperationAdd(path, content) for path, content in sent.items()),
+        *(CommitOperationDelete(path) for path in gone),
     ]
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import BinaryIO, NoReturn
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.inspecting import content
+from adapterhub.hub.inspecting import content, signatures
 from adapterhub.hub.inspecting.configs import read_config
+from adapterhub.hub.inspecting.signatures import SIGNATURE, SIGNATURE_BYTES
 from adapterhub.hub.inspecting.strict_json import parse
 from adapterhub.hub.inspecting.tensors import BinaryFile, read_header
 
@@ -74,6 +75,7 @@ _REMEDIES = {
     **dict.fromkeys(
         _CODE + _SOURCES, "code is not taken: an adapter is data, which the library that loads it gives its meaning"
     ),
+    ".sig": f"a signature is {SIGNATURE!r}, beside the files that it is over",
     **dict.fromkeys(_PAGES, "pages and SVG can hold scripts: write README.md, and save pictures as PNG"),
 }
 
@@ -145,7 +147,11 @@ def check_type(path: str) -> None:
         UploadRefusedError: for any other, with what to do.
     """
     name, suffix = _parts(path)
-    if suffix not in (WEIGHTS, ".json", _PIECES, *_PICTURES) and _text_limit(name, suffix) is None:
+    if (
+        path != SIGNATURE
+        and suffix not in (WEIGHTS, ".json", _PIECES, *_PICTURES)
+        and _text_limit(name, suffix) is None
+    ):
         _refuse(path, _REMEDIES.get(suffix) or f"is of a type that is not taken ({suffix or 'none'}). {_taken()}")
 
 
@@ -166,6 +172,8 @@ def check_file(path: str, file: BinaryFile) -> None:
         _check_weights(path, file, found)
     elif found:
         _refuse(path, f"is {found}, whatever its name says: {_told(found)}")
+    elif path == SIGNATURE:
+        signatures.read(_all(path, file, size, SIGNATURE_BYTES), path)
     elif suffix == ".json":
         _check_json(path, name, file, size)
     elif suffix in _PICTURES:

@@ -7,7 +7,7 @@ from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.server import admission, audit, blobs, git_objects, policy, repositories
+from adapterhub.hub.server import admission, audit, blobs, git_objects, policy, repositories, signatures
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.admission import Findings
 from adapterhub.hub.server.catalogue import compositions, indexing
@@ -92,7 +92,10 @@ def publish(
             after = _changed(session, hub, actor, repository, head, changes)
         if after == before:
             return head
-        findings = _completed(hub, actor, repository, admission.examine(hub, before, after))
+        findings = admission.examine(hub, before, after)
+        with hub.database.read() as session:
+            signatures.check(session, hub, repository, after)
+        findings = _completed(hub, actor, repository, findings)
         try:
             with hub.database.write() as session:
                 return _commit(session, hub, actor, head, branch, before, after, message, findings)

@@ -13,9 +13,10 @@ from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.server import accounts, blobs, commits, repositories
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.commits import Message, Put
-from adapterhub.hub.server.database import Delivery, Token, Webhook
+from adapterhub.hub.server.database import Delivery, SigningKey, Token, Webhook
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
+from hub import keys
 from hub.server.api.conftest import placed
 from hub.server.api.description import description
 
@@ -65,6 +66,9 @@ RULES: dict[str, Rule] = {
     ),
     "GET /api/v1/me": Rule(SIGNED_IN),
     "GET /api/v1/accounts/{name}": Rule(ALL, {"name": "lab"}),
+    "GET /api/v1/accounts/{name}/keys": Rule(ALL, {"name": "lab"}),
+    "POST /api/v1/accounts/{name}/keys": Rule(OWNERS, {"name": "lab"}, {"name": "laptop", "public_key": "{public}"}),
+    "DELETE /api/v1/keys/{number}": Rule(OWNERS, {"number": "{key}"}),
     "POST /api/v1/organisations": Rule(WITH_WRITE, body={"name": "new-{who}"}),
     "GET /api/v1/organisations/{name}/members": Rule(ALL, {"name": "lab"}),
     "PUT /api/v1/organisations/{name}/members/{user}": Rule(
@@ -117,7 +121,7 @@ class Lab:
     commits: dict[str, str]
 
     def new(self, who: str) -> dict[str, str]:
-        """What a request may remove: a member, a webhook with a message, a token."""
+        """What a request may remove: a member, a webhook with a message, a token, a key."""
         number, actor = next(_NUMBERS), accounts.by_token(self.hub.database, self.tokens.get(who, self.tokens["other"]))
         with self.hub.database.write() as session:
             lab = accounts.account(session, "lab")
@@ -129,13 +133,17 @@ class Lab:
             session.flush()
             delivery = Delivery(webhook_id=webhook.id, event="ping", body={"id": "1", "event": "ping"})
             token = Token(name="spare", digest=str(number), scope="read", account_id=actor.id)
-            session.add_all([delivery, token])
+            session.execute(delete(SigningKey))
+            key = SigningKey(account_id=lab.id, name="spare", pem="", fingerprint=str(number))
+            session.add_all([delivery, token, key])
             session.flush()
             return {
                 "{spare}": spare.name,
                 "{webhook}": str(webhook.id),
                 "{delivery}": str(delivery.id),
                 "{token}": str(token.id),
+                "{key}": str(key.id),
+                "{public}": keys.public(keys.private()),
             }
 
     def ask(self, label: str, rule: Rule, who: str, name: str) -> Any:

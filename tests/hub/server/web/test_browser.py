@@ -34,6 +34,7 @@ FOR_ADA = [
         "/settings/tokens",
         "/settings/organisations",
         "/settings/organisations/stitch-lab",
+        "/settings/keys",
         "/settings/webhooks",
     ),
     *("/admin", "/admin/audit", f"{LORA}/settings", LORA),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from adapterhub.hub.server import accounts
+from hub import keys
 from hub.server.web.conftest import PASSWORD, Site
 
 
@@ -109,3 +110,19 @@ def test_a_webhook_is_made_and_removed(make_site: Callable[..., Site]) -> None:
     assert bob.post(f"{page}/remove", page, id=found[1]).status_code == 404
     assert site.post(f"{page}/remove", page, id=found[1]).status_code == 303
     assert "no webhooks yet" in site.get(page).text
+
+
+def test_keys_are_added_and_removed(site: Site) -> None:
+    page, public = "/settings/keys", keys.public(keys.private())
+    site.sign_in("ann")
+    refused = site.post(page, page, account="ann", name="laptop", public_key="no key")
+    assert refused.status_code == 400 and "no public key" in refused.text
+    assert site.post(page, page, account="ann", name="laptop", public_key=public).status_code == 303
+    found = re.search(r'name="id" value="(\d+)"', site.get(page).text)
+    assert found is not None and "laptop" in site.get(page).text
+    site.sign_in("bob")
+    assert site.post(f"{page}/remove", page, id=found[1]).status_code == 403
+    assert site.post(page, page, account="ann", name="mine", public_key=public).status_code == 403
+    site.sign_in("ann")
+    assert site.post(f"{page}/remove", page, id=found[1]).status_code == 303
+    assert "laptop" not in site.get(page).text

@@ -9,6 +9,7 @@ from adapterhub.hub.server.api import (
     bases,
     catalogue,
     health,
+    keys,
     resolving,
     scores,
     taxonomy,
@@ -18,6 +19,7 @@ from adapterhub.hub.server.api import (
 _ROUTERS = (
     health.router,
     accounts.router,
+    keys.router,
     adapters.routes,
     resolving.routes,
     bases.routes,

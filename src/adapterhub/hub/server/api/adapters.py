@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path, Query
 from pydantic import BaseModel, Field
 
-from adapterhub.hub.server import likes, repositories
+from adapterhub.hub.server import likes, repositories, signatures
 from adapterhub.hub.server.api.dossier import AdapterView
 from adapterhub.hub.server.api.narrowing import Narrowed, Text
 from adapterhub.hub.server.api.problems import problems
@@ -80,7 +80,8 @@ def adapter(
     """All that is known of an adapter at a revision: what it is, its files, versions, scores and card."""
     with hub.database.read() as session:
         found = details.of(session, actor, owner, name, revision)
-        return AdapterView.of(found, details.card(hub, found))
+        signed = signatures.of(session, hub, found.repository, found.commit)
+        return AdapterView.of(found, details.card(hub, found), signed)
 
 
 @routes.put("/adapters/{owner}/{name}/like", responses=problems(401, 403, 404))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from adapterhub.hub.server.api.views import File, Listing, Verdict, listing
 from adapterhub.hub.server.catalogue.details import Details, Fit
 from adapterhub.hub.server.database import Commit, Ref, Score
+from adapterhub.hub.server.signatures import Signed
 
 
 class Version(BaseModel):
@@ -88,6 +89,22 @@ class Elsewhere(BaseModel):
     version: str | None
 
 
+class SignatureView(BaseModel):
+    """Whether the files are signed, as this hub sees it."""
+
+    state: Literal["none", "valid", "unknown key", "unchecked", "broken"]
+    by: str | None = Field(description="The account whose key it is, or the Sigstore identity")
+    key: str | None = Field(description="The name of the key")
+    issuer: str | None = Field(description="Who says that the Sigstore identity is they")
+    fingerprint: str | None = Field(description="Of the key: the SHA-256 of its PEM")
+    at: datetime | None = Field(description="When the signature came")
+
+    @classmethod
+    def of(cls, one: Signed) -> "SignatureView":
+        """From what was found out."""
+        return cls.model_validate(one, from_attributes=True)
+
+
 class AdapterView(Listing):
     """All that is known of an adapter at a commit."""
 
@@ -107,13 +124,14 @@ class AdapterView(Listing):
     versions: list[Version]
     commits: list[CommitView] = Field(description="The latest, the newest first")
     scores: list[ScoreView]
+    signature: SignatureView
     card: str = Field(description="README.md, as it is written")
     aliases: list[str] = Field(description="Other names that lead to it")
     used_in: list[str] = Field(description="Compositions that it is a member of")
     fits: list[FitView] = Field(description="Base models known here, the best fitting first")
 
     @classmethod
-    def of(cls, found: Details, card: str) -> "AdapterView":  # type: ignore[override]
+    def of(cls, found: Details, card: str, signed: Signed) -> "AdapterView":  # type: ignore[override]
         """From the catalogue; what tells of the files is that of the commit."""
         repository, adapter, info = found.repository, found.adapter, found.info
         values = listing(adapter)
@@ -138,6 +156,7 @@ class AdapterView(Listing):
             versions=[Version.of(*one) for one in found.versions],
             commits=[CommitView.of(one) for one in found.log],
             scores=[ScoreView.of(*one) for one in found.scores],
+            signature=SignatureView.of(signed),
             card=card,
             aliases=list(found.aliases),
             used_in=list(found.used_in),

@@ -1,6 +1,6 @@
 """Every table; a change of one needs a migration."""
 
-from adapterhub.hub.server.database.tables.accounts import Account, Membership, Session, Token
+from adapterhub.hub.server.database.tables.accounts import Account, Membership, Session, SigningKey, Token
 from adapterhub.hub.server.database.tables.activity import (
     AuditEntry,
     Delivery,
@@ -62,6 +62,7 @@ __all__ = [
     "Repository",
     "Score",
     "Session",
+    "SigningKey",
     "Task",
     "Token",
     "Tree",

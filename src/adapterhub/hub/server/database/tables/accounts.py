@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text
+from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from adapterhub.hub.server.database.tables.base import Base, now
@@ -53,6 +53,21 @@ class Token(Base):
     created: Mapped[datetime] = mapped_column(default=now)
     expires: Mapped[datetime | None]
     used: Mapped[datetime | None]
+    account: Mapped[Account] = relationship()
+
+
+class SigningKey(Base):
+    """A public key that an account signs its adapters with: as PEM, and the SHA-256 of that."""
+
+    __tablename__ = "signing_key"
+    __table_args__ = (UniqueConstraint("account_id", "fingerprint"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(96))
+    pem: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(String(64), index=True)
+    created: Mapped[datetime] = mapped_column(default=now)
     account: Mapped[Account] = relationship()
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from adapterhub.errors import HubError
 from adapterhub.hub.card import Card
 from adapterhub.hub.compatibility import Need
-from adapterhub.hub.server import likes, policy, repositories
+from adapterhub.hub.server import likes, policy, repositories, signatures
 from adapterhub.hub.server.admission import CARD
 from adapterhub.hub.server.catalogue import scores
 from adapterhub.hub.server.catalogue.compatible import Trained, suitable
@@ -115,6 +115,7 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
             properties=properties(shown),
             options=options(shown),
             scores=_scores(session, shown),
+            signed=signatures.of(session, hub, shown.repository, shown.commit),
             fitting=_fitting(session, shown),
             board=_board(session, visitor, shown),
             address_of_hub=public_url(request),

@@ -1,10 +1,9 @@
 """Bytes that come in, and who has brought them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server.actor import Actor
@@ -100,19 +99,18 @@ def check_room(session: Session, hub: Hub, account_id: int, size: int) -> None:
 
 def has(session: Session, actor: Actor, repository: Repository, sha256: str) -> bool:
     """Whether bytes may go into a commit without being sent again: they were sent, or the repository holds them."""
-    if session.get(Upload, (sha256, actor.id)) is not None:
-        return True
-    heads = (
-        select(Tree.files)
-        .join(Commit, Commit.tree_oid == Tree.oid)
-        .join(Ref, (Ref.oid == Commit.oid) & (Ref.repository_id == Commit.repository_id))
-        .where(Ref.repository_id == repository.id)
-    )
-    if _holds(session, heads, sha256):
-        return True
-    history = select(Tree.files).join(Commit, Commit.tree_oid == Tree.oid).where(Commit.repository_id == repository.id)
-    return _holds(session, history, sha256)
+    return bool(held(session, actor, repository, [sha256]))
 
 
-def _holds(session: Session, trees: Select[tuple[dict[str, Any]]], sha256: str) -> bool:
-    return any(sha256 == file[1] for files in session.scalars(trees) for file in files.values())
+def held(session: Session, actor: Actor, repository: Repository, asked: Collection[str]) -> set[str]:
+    """Those of the bytes asked for that may go into a commit without being sent again."""
+    sent = select(Upload.sha256).where(Upload.account_id == actor.id, Upload.sha256.in_(asked))
+    found = set(session.scalars(sent))
+    trees = select(Tree.files).join(Commit, Commit.tree_oid == Tree.oid).where(Commit.repository_id == repository.id)
+    heads = trees.join(Ref, (Ref.oid == Commit.oid) & (Ref.repository_id == Commit.repository_id))
+    for query in (heads, trees):  # the history only for what is nowhere else
+        if found.issuperset(asked):
+            break
+        for files in session.scalars(query):
+            found.update(file[1] for file in files.values() if file[1] in asked)
+    return found

@@ -1,5 +1,6 @@
 """What the hub signs, for those who come back with it: good for one purpose, and for a time."""
 
+from hashlib import sha256
 from typing import Any
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -27,4 +28,4 @@ def signed(hub: Hub, purpose: str, text: str, seconds: int) -> dict[str, Any]:
 
 
 def _signer(hub: Hub, purpose: str) -> URLSafeTimedSerializer:
-    return URLSafeTimedSerializer(hub.key, salt=f"adapterhub {purpose}")
+    return URLSafeTimedSerializer(hub.key, salt=f"adapterhub {purpose}", signer_kwargs={"digest_method": sha256})

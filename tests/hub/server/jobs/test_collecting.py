@@ -71,15 +71,17 @@ def test_what_was_never_published_goes_when_it_is_old(hub: Hub, ann: Actor) -> N
     with blobs.arriving(hub, [b"part"], "c") as file:
         pieces.keep(hub, ann, "t", "1", file)
     (hub.uploads / "0").write_bytes(b"left")
+    (hub.uploads / "mirror").mkdir()
+    (hub.uploads / "mirror" / "0").write_bytes(b"left")
     stray = hub.uploads / "1"
     stray.write_bytes(b"stray")
     hub.store.put("f" * 64, stray)
     before = count(hub)
-    assert before == {"blob": 3, "piece": 1, "tree": 2, "upload": 1, "stored": 4, "staged": 1}
+    assert before == {"blob": 3, "piece": 1, "tree": 2, "upload": 1, "stored": 4, "staged": 2}
     assert collect(hub) == Collected()
     assert count(hub) == before
     done = collect(hub, AT_ONCE)
-    assert done == Collected(uploads=1, pieces=1, trees=0, blobs=2, freed=11, strays=1, staged=1)
+    assert done == Collected(uploads=1, pieces=1, trees=0, blobs=2, freed=11, strays=1, staged=2)
     assert count(hub) == {"blob": 1, "piece": 0, "tree": 2, "upload": 0, "stored": 1, "staged": 0}
     assert read(hub, ann) == {"a.txt": "kept"}
     assert collect(hub, AT_ONCE) == Collected()

@@ -5,7 +5,9 @@ writes into their row that they are used now; here a row is taken away only as l
 within the same transaction. Who comes meanwhile waits for the row, finds it gone, and brings the bytes anew.
 """
 
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -117,10 +119,11 @@ def _take_stray_away(hub: Hub, sha256: str) -> bool:
 
 
 def _unstage(hub: Hub, before: datetime) -> int:
-    """Files of this machine that uploads left when they were killed."""
+    """What is left on this machine of work that was killed."""
     count = 0
     for path in hub.uploads.glob("*"):
-        if path.stat().st_mtime < before.timestamp():
-            path.unlink(missing_ok=True)
-            count += 1
+        with suppress(FileNotFoundError):  # its upload has just ended
+            if path.stat().st_mtime < before.timestamp():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                count += 1
     return count

@@ -15,15 +15,15 @@ from adapterhub.hub.server.protocol import (
     trees,
     upstream,
     whoami,
-    xet,
 )
+from adapterhub.hub.server.protocol.xet import routes as xet_routes
 
 
 def add_routes(app: FastAPI) -> None:
     """Add all routes."""
-    for room in (whoami, managing, listing, models, trees, history, committing, lfs, xet, cards, absent):
+    for room in (whoami, managing, listing, models, trees, history, committing, lfs, xet_routes, cards, absent):
         app.include_router(room.routes)
-    for room in (committing, lfs, xet):
+    for room in (committing, lfs, xet_routes):
         app.include_router(room.streams)
     resolving.add_routes(app)
     upstream.add_routes(app)

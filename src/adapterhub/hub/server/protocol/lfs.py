@@ -66,7 +66,7 @@ def batch(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
     with hub.database.read() as session:
         repository = repositories.find(session, actor, owner, name)
         policy.check_write(session, actor, repository)
-        there = {one.oid for one in asked.objects if blobs.has(session, actor, repository, one.oid)}
+        there = blobs.held(session, actor, repository, {one.oid for one in asked.objects})
     told = []
     for one in asked.objects:
         more: dict[str, Any] = {}

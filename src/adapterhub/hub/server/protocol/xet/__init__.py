@@ -2,7 +2,3 @@
 
 Nothing is ever read back by it: clients download files as files.
 """
-
-from adapterhub.hub.server.protocol.xet.routes import routes, streams
-
-__all__ = ["routes", "streams"]

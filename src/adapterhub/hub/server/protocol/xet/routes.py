@@ -5,7 +5,7 @@ import time
 from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, HTTPException, Path, Request
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
@@ -66,3 +66,9 @@ async def shard(request: Request, hub: TheHub, actor: Granted, nonce: Nonce) -> 
     """A shard comes, and with it the files that it tells of."""
     await with_body(request, partial(sink.take_shard, hub, actor, nonce))
     return JSONResponse({"result": 1})
+
+
+@routes.post("/v1/telemetry")
+def telemetry() -> None:
+    """Clients tell how an upload went; here nobody listens, and they go on."""
+    raise HTTPException(404, "this hub takes no telemetry")

@@ -147,7 +147,9 @@ def _facts(session: Session, draw: random.Random, texts: list[str]) -> Facts:
     for number in range(BASES):
         name, config = real[number % len(real)]
         made.append(f"{draw.choice(names)}/{name.split('/')[-1]}-{draw.choice(_FILLER)}-{number}")
-        base = BaseModel(name=made[-1], key=canonical(made[-1]), identity=f"synthetic{number}", relation="finetune")
+        base = BaseModel(
+            name=made[-1], key=canonical(made[-1]), identity=f"synthetic{number}", relation="finetune", public=True
+        )
         catalogue_bases.set_config(base, config)
         session.add(base)
     session.add(Tree(oid="0" * 40, files={}))

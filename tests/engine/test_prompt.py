@@ -292,6 +292,16 @@ def test_generates_row_by_row(family: str, cache: str, beams: int) -> None:
             assert together[row, ids.shape[1] :][: len(new)].tolist() == new.tolist()
 
 
+def test_without_a_mask_and_without_a_cache_the_text_sees_its_prompt() -> None:
+    """Positions that stand still are taken for packed texts where nothing else is said."""
+    model, ids = MODELS["gpt2"], inputs("gpt2")["input_ids"]
+    for setup in ("o", "l", Rows(["o", "o", "o"])):
+        with torch.no_grad(), AdapterSetup(setup):
+            found = model(input_ids=ids, use_cache=False).last_hidden_state
+            wanted = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).last_hidden_state
+        torch.testing.assert_close(found, wanted)
+
+
 def test_a_text_goes_on_from_a_cache() -> None:
     model, ids = build("llama"), inputs("llama")["input_ids"]
     for setup in ("p", "b", Rows(["p", None, "u"]), Stack("r", Split("s", "a", splits=5))):

@@ -97,6 +97,46 @@ def _of(setup: Any, own: Any, row: int) -> Any:
     return setup[row] if isinstance(setup, Rows) else own
 
 
+BY_ROW = Rows(["a", "b", "b", "a"])
+
+
+@pytest.mark.parametrize(
+    ("setup", "given", "heads", "left"),
+    [
+        (Stack(Parallel("c", "a"), BY_ROW), {}, "abba" * 2, ["ca"[n // 4] + "abba"[n % 4] for n in range(8)]),
+        (
+            Stack(Parallel("c", "a"), BatchSplit("b", "a", batch_sizes=[3, 1])),
+            {},
+            "bbba" * 2,
+            ["cb"] * 3 + ["ca"] + ["ab"] * 3 + ["aa"],
+        ),
+        (
+            Stack(Parallel("c", "a"), MultiTask("a", "b")),
+            {"task_ids": [0, 1, 1, 0]},
+            "abba" * 2,
+            ["ca", "cb", "cb", "ca", "aa", "ab", "ab", "aa"],
+        ),
+        (Stack(BY_ROW, Parallel("a", "b")), {}, "aaaabbbb", ["aa", "ba", "ba", "aa", "ab", "bb", "bb", "ab"]),
+        (Parallel(Stack("c", Parallel("a", "b")), "a"), {}, "aaaabbbbaaaa", ["ca"] * 4 + ["cb"] * 4 + ["a"] * 4),
+        (Parallel("b", Stack(Parallel("a", "c"), "a")), {}, "bbbbaaaaaaaa", ["b"] * 4 + ["aa"] * 4 + ["ca"] * 4),
+    ],
+)
+def test_heads_of_rows_beside_channels(
+    model: Any, inputs: dict[str, Tensor], setup: Any, given: Any, heads: str, left: list[str]
+) -> None:
+    """For each row of each channel, one channel after another: its head, and the adapters that act on it in turn."""
+    model.set_active_adapters(setup)
+    with torch.no_grad():
+        found = model(**inputs, **given, labels=LABELS)
+    seen = []
+    for output, rows in zip(found.head_outputs, found.rows, strict=True):
+        wanted = [logits(model, inputs, Stack(*left[n]), heads[n], [int(n) % 4]) for n in rows]
+        torch.testing.assert_close(output.logits, torch.cat(wanted))
+        assert torch.isclose(output.loss, torch.nn.functional.cross_entropy(output.logits, LABELS[rows % 4]))
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(len(heads)))
+
+
 def test_one_head_for_every_channel_of_a_parallel(model: Any, inputs: dict[str, Tensor]) -> None:
     model.set_active_adapters(Parallel("a", "c"))
     model.active_head = "a"

@@ -40,24 +40,24 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
     given = {name: kwargs.pop(name, None) for name in OPTIONS}
     plan = engine.plan()
     generation = engine.generation
-    repeated = generation is not None
     rows = batch_rows(engine.model, args, kwargs)
     tasks = None if generation is None else generation.task_ids
     if given[TASKS] is not None:
         tasks = _task_ids(given[TASKS], rows, plan)
+    channels = 1 if generation is None else generation.channels
     if plan is not None and generation is None:
         check_rows(plan, rows)
         # A model with flexible heads repeats what its base gets, and not what its heads get.
-        repeated = engine.repeats_inputs and not hasattr(engine.model, "heads")
-        if repeated:
-            args = repeated_inputs(args, rows, plan.channels)
-            kwargs = repeated_inputs(kwargs, rows, plan.channels)
-    call = _call(plan, generation, tasks, rows, kwargs, {} if given[ATTENTIONS] else None)
+        if engine.repeats_inputs and not hasattr(engine.model, "heads"):
+            channels = plan.channels
+            args = repeated_inputs(args, rows, channels)
+            kwargs = repeated_inputs(kwargs, rows, channels)
+    call = _call(plan, generation, tasks, rows, channels, kwargs, {} if given[ATTENTIONS] else None)
     as_tuple = plan is not None and bool(plan.prompts) and not _as_dict(engine, kwargs)
     if as_tuple:
         kwargs["return_dict"] = True  # by the names in it is known what is to be cut
     with ExitStack() as stack:
-        stack.enter_context(engine.calling(call, repeated))
+        stack.enter_context(engine.calling(call))
         gates = _watch_gates(engine, stack) if given[GATES] else None
         output = forward(*args, **kwargs)
         if (layout := engine.layouts.get(PROMPT)) is not None:
@@ -72,6 +72,7 @@ def _call(
     generation: Call | None,
     tasks: Tensor | None,
     rows: int,
+    channels: int,
     kwargs: Mapping[str, Any],
     attentions: dict[str, dict[str, Tensor]] | None,
 ) -> Call:
@@ -81,6 +82,7 @@ def _call(
         tasks,
         _offset(plan, kwargs),
         None if generation is None else generation.prompt,
+        channels,
         _prompt_padding(generation, rows) if mask is None else mask,
         _padding(kwargs.get("decoder_attention_mask")),
         attentions,
@@ -111,8 +113,8 @@ def generate(engine: "Engine", generate_: Callable[..., Any], args: tuple[Any, .
         kwargs = repeated_inputs(kwargs, rows, channels)
     ids = next((value for value in (*args, kwargs.get("inputs"), kwargs.get("input_ids")) if value is not None), None)
     prompt = ids.shape[1] if isinstance(ids, Tensor) and ids.dim() == 2 else None
-    call = Call(tasks, prompt=prompt, mask=_padding(kwargs.get("attention_mask")))
-    with engine.calling(call, repeated=True, generation=call):
+    call = Call(tasks, prompt=prompt, channels=channels, mask=_padding(kwargs.get("attention_mask")))
+    with engine.calling(call, generation=call):
         return generate_(*args, **kwargs)
 
 

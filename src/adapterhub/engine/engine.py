@@ -283,10 +283,14 @@ class Engine:
     def layouts(self, layouts: Mapping[str, Layout]) -> None:
         self._pass.layouts = layouts
 
+    def repeat_rows(self, channels: int) -> None:
+        """Tell programs that from here on the rows of the batch are there once for each of some channels."""
+        self.call = self.call._replace(channels=channels)
+
     @property
     def rows_repeated(self) -> bool:
         """Whether the inputs of the call under way hold the rows of every channel of a ``Parallel`` already."""
-        return getattr(self._pass, "repeated", False)
+        return self.call.channels > 1 and self.rows_seen is None
 
     @property
     def rows_seen(self) -> int | None:
@@ -327,10 +331,9 @@ class Engine:
         return hook.run(forward, inputs) if isinstance(hook, PromptHook) else forward(inputs)
 
     @contextmanager
-    def calling(self, call: Call, repeated: bool = False, generation: Call | None = None) -> Iterator[None]:
+    def calling(self, call: Call, generation: Call | None = None) -> Iterator[None]:
         """Run what is inside as one call of the model."""
-        told = {"call": call, "repeated": repeated, "rows": None, "layouts": {}}
-        told["generation"] = generation or self.generation
+        told: dict[str, Any] = {"call": call, "rows": None, "layouts": {}, "generation": generation or self.generation}
         with self._in_pass({**self._pass.__dict__, **told}):
             yield
 

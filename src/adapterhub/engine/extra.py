@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapterhub.engine.program import ByTask, Call, Chain, Program, Routed, Step
+from adapterhub.engine.divided import ByTask, Routed
+from adapterhub.engine.program import Call, Chain, Program, Step
 from adapterhub.errors import CompositionError
 
 E = TypeVar("E", bound="Extra")
@@ -91,12 +92,14 @@ def extra_of(kind: type[E], program: Program | None, state: Tensor, call: Call) 
             given = [(child, own, around[1]) for child, own, around in program.own(state, (), call)]
             sizes = [len(own) for _, own, _ in given]
             stacked = _stacked(kind, [extra_of(kind, *one) for one in given], sizes)
-            if stacked is None or program.back is None:
+            if stacked is None or (program.back is None and call.channels == 1):
                 return stacked
-            return stacked.rows(program.restored(torch.arange(sum(sizes), device=state.device)))
+            numbers = torch.arange(sum(sizes), device=state.device).split(sizes)
+            return stacked.rows(program.joined(numbers, call))
         case ByTask():
-            rows = program.rows_by_task(state, call)
-            found = [extra_of(kind, child, state[own], call) for child, own in zip(program.children, rows, strict=True)]
+            by_task = list(program.own(state, call))
+            rows = [own for _, own, _ in by_task]
+            found = [extra_of(kind, child, state[own], own_call) for child, own, own_call in by_task]
             stacked = _stacked(kind, found, [len(own) for own in rows])
             return None if stacked is None else stacked.rows(torch.cat(rows).argsort())
         case _:

@@ -316,22 +316,31 @@ class InverseHook(Hook):
         return self.engine.invert(args[0]), *args[1:]
 
 
-class BatchHook(Hook):
-    """Begins a batch under a ``Parallel`` where the base model of a head model is called by itself."""
+class BatchHook(NotingHook):
+    """Begins a batch under a ``Parallel``, and ends it, where the base model of a head model is called by itself."""
 
     def __init__(self, engine: "Engine") -> None:
         super().__init__(engine)
         base: nn.Module = engine.model.base_model
-        self._handles.append(base.register_forward_pre_hook(self.begin, with_kwargs=True, prepend=True))
+        self._handles += (
+            base.register_forward_pre_hook(self.begin, with_kwargs=True, prepend=True),
+            base.register_forward_hook(self.end, always_call=True),
+        )
 
     def begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook of the base model: repeat what it is given, if no layer does it."""
         self.engine.rows_seen = None
+        self._noted.channels = self.engine.call.channels
         plan = self.engine.plan()
         if plan is None or plan.channels == 1 or plan.first_repeated is not None or self.engine.rows_repeated:
             return None
+        self.engine.repeat_rows(plan.channels)
         rows = batch_rows(module, args, kwargs)
         return repeated_inputs(args, rows, plan.channels), repeated_inputs(kwargs, rows, plan.channels)
+
+    def end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Hook of the base model, after an error too: what is called next has rows of its own."""
+        self.engine.repeat_rows(getattr(self._noted, "channels", 1))
 
 
 class RepeatHook(Hook):
@@ -360,4 +369,5 @@ class RepeatHook(Hook):
         if rows is None:
             return None
         channels = plan.channels
+        self.engine.repeat_rows(channels)
         return repeated(args, rows, channels), repeated(kwargs, rows, channels)

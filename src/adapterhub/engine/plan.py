@@ -22,21 +22,20 @@ from adapterhub.composition import (
 )
 from adapterhub.engine import extra, position_bias, prompt
 from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites
+from adapterhub.engine.divided import ByPosition, ByTask, Channels, Routed
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
 from adapterhub.engine.named import NamedModules
 from adapterhub.engine.prefix import moves
 from adapterhub.engine.program import (
-    ByPosition,
-    ByTask,
     Chain,
     Fused,
     Mean,
     NormStep,
     Program,
-    Routed,
     Step,
     ThroughWeight,
+    WeightChain,
 )
 from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods import Place, Weight
@@ -236,7 +235,10 @@ class _Compiler:
             parts = self._acting(expression, site)
             return _in_turn([self._part_at_weight(expression, part, weight) for part in parts])
         found = tuple(self._at_weight(child, site, weight) for child in expression)
-        return self._block(expression, site, found, tuple(program for program in found if program is not None))
+        here = tuple(program for program in found if program is not None)
+        if isinstance(expression, Stack) and len(here) > 1 and any(map(_changes_input, here[:-1])):
+            return WeightChain(here)
+        return self._block(expression, site, found, here)
 
     def _acting(self, expression: Expression, site: str) -> list[nn.Module]:
         names = (expression,) if isinstance(expression, str) else expression.names()
@@ -281,7 +283,7 @@ class _Compiler:
             case BatchSplit():
                 return Routed(found, _ranges(block.batch_sizes))
             case Parallel():
-                return Routed(found, _ranges(map(channels_of, block)), whole_batches=True)
+                return Channels(found, _ranges(map(channels_of, block)))
             case Rows():
                 return _by_row(block, found)
             case _:
@@ -342,6 +344,10 @@ def _first_repeated(
     found = [layers[site] for site, program in compiled.items() if inside & {step.adapter for step in program.parts()}]
     known = [layer for layer in found if layer is not None]
     return min(known) if known and len(known) == len(found) else None
+
+
+def _changes_input(program: Program) -> bool:
+    return isinstance(program, ThroughWeight) or any(map(_changes_input, program.inner()))
 
 
 def _in_turn(programs: list[Program]) -> Program | None:

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapterhub.engine.divided import ByTask, Routed
 from adapterhub.engine.extra import Extra, padded
 from adapterhub.engine.position_bias import RelativeBias
-from adapterhub.engine.program import ByTask, Call, Chain, Program, Routed, Step
+from adapterhub.engine.program import Call, Chain, Program, Step
 from adapterhub.sites.attention import Given, implementation
 
 
@@ -87,11 +88,11 @@ def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
             return torch.stack([shift_of(child, rows, call) for child in program.children]).sum(0)
         case Routed():
             given = program.own(rows, (), call)
-            return program.restored(torch.cat([shift_of(child, own, around[1]) for child, own, around in given]))
+            return program.joined([shift_of(child, own, around[1]) for child, own, around in given], call)
         case ByTask():
-            own = program.rows_by_task(rows, call)
-            found = [shift_of(child, rows[one], call) for child, one in zip(program.children, own, strict=True)]
-            return torch.cat(found)[torch.cat(own).argsort()]
+            by_task = list(program.own(rows, call))
+            found = [shift_of(child, rows[own], own_call) for child, own, own_call in by_task]
+            return torch.cat(found)[torch.cat([own for _, own, _ in by_task]).argsort()]
         case _:
             return rows
 

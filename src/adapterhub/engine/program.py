@@ -6,9 +6,9 @@ gives an adapter some of the rows or positions, it gets those of everything.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -18,7 +18,6 @@ from adapterhub.errors import CompositionError
 from adapterhub.methods import Weight
 
 Read = tuple[Tensor, ...]
-Run = Callable[["Program", Tensor, Read, "Call"], Tensor]
 
 
 class Call(NamedTuple):
@@ -26,13 +25,16 @@ class Call(NamedTuple):
 
     ``task_ids`` ``[batch]`` say which task each row is of; ``offset`` is the position of the first token, above 0 where
     earlier ones are in a cache, and below 0 where a trained prompt is before the text, and ``prompt`` the number of
-    tokens that ``generate`` began with. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no text.
-    ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq, adapters]``.
+    tokens that ``generate`` began with. ``channels`` is how many times the rows are there, 1 until they are repeated
+    for a ``Parallel``; ``task_ids`` are there once. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no
+    text. ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq,
+    adapters]``.
     """
 
     task_ids: Tensor | None = None
     offset: int = 0
     prompt: int | None = None
+    channels: int = 1
     mask: Tensor | None = None
     decoder_mask: Tensor | None = None
     attentions: dict[str, dict[str, Tensor]] | None = None
@@ -59,6 +61,10 @@ class Program(ABC):
             f"what invertible adapters {self.names()} give together cannot be inverted, which the output embeddings "
             "need: of these let one act at a time, or in a Stack"
         )
+
+    def reads(self, inputs: Tensor, call: Call) -> Tensor:
+        """What a weight reads in the place of ``inputs`` under this program."""
+        return inputs
 
     def parts(self) -> "Iterator[Step]":
         """Every step in it."""
@@ -142,6 +148,9 @@ class ThroughWeight(Program):
         (inputs,) = read
         return self.weight.apply(self.weight.matrix, self.program.change(inputs, (), call))
 
+    def reads(self, inputs: Tensor, call: Call) -> Tensor:
+        return self.program(inputs, (), call)
+
     def inner(self) -> Sequence[Program]:
         return (self.program,)
 
@@ -181,6 +190,26 @@ class _ByChange(Program):
 
 
 @dataclass(frozen=True, eq=False)
+class WeightChain(_ByChange):
+    """One after another at a weight (Stack): each reads what those before it made of the input of the weight."""
+
+    children: tuple[Program, ...]
+
+    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        (inputs,) = read
+        total = self.children[0].change(state, read, call)
+        for before, child in pairwise(self.children):
+            inputs = before.reads(inputs, call)
+            total = total + child.change(state + total, (inputs,), call)
+        return total
+
+    def reads(self, inputs: Tensor, call: Call) -> Tensor:
+        for child in self.children:
+            inputs = child.reads(inputs, call)
+        return inputs
+
+
+@dataclass(frozen=True, eq=False)
 class Mean(_ByChange):
     """The weighted sum of changes (Average); an adapter that does not act here changes nothing."""
 
@@ -192,6 +221,13 @@ class Mean(_ByChange):
             weight * child.change(state, read, call) for child, weight in zip(self.children, self.weights, strict=True)
         ]
         return sum(changes[1:], changes[0])
+
+    def reads(self, inputs: Tensor, call: Call) -> Tensor:
+        changes = [
+            weight * (child.reads(inputs, call) - inputs)
+            for child, weight in zip(self.children, self.weights, strict=True)
+        ]
+        return sum(changes, inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,150 +246,3 @@ class Fused(_ByChange):
         if call.attentions is not None:
             call.attentions.setdefault(self.fusion, {})[self.site] = attention
         return cast(Tensor, fused)
-
-
-@dataclass(frozen=True, eq=False)
-class Routed(Program):
-    """Rows divided among programs (BatchSplit, Rows, Parallel): ``rows[i]`` are those of child i, out of ``total``.
-
-    A batch may have a multiple of ``total`` rows: of beams, or of positions where the base model has put rows and
-    positions into one dimension. Each of ``total`` then has that many that follow one another. A child that is None
-    leaves its rows as they are. With ``whole_batches`` every child sees a batch of its own (Parallel).
-    """
-
-    children: tuple[Program | None, ...]
-    rows: tuple[tuple[int, ...], ...]
-    whole_batches: bool = False
-    order: list[int] = field(init=False)
-    back: list[int] | None = field(init=False)  # undoes ``order``; None where nothing is to be undone
-
-    def __post_init__(self) -> None:
-        order = [row for rows in self.rows for row in rows]
-        back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
-        object.__setattr__(self, "order", order)
-        object.__setattr__(self, "back", back)
-
-    @property
-    def total(self) -> int:
-        """How many rows, or equal groups of them, there are."""
-        return len(self.order)
-
-    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        given = self.own(state, read, call)
-        return self._joined([own if child is None else child(own, *around) for child, own, around in given])
-
-    def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        given = self.own(state, read, call)
-        changes = [
-            torch.zeros_like(own) if child is None else child.change(own, *around) for child, own, around in given
-        ]
-        return self._joined(changes)
-
-    def inverse(self, state: Tensor, call: Call) -> Tensor:
-        given = self.own(state, (), call)
-        return self._joined([own if child is None else child.inverse(own, around[1]) for child, own, around in given])
-
-    def own(self, state: Tensor, read: Read, call: Call) -> Iterator[tuple[Program | None, Tensor, tuple[Read, Call]]]:
-        """Every child, its state, and what it is called with beside it."""
-        tensors = [self._divided(tensor) for tensor in (state, *read)]
-        tasks: Sequence[Tensor | None] = [call.task_ids] * len(self.children)
-        if call.task_ids is not None and not self.whole_batches:
-            tasks = self._divided(call.task_ids)
-        for child, own_tasks, own, *own_read in zip(self.children, tasks, *tensors, strict=True):
-            yield child, own, (tuple(own_read), call._replace(task_ids=own_tasks))
-
-    def _joined(self, results: list[Tensor]) -> Tensor:
-        return self.restored(torch.cat([result.to(results[0].dtype) for result in results]))
-
-    def restored(self, joined: Tensor) -> Tensor:
-        """What children gave, one after another ``[rows, ...]``, in the order of the batch."""
-        return joined if self.back is None else joined.unflatten(0, (self.total, -1))[self.back].flatten(0, 1)
-
-    def _divided(self, tensor: Tensor) -> list[Tensor]:
-        if tensor.shape[0] == 1 and self.total > 1:
-            tensor = tensor.expand(self.total, *tensor.shape[1:])
-        each, rest = tensor.shape[0] // self.total, tensor.shape[0] % self.total  # symbols have no divmod
-        if rest:
-            raise CompositionError(f"the active setup is for {self.total} rows, and a batch has {tensor.shape[0]}")
-        if self.back is not None:
-            tensor = tensor.unflatten(0, (self.total, each))[self.order].flatten(0, 1)
-        return list(tensor.split([len(rows) * each for rows in self.rows]))
-
-
-@dataclass(frozen=True, eq=False)
-class ByTask(Program):
-    """Each row to the program of its task (MultiTask)."""
-
-    children: tuple[Program | None, ...]
-
-    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        return self._by_task(state, read, call, lambda child, own, around, own_call: child(own, around, own_call))
-
-    def inverse(self, state: Tensor, call: Call) -> Tensor:
-        return self._by_task(state, (), call, lambda child, own, around, own_call: child.inverse(own, own_call))
-
-    def _by_task(self, state: Tensor, read: Read, call: Call, run: Run) -> Tensor:
-        if state.shape[0] == 1 and call.task_ids is not None:
-            state = state.expand(len(call.task_ids), *state.shape[1:])
-        result = state
-        tasks = self._tasks(state, call)
-        for child, rows in zip(self.children, self._rows(tasks), strict=True):
-            if child is None or not len(rows):
-                continue
-            own = [tensor if tensor.shape[0] == 1 else tensor[rows] for tensor in read]
-            new = run(child, state[rows], tuple(own), call._replace(task_ids=tasks[rows]))
-            result = result.index_copy(0, rows, new.to(state.dtype))
-        return result
-
-    def rows_by_task(self, state: Tensor, call: Call) -> list[Tensor]:
-        """The numbers of each child's rows.
-
-        Raises:
-            CompositionError: if the call does not say which task each row is of.
-        """
-        return self._rows(self._tasks(state, call))
-
-    def _rows(self, tasks: Tensor) -> list[Tensor]:
-        return [(tasks == task).nonzero().flatten() for task in range(len(self.children))]
-
-    def _tasks(self, state: Tensor, call: Call) -> Tensor:
-        tasks = call.task_ids
-        if tasks is None:
-            raise CompositionError("a MultiTask setup is active: pass task_ids=[...] to the model, one for each row")
-        each, rest = state.shape[0] // len(tasks), state.shape[0] % len(tasks)
-        if rest:
-            raise CompositionError(f"task_ids are for {len(tasks)} rows, and a batch has {state.shape[0]}")
-        return tasks.to(state.device).repeat_interleave(each)
-
-
-@dataclass(frozen=True, eq=False)
-class ByPosition(Program):
-    """Positions divided among programs (Split): ``splits[i]`` to child i, and what is left to the last."""
-
-    children: tuple[Program | None, ...]
-    splits: tuple[int, ...]
-
-    def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        return self._by_position(state, read, call, lambda child, own, around, own_call: child(own, around, own_call))
-
-    def inverse(self, state: Tensor, call: Call) -> Tensor:
-        return self._by_position(state, (), call, lambda child, own, around, own_call: child.inverse(own, own_call))
-
-    def _by_position(self, state: Tensor, read: Read, call: Call, run: Run) -> Tensor:
-        if state.dim() < 3:
-            raise CompositionError(
-                "a Split is active at a place where this model does not keep the positions of a sequence apart"
-            )
-        length = state.shape[1]
-        starts = [0, *accumulate(self.splits[:-1])]
-        results = []
-        for child, start, end in zip(self.children, starts, [*starts[1:], None], strict=True):
-            first = max(0, start - call.offset) if start else 0
-            here = slice(first, length if end is None else max(0, end - call.offset))
-            own = state[:, here]
-            if child is not None and own.shape[1]:
-                own_read = tuple(one[:, here] if one.shape[1] == length else one for one in read)
-                offset = max(0, call.offset - start) if start else call.offset
-                own = run(child, own, own_read, call._replace(offset=offset))
-            results.append(own)
-        return torch.cat([result.to(state.dtype) for result in results], dim=1)

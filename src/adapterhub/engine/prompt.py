@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapterhub.engine import extra
+from adapterhub.engine.divided import ByTask, Routed
 from adapterhub.engine.extra import Extra, padded
-from adapterhub.engine.program import ByTask, Chain, Program, Routed, Step
+from adapterhub.engine.program import Chain, Program, Step
 from adapterhub.errors import CompositionError
 
 

@@ -98,7 +98,9 @@ class PromptHook(NotingHook):
         """Hook of the module."""
         if self._noted.call is None:
             return output
-        self.engine.call, self._noted.call = self._noted.call, None
+        # A layer inside may have repeated the batch.
+        before, self._noted.call = self._noted.call, None
+        self.engine.call = before._replace(channels=self.engine.call.channels)
         layout = self.engine.layouts.get(self.name)
         if not self.cuts or layout is None:
             return output

@@ -99,8 +99,12 @@ class Reader:
         like_tokens = (prompts.as_tokens & prompts.which()).unsqueeze(-1)
         rest["inputs_embeds"] = layout.grown(prompts.vectors * like_tokens, embedded)
         own = self._own_positions(layout, given, apart, tokens, 0)
+        grown = layout.mask(mask)
+        if grown is None and own is not None and apart and self.room is not None:
+            # Where there is no mask, positions that stand still are taken for texts packed one after another.
+            grown = torch.ones_like(layout.order)
         return rest | _known(
-            attention_mask=layout.mask(mask),
+            attention_mask=grown,
             position_ids=None if own is None else _by_channel(own, lambda one: layout.positions(one, mask)),
         )
 

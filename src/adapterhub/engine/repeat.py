@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Arguments of layers whose first dimension is that of rows and heads together.
 _ROWS_AND_HEADS = ("alibi",)
+# Those that every row shares: ``[1, ...]``, as a batch of one row is.
+_SHARED = ("relative_pos",)
 
 
 def repeated(value: Any, rows: int, channels: int) -> Any:
@@ -21,13 +23,16 @@ def repeated(value: Any, rows: int, channels: int) -> Any:
         items = [repeated(item, rows, channels) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if type(value) is dict:
-        return {
-            key: _repeat(item, channels)
-            if key in _ROWS_AND_HEADS and isinstance(item, Tensor)
-            else repeated(item, rows, channels)
-            for key, item in value.items()
-        }
+        return {key: _repeated_argument(key, item, rows, channels) for key, item in value.items()}
     return value
+
+
+def _repeated_argument(key: str, value: Any, rows: int, channels: int) -> Any:
+    if key in _SHARED:
+        return value
+    if key in _ROWS_AND_HEADS and isinstance(value, Tensor):
+        return _repeat(value, channels)
+    return repeated(value, rows, channels)
 
 
 def repeated_inputs(value: Any, rows: int, channels: int) -> Any:

@@ -24,7 +24,7 @@ from adapterhub.heads.base import (
     register_head,
     registered_heads,
 )
-from adapterhub.heads.routing import assigned_rows, part_of
+from adapterhub.heads.routing import assigned_rows, for_channels, part_of
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
 if TYPE_CHECKING:
@@ -296,6 +296,10 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         """The task of each row, where a call says so; for a subclass to say."""
         return None
 
+    def _channels(self) -> int:
+        """How many times the base model's output has the rows of the batch; for a subclass to say."""
+        return 1
+
     def _run_base(self, inputs: dict[str, Any]) -> Any:
         """The base model's own forward."""
         return super().forward(**inputs)
@@ -350,9 +354,12 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
 
     def _by_rows(self, heads: Composition, context: HeadContext) -> ModelOutput:
         """Every head's answer for the rows that are its own."""
-        total = context.hidden.shape[0]
-        found = [(name, rows) for name, rows in assigned_rows(heads, total, self._task_ids()) if len(rows)]
+        total, channels = context.hidden.shape[0], self._channels()
+        found = assigned_rows(heads, total, self._task_ids(), channels)
+        found = [(name, rows) for name, rows in found if len(rows)]
         whole = isinstance(heads, Parallel)
+        if channels > 1 and not whole:
+            context = for_channels(context, total // channels, channels)
         answers = [self._known(name)(part_of(context, rows, total, whole)) for name, rows in found]
         return replace(_together(answers), rows=tuple(rows for _, rows in found))
 

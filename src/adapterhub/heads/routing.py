@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adapterhub.composition import Average, BatchSplit, Composition, Fuse, MultiTask, Parallel, Rows, Split
+from adapterhub.composition import (
+    Average,
+    BatchSplit,
+    Composition,
+    Fuse,
+    MultiTask,
+    Parallel,
+    Rows,
+    Split,
+    channels_of,
+)
+from adapterhub.engine.repeat import repeated_inputs
 from adapterhub.errors import HeadError
 from adapterhub.heads.base import HeadContext
 
@@ -30,8 +41,10 @@ def heads_of(setup: Composition | str | None, heads: Collection[str]) -> "str | 
             return setup.fusion if setup.fusion in heads else None
         case Average() | Split():
             return None
-        case BatchSplit() | Rows() | MultiTask() | Parallel():
+        case BatchSplit() | Rows() | MultiTask():
             found = [heads_of(child, heads) for child in setup]
+        case Parallel():
+            return _by_channel(setup, heads)
         case _:
             return heads_of(setup[-1], heads)
     if any(child is not None and not isinstance(own, str) for child, own in zip(setup, found, strict=True)):
@@ -41,29 +54,50 @@ def heads_of(setup: Composition | str | None, heads: Collection[str]) -> "str | 
     return BatchSplit(*found, batch_sizes=setup.batch_sizes) if isinstance(setup, BatchSplit) else type(setup)(*found)
 
 
-def assigned_rows(heads: Composition, rows: int, task_ids: Tensor | None) -> Assigned:
+def _by_channel(setup: Parallel, heads: Collection[str]) -> "str | Parallel | None":
+    """The head of every channel of a ``Parallel``, of those inside too; None if a channel's is not one alone."""
+    names: list[str] = []
+    for child in setup:
+        match heads_of(child, heads):
+            case str() as name:
+                names += [name] * channels_of(child)
+            case Parallel() as own:
+                names += own
+            case _:
+                return None
+    return names[0] if len(set(names)) == 1 else Parallel(*names)
+
+
+def assigned_rows(heads: Composition, rows: int, task_ids: Tensor | None, channels: int = 1) -> Assigned:
     """The name of each head of a composition, and the numbers of its rows in the output of the base model.
 
-    ``rows`` is how many that output has: under ``Parallel`` those of every channel.
+    ``rows`` is how many that output has: those of every channel, one channel after another.
 
     Raises:
         HeadError: for a composition that says nothing of rows, or another number of rows.
     """
+    of_channel = rows // channels
     match heads:
         case Parallel():
             return _consecutive(heads, rows, [1] * len(heads))
         case BatchSplit():
-            return _consecutive(heads, rows, heads.batch_sizes)
+            found = _consecutive(heads, of_channel, heads.batch_sizes)
         case Rows():
-            return _by_name(heads, rows)
+            found = _by_name(heads, of_channel)
         case MultiTask():
             if task_ids is None:
                 raise HeadError("a MultiTask of heads is active: pass task_ids=[...] to the model, one for each row")
-            each = rows // len(task_ids)
-            tasks = task_ids.repeat_interleave(each)
-            return [(name, (tasks == task).nonzero().flatten()) for task, name in enumerate(heads)]
+            tasks = task_ids.repeat_interleave(of_channel // len(task_ids))
+            found = [(name, (tasks == task).nonzero().flatten()) for task, name in enumerate(heads)]
         case _:
             raise HeadError(f"{heads!r} does not say which head answers for which row")
+    return [(name, torch.cat([own + channel * of_channel for channel in range(channels)])) for name, own in found]
+
+
+def for_channels(context: HeadContext, rows: int, channels: int) -> HeadContext:
+    """What heads see where each answers for some rows of every channel: what the caller gave, for each of these."""
+    given = {"inputs": context.inputs, "base_inputs": context.base_inputs, "targets": context.targets}
+    return replace(context, **{name: repeated_inputs(dict(own), rows, channels) for name, own in given.items()})
 
 
 def part_of(context: HeadContext, rows: Tensor, total: int, whole_batch: bool) -> HeadContext:

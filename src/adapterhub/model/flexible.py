@@ -82,8 +82,7 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
 
     def _rowwise(self, chosen: Any) -> Any:
         """Under a ``Parallel`` every channel is a batch for a head of its own, or for the one that is active."""
-        plan = self._plan()
-        channels = 1 if plan is None else plan.channels
+        channels = self._channels()
         if channels == 1 or chosen is None or isinstance(chosen, Composition):
             return chosen
         names = (chosen,) * channels if isinstance(chosen, str) else tuple(chosen)
@@ -100,10 +99,15 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
     def _task_ids(self) -> Any:
         return self.engine.call.task_ids
 
+    def _channels(self) -> int:
+        plan = self._plan()
+        return 1 if plan is None else plan.channels
+
     def _run_base(self, inputs: dict[str, Any]) -> Any:
         plan = self._plan()
         if plan is not None and self.engine.repeats_inputs:
             rows = calls.batch_rows(self, (), inputs)
+            self.engine.repeat_rows(plan.channels)
             inputs = repeated_inputs(inputs, rows, plan.channels)
         if plan is None or not plan.prompts:
             return super()._run_base(inputs)

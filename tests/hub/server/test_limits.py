@@ -10,10 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
-from adapterhub.hub.server import connections, limits
+from adapterhub.hub.server import accounts, connections, limits
+from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import Database
+from adapterhub.hub.server.errors import RateLimitError
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.limits import Limiter, network
+from adapterhub.hub.server.limits import Askers, Limiter, network
 from adapterhub.hub.server.settings import Settings
 from hub.server.postgres import on_both
 from hub.server.running import Running, start
@@ -82,6 +84,32 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     made.add_user("bob")
     yield made
     made.stop()
+
+
+def test_whose_a_token_or_a_session_is(hub: Hub, ann: Actor) -> None:
+    askers = Askers(hub.database)
+    with hub.database.write() as session:
+        user = accounts.account(session, "ann")
+        token, cookie = accounts.new_token(session, user, "t", "read"), accounts.new_session(session, user)
+    for value, whose in ((token, ann.id), (cookie, ann.id), ("nonsense", None), (f"{token[:-1]}x", None)):
+        assert askers.known(value) == (False, None)
+        assert askers.find(value) == whose
+        assert askers.known(value) == (True, whose)
+
+
+def test_attempts_are_counted_by_all_workers_at_once(hub: Hub, noon: list[float]) -> None:
+    def attempt(key: str) -> None:
+        with hub.database.write() as session:
+            limits.attempt(session, key, 2)
+
+    attempt("ann")
+    attempt("ann")
+    attempt("bob")
+    with pytest.raises(RateLimitError) as refused:
+        attempt("ann")
+    assert refused.value.wait == 48
+    noon[0] += 60
+    attempt("ann")
 
 
 def fresh_minute() -> None:

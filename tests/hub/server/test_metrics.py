@@ -40,11 +40,14 @@ def test_requests_of_all_workers_are_counted(watched: Running) -> None:
     )
     assert made.status_code == 201
     httpx.get(f"{watched.url}/no/such/thing/at/all")
+    httpx.get(f"{watched.url}/ann/no-adapter/resolve/refs%2Fheads%2Fmain/README.md")
     for _ in range(3):
         seen = measured(httpx.get(f"{watched.url}/metrics").text)
         route = ("route", "/api/v1/accounts/{name}")
         assert seen["adapterhub_requests_total", (("method", "GET"), route, ("status", "200"))] == 30
         assert seen["adapterhub_request_seconds_count", (route,)] == 30
+        resolve = ("route", "/{owner}/{name}/resolve/{rev}/{path:path}")
+        assert seen["adapterhub_requests_total", (("method", "GET"), resolve, ("status", "404"))] == 1
         assert seen["adapterhub_actions_total", (("action", "organisation.create"),)] == 1
         assert seen["adapterhub_accounts", ()] == 3
         assert seen["adapterhub_database_up", ()] == seen["adapterhub_store_up", ()] == 1

@@ -5,7 +5,6 @@ write for all that came meanwhile. Between two exchanges a worker does not know 
 with N workers somebody may make as many more than are allowed as N - 1 of them answer within a second.
 """
 
-import hashlib
 import ipaddress
 import logging
 import threading
@@ -15,10 +14,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.database import Database, RateWindow
 from adapterhub.hub.server.database.upserting import count_up
+from adapterhub.hub.server.errors import RateLimitError
 from adapterhub.hub.server.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -128,29 +129,47 @@ class Limiter:
 
 
 class Askers:
-    """Who makes a request, to count it: an account where the token is a good one, else an address."""
+    """Who makes a request, to count it: an account where a token or a cookie is a good one, else an address."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: OrderedDict[str, tuple[float, int | None]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def known(self, token: str) -> tuple[bool, int | None]:
-        """Whether it is known whose a token is, and whose."""
-        if not accounts.is_token(token):
-            return True, None
+    def known(self, value: str) -> tuple[bool, int | None]:
+        """Whether it is known whose a token or the cookie of a session is, and whose."""
         with self._lock:
-            until, account = self._known.get(_key(token), (0.0, None))
+            until, account = self._known.get(accounts.digest(value), (0.0, None))
         return until > time.monotonic(), account
 
-    def find(self, token: str) -> int | None:
-        """Whose a token is, from the database; it is remembered for a minute."""
-        account = accounts.by_token(self._database, token).id
+    def find(self, value: str) -> int | None:
+        """Whose it is, from the database; it is remembered for a minute."""
+        if accounts.is_token(value):
+            account = accounts.by_token(self._database, value).id
+        else:
+            with self._database.read() as session:
+                found = accounts.by_session(session, value)
+                account = None if found is None else found.account_id
         with self._lock:
-            self._known[_key(token)] = time.monotonic() + _KNOWN_SECONDS, account
+            self._known[accounts.digest(value)] = time.monotonic() + _KNOWN_SECONDS, account
             while len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
         return account
+
+
+def attempt(session: Session, key: str, limit: int) -> None:
+    """Count one more attempt at what is seldom and dear, as a sign-in is: at once, so that all workers know of it.
+
+    Raises:
+        RateLimitError: if there were more than ``limit`` in this minute.
+    """
+    minute, second = divmod(int(time.time()), _MINUTE)
+    session.execute(delete(RateWindow).where(RateWindow.minute < minute - 1))
+    count_up(session, RateWindow, {"key": key[:128], "minute": minute}, 1)
+    tried = select(RateWindow.count).where(RateWindow.key == key[:128], RateWindow.minute == minute)
+    if session.execute(tried).scalar_one() > limit:
+        wait = _MINUTE - second
+        raise RateLimitError(f"that was tried {limit} times within a minute: wait {wait} seconds", wait)
 
 
 def network(address: str) -> str:
@@ -162,7 +181,3 @@ def network(address: str) -> str:
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
         return str(ipaddress.ip_network((found, 64), strict=False))
     return str(found)
-
-
-def _key(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

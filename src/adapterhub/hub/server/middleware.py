@@ -12,12 +12,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapterhub.hub.server import counters, failures
+from adapterhub.hub.server.accounts import is_token
 from adapterhub.hub.server.context import bearer
 from adapterhub.hub.server.errors import RateLimitError
 from adapterhub.hub.server.headers import HEADERS
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.limits import Askers, Limiter, network
 from adapterhub.hub.server.observing import Observed
+from adapterhub.hub.server.web.visitor import SESSION
 
 _NOT_COUNTED = ("/health", "/ready", "/metrics", "/static/")
 # Bodies that are written to a file as they come, by routes that have limits of their own.
@@ -83,14 +85,20 @@ class Limited:
         await self.app(scope, receive, with_headers)
 
     async def _who(self, scope: Scope) -> str:
-        if (token := bearer(Request(scope))) is not None:
-            known, account = self._askers.known(token)
+        if (value := _credential(Request(scope))) is not None:
+            known, account = self._askers.known(value)
             if not known:
-                account = await run_in_threadpool(self._askers.find, token)
+                account = await run_in_threadpool(self._askers.find, value)
             if account is not None:
                 scope.setdefault("state", {})["account"] = account
                 return f"account {account}"
         return network((scope.get("client") or ("",))[0])
+
+
+def _credential(request: Request) -> str | None:
+    """What says who asks: a token of ours, or the cookie of a session."""
+    token = bearer(request)
+    return token if token is not None and is_token(token) else request.cookies.get(SESSION)
 
 
 class Bodies:

@@ -1,6 +1,7 @@
 """Which adapters of other hubs a copy is kept of."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -10,9 +11,12 @@ from adapterhub.hub.ids import RepositoryId
 from adapterhub.hub.server import accounts, audit
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import Account, Mirror, Mirrored
+from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.jobs import queue
 from adapterhub.hub.server.settings import Settings
 
 SEARCH = "?"
+REFRESH = "mirror"
 
 
 def add(session: Session, settings: Settings, actor: Actor, upstream: str, pattern: str, into: str | None) -> Mirror:
@@ -62,6 +66,13 @@ def all_of(session: Session) -> list[tuple[Mirror, Sequence[Mirrored]]]:
         (one, session.scalars(select(Mirrored).where(Mirrored.mirror_id == one.id).order_by(Mirrored.name)).all())
         for one in session.scalars(select(Mirror).order_by(Mirror.id))
     ]
+
+
+def queue_all(hub: Hub, arguments: dict[str, Any]) -> None:
+    """Have every mirror refreshed."""
+    with hub.database.write() as session:
+        for number in session.scalars(select(Mirror.id)):
+            queue.add(session, REFRESH, {"mirror": number}, key=f"{REFRESH} {number}")
 
 
 def check_upstream(settings: Settings, upstream: str) -> None:

@@ -34,9 +34,8 @@ def find(session: Session, actor: Actor, owner: str, name: str) -> Repository:
     found = session.scalar(select(Repository).where(Repository.key == key))
     if found is None and (former := session.get(FormerName, key)) is not None and former.repository_id is not None:
         found = session.get(Repository, former.repository_id)
-    if found is None:
-        raise policy.no_repository(f"{owner}/{name}")
-    policy.check_read(session, actor, found)
+    if found is None or not policy.may_read(session, actor, found):
+        raise policy.no_repository(f"{owner}/{name}")  # as it was asked for, and not as it is called by now
     return found
 
 

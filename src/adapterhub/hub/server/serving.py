@@ -33,7 +33,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
 
     ``ready`` is called with the port once it listens there; the port 0 stands for one that is free.
     """
-    listener = _listen(host, port)
+    listener = listen(host, port)
     ready(listener.getsockname()[1])
     options = _OPTIONS | {"forwarded_allow_ips": settings.trusted_proxies}
     if workers == 1:
@@ -60,10 +60,12 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; what comes before the application is there waits."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.create_server((host, port), family=family, backlog=2048)
+    # Connections inherit it: a body that follows its head would else wait for the client's delayed acknowledgement.
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.set_inheritable(True)
     return made
 

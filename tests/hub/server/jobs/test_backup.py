@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from adapterhub.cli.app import run
 from adapterhub.errors import HubConflictError, HubError
 from adapterhub.hub.server import accounts, audit, blobs, commits, repositories
 from adapterhub.hub.server.actor import Actor
@@ -22,9 +23,10 @@ from adapterhub.hub.server.jobs.backup import MANIFEST, Manifest, back_up
 from adapterhub.hub.server.jobs.restoring import restore
 from adapterhub.hub.server.jobs.scrubbing import DamageError, damage, scrub
 from adapterhub.hub.server.settings import Settings
+from hub.server import s3
 from hub.server.conftest import person
 from hub.server.postgres import Postgres, on_both
-from hub.server.running import run, start
+from hub.server.running import start
 
 VOLATILE = {"upload", "piece", "rate_window", "change", "blob", "job"}
 
@@ -108,13 +110,16 @@ def test_what_is_restored_is_what_was_there_on_the_other_database_too(
     assert accounts.by_token(restored.database, token).name == "ann"
     with restored.database.read() as session:
         found = words.find(session, "größe")
-        assert found is not None and len(found.all) == 1 and not found.by_topic
+        assert found is not None and len(list(found)) == 1
+        in_topic = words.find(session, "größe", in_topic=True)
+        assert in_topic is not None and len(list(in_topic)) == 0
     bob = person(restored, "bob")  # new rows have new numbers
     publish(restored, Actor(ann.id, "ann", "write"), "sst2", 9)
     assert bob.id not in (None, ann.id)
     restored.close()
 
 
+@on_both
 def test_what_is_published_meanwhile_is_whole_or_not_in_it(hub: Hub, ann: Actor, tmp_path: Path) -> None:
     fill(hub, ann)
     ended, made = threading.Event(), 0
@@ -208,14 +213,34 @@ def test_a_backup_of_a_damaged_store_says_so_and_the_one_before_holds(hub: Hub, 
     assert list(damage(hub)) == [(sha256, "missing")]
 
 
-def test_commands_while_it_serves(tmp_path: Path) -> None:
+def test_a_bucket_takes_the_place_of_a_folder_and_back(hub: Hub, ann: Actor, tmp_path: Path) -> None:
+    fill(hub, ann)
+    back_up(hub, tmp_path / "backup", quietly)
+    with s3.server() as address:
+        options = s3.new_bucket(address, "hubs")
+        settings = Settings(directory=tmp_path / "other", storage="s3://hubs/one", storage_options=options)
+        restore(tmp_path / "backup", settings, quietly)
+        restored = Hub.open(settings)
+        assert whole(restored) == 4
+        again = back_up(restored, tmp_path / "again", quietly)
+        assert again.blobs == 6 and rows(restored) == rows(hub)
+        restored.store.delete(hashlib.sha256(b"a.txt 1").hexdigest())
+        with pytest.raises(DamageError):
+            back_up(restored, tmp_path / "third", quietly)
+        restored.close()
+    restore(tmp_path / "again", Settings(directory=tmp_path / "third"), quietly)
+
+
+def test_commands_while_it_serves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     running = start(tmp_path / "hub")
     running.add_user("ann")
     token = running.token("ann")
-    told = json.loads(run("hub", "backup", str(tmp_path / "backup"), "--dir", str(running.folder), "--json"))
-    assert told["rows"] > 0
+    assert run(["hub", "backup", str(tmp_path / "backup"), "--dir", str(running.folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] > 0
     running.stop()
-    run("hub", "restore", str(tmp_path / "backup"), "--dir", str(tmp_path / "restored"))
+    restoring = ["hub", "restore", str(tmp_path / "backup"), "--dir", str(tmp_path / "restored")]
+    assert run(restoring) == 0
+    assert run(restoring) == 1  # not over what is there
     hub = Hub.open(Settings(directory=tmp_path / "restored"))
     assert accounts.by_token(hub.database, token).name == "ann"
     with hub.database.read() as session:

@@ -163,9 +163,9 @@ def test_a_hub_that_is_away_is_told_and_tried_again(here: Hub, running: Running)
         refresh(here, gone)
     with here.database.read() as session:
         assert {one.id: bool(one.error) for one, _ in mirrors.all_of(session)} == {number: False, gone: True}
-    job.queue_all(here, {})
-    job.queue_all(here, {})
-    taken = [queue.take(here.database, [job.REFRESH]) for _ in range(3)]
+    mirrors.queue_all(here, {})
+    mirrors.queue_all(here, {})
+    taken = [queue.take(here.database, [mirrors.REFRESH]) for _ in range(3)]
     assert sorted(one.arguments["mirror"] for one in taken if one) == [number, gone]
 
 

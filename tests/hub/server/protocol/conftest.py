@@ -49,12 +49,12 @@ class Asked:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """The folder of a hub with the users ann and bob, to be copied, and their tokens."""
     folder = tmp_path_factory.mktemp("prepared") / "hub"
-    return folder, people(folder)
+    return folder, people(Settings(directory=folder))
 
 
-def people(folder: Path) -> dict[str, str]:
-    """Make a hub in a folder with the users ann and bob; returns their tokens, which may write."""
-    hub = Hub.open(Settings(directory=folder))
+def people(settings: Settings) -> dict[str, str]:
+    """Make a hub with the users ann and bob; returns their tokens, which may write."""
+    hub = Hub.open(settings)
     tokens = {}
     with hub.database.write() as session:
         for name in ("ann", "bob"):

@@ -3,8 +3,7 @@
 import itertools
 import json
 import random
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -16,13 +15,15 @@ from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.database import Adapter, AdapterTag, BaseModel, Dataset, Repository, Task
 from adapterhub.hub.server.settings import Settings
 from hub.server.adapter_files import lora
-from hub.server.protocol.conftest import Asked
+from hub.server.conftest import database_of
+from hub.server.protocol.conftest import Asked, people
 
 Model = dict[str, Any]
 BASES, OWN_TAGS = ("roberta-base", "org/Other-Base"), ("sentiment", "en", "lora")
 # A query, and which models it finds.
 FILTERS: dict[str, Callable[[Model], bool]] = {
     "filter=sentiment": lambda one: "sentiment" in one["tags"],
+    "filter=SENTIMENT": lambda one: "sentiment" in one["tags"],
     "filter=en": lambda one: "en" in one["tags"],
     "filter=peft": lambda one: one.get("library_name") == "peft",
     "filter=adapter-transformers": lambda one: one.get("library_name") == "adapter-transformers",
@@ -47,15 +48,17 @@ FILTERS: dict[str, Callable[[Model], bool]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory, prepared: Any) -> tuple[Asked, list[Model]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Asked, list[Model]]]:
     """Sixty repositories, some of them private or without an adapter, and what is true of those that all may see."""
-
-    folder = tmp_path_factory.mktemp("listed") / "hub"
-    shutil.copytree(prepared[0], folder)
-    app = create_app(Settings(directory=folder))
-    asked = Asked(app.state.hub, TestClient(app, base_url="http://hub.test"), prepared[1])
-    return asked, fill(asked, random.Random(0))
+    for url in database_of(request, request.param):
+        settings = Settings(directory=tmp_path_factory.mktemp("listed") / "hub", database=url)
+        tokens, app = people(settings), create_app(settings)
+        asked = Asked(app.state.hub, TestClient(app, base_url="http://hub.test"), tokens)
+        yield asked, fill(asked, random.Random(0))
+        asked.hub.close()
 
 
 def fill(asked: Asked, numbers: random.Random) -> list[Model]:
@@ -169,7 +172,10 @@ def test_more_is_told_when_asked(asked: Asked) -> None:
     assert full["cardData"]["license"] == "mit" and len(full["siblings"]) == 3
     (some,) = listed(asked, "expand=downloads&expand=cardData&expand=siblings")
     assert set(some) == {"_id", "id", "modelId", "downloads", "cardData", "siblings"}
-    (plain,) = listed(asked, "")
+    card = b"---\npipeline_tag: text-classification\n---\n"
+    asked.publish("other", lora() | {"README.md": card})
+    assert [one["id"] for one in listed(asked, "pipeline_tag=text-classification")] == ["ann/other"]
+    plain, _ = listed(asked, "sort=createdAt&direction=1")
     assert "siblings" not in plain and "cardData" not in plain
 
 

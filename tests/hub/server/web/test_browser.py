@@ -28,7 +28,14 @@ FOR_ALL = [
     *("/stitch-lab", LORA, f"{LORA}/tree/main", f"{LORA}/commits/main", f"{LORA}/blob/main/README.md", "/login"),
 ]
 FOR_ADA = [
-    *("/upload", "/settings", "/settings/tokens", "/settings/organisations", "/settings/organisations/stitch-lab"),
+    *(
+        "/upload",
+        "/settings",
+        "/settings/tokens",
+        "/settings/organisations",
+        "/settings/organisations/stitch-lab",
+        "/settings/webhooks",
+    ),
     *("/admin", "/admin/audit", f"{LORA}/settings", LORA),
 ]
 
@@ -292,9 +299,9 @@ def test_without_scripts_all_of_it_works(tab: Callable[..., Tab], tmp_path: Path
     one.page.get_by_role("search").get_by_label("Search adapters").fill("roberta")
     one.press("Enter")
     one.page.wait_for_url("**/search?q=roberta")
-    one.page.get_by_label("Sort").select_option("name")
+    one.page.get_by_label("Sort").select_option("updated")
     one.page.get_by_role("button", name="Sort").click()
-    assert "sort=name" in one.page.url
+    assert "sort=updated" in one.page.url
 
 
 def test_a_token_is_made_and_copied(tab: Callable[..., Tab], ada: Any) -> None:

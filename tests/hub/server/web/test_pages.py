@@ -4,12 +4,16 @@ import json
 import re
 from collections.abc import Iterator
 from html import unescape
+from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
+import adapterhub
+import tiny
 from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.database import Alias, Repository
 from hub.server.web import demo
@@ -201,3 +205,41 @@ def test_files_that_never_change_are_kept(site: Site) -> None:
     link = re.search(r'href="(/static/site.css\?v=\w+)"', site.get("/").text)
     assert link is not None
     assert "immutable" in site.get(link[1]).headers["cache-control"]
+
+
+def test_a_composition_is_drawn_and_loaded_as_one(site: Site, tmp_path: Path) -> None:
+    model = adapterhub.init(tiny.model("roberta"))
+    for name in ("lower", "upper", "beside"):
+        model.add_adapter(name, config="seq_bn")
+    setup = adapterhub.Stack("lower", adapterhub.Parallel("upper", "beside"))
+    model.save_adapter_setup(tmp_path / "both", setup)
+    folder = tmp_path / "both"
+    files = {str(one.relative_to(folder)): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    demo.publish(site.hub, site.actor("ann"), "ann", "both", {"README.md": b"---\nbase_model: tiny\n---\n", **files})
+    text = site.get("/ann/both").text
+    assert "load_adapter_setup(" in unescape(text)
+    drawn = re.search(r'<ul class="composition">(.*?)</section>', text, re.DOTALL)
+    assert drawn is not None
+    words = re.findall(r'<p>(\w+)</p>|class="leaf">(\w+)<', drawn[1])
+    assert [one or other for one, other in words] == ["Stack", "lower", "Parallel", "upper", "beside"]
+    assert "ann/both" in unescape(re.sub("<.*?>", "", site.client.get("/compositions").text))
+
+
+def test_files_of_private_adapters_come_to_who_may_see_them(site: Site) -> None:
+    picture = BytesIO()
+    Image.new("RGB", (1, 1)).save(picture, "PNG")
+    files = {"README.md": b"![plot](plot.png)\n", "plot.png": picture.getvalue()}
+    files |= demo.lora("roberta-base", layers=1)
+    demo.publish(site.hub, site.actor("ann"), "ann", "unseen", files, private=True)
+    ann = site.new_browser().sign_in("ann")
+    answer = ann.get("/ann/unseen/download/main/adapter_model.safetensors")
+    assert answer.content == files["adapter_model.safetensors"]
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    for other in (site, site.new_browser().sign_in("bob")):
+        assert other.get("/ann/unseen/download/main/adapter_model.safetensors").status_code == 404
+    assert ann.get("/ann/unseen/download/main/no.png").status_code == 404
+    found = re.search(r'<img src="(/ann/unseen/download/[0-9a-f]{40}/plot.png)"', ann.get("/ann/unseen").text)
+    assert found is not None
+    shown = ann.get(found[1])
+    assert (shown.content, shown.headers["content-type"]) == (picture.getvalue(), "image/png")

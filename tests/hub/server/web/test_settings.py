@@ -1,6 +1,7 @@
 """What people settle for themselves, and what those who administer the server settle for them."""
 
 import re
+from collections.abc import Callable
 
 from adapterhub.hub.server import accounts
 from hub.server.web.conftest import PASSWORD, Site
@@ -89,3 +90,22 @@ def test_a_quota_is_a_number(site: Site) -> None:
     site.post("/admin/quota", "/admin", name="bob", megabytes="")
     with site.hub.database.read() as session:
         assert accounts.account(session, "bob").quota_bytes is None
+
+
+def test_a_webhook_is_made_and_removed(make_site: Callable[..., Site]) -> None:
+    site = make_site(private_hosts=["127.0.0.1:9"]).sign_in("ann")
+    page = "/settings/webhooks"
+    for bad in ("", "ftp://example.com", "http://169.254.169.254/latest", "http://localhost:1"):
+        answer = site.post(page, page, url=bad)
+        assert 400 <= answer.status_code < 500 and 'role="alert"' in answer.text, bad
+    made = site.post(page, page, url="http://127.0.0.1:9/", events="commit")
+    secret = re.search(r"<code>([0-9a-f]{64})</code>", made.text)
+    assert secret is not None and secret[1] not in site.get(page).text
+    found = re.search(r'href="/settings/webhooks/(\d+)"', site.get(page).text)
+    assert found is not None
+    assert "ping" in site.get(f"{page}/{found[1]}").text
+    bob = site.new_browser().sign_in("bob")
+    assert bob.get(f"{page}/{found[1]}").status_code == 404
+    assert bob.post(f"{page}/remove", page, id=found[1]).status_code == 404
+    assert site.post(f"{page}/remove", page, id=found[1]).status_code == 303
+    assert "no webhooks yet" in site.get(page).text

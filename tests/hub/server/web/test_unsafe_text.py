@@ -88,7 +88,7 @@ def test_a_card_is_shown_as_it_is_meant() -> None:
     html = markdown.render("# A\n\n*b* [c](d.md) ![e](f/g.png) [h](https://i.test)\n\n~~j~~", "/ann/one", "0" * 40)
     assert "<h2>A</h2>" in html and "<em>b</em>" in html and "<s>j</s>" in html
     assert f'href="/ann/one/blob/{"0" * 40}/d.md"' in html
-    assert f'src="/ann/one/resolve/{"0" * 40}/f/g.png"' in html
+    assert f'src="/ann/one/download/{"0" * 40}/f/g.png"' in html
     assert re.search(r'href="https://i.test" rel="nofollow noopener ugc"', html)
 
 
@@ -117,7 +117,7 @@ def test_no_page_runs_what_a_stranger_wrote(site: Site) -> None:
         ),
         *((path, {}) for path in ("/explore/tasks", "/explore/tasks/sentiment", "/explore/tasks/sentiment/sst-2")),
         *((path, {}) for path in ("/leaderboards/sentiment/sst-2", "/ann/one/commits/main", "/compare?id=ann/one")),
-        *(("/search", {"q": one, "method": one, "sort": "name"}) for one in PAYLOADS),
+        *(("/search", {"q": one, "method": one, "sort": "updated"}) for one in PAYLOADS),
         *(("/login", {"next": one}) for one in PAYLOADS),
         *((f"/explore/tasks/{one.replace('/', '%2F')}", {}) for one in PAYLOADS[:4]),
         *(("/compare", {"id": one}) for one in PAYLOADS[:4]),

@@ -35,7 +35,8 @@ class Description:
 def describe(info: AdapterInfo, card: Card | None) -> Description:
     """Bring together what files and card say."""
     card = card or Card("")
-    tags = tuple(dict.fromkeys(tag.strip().lower()[:255] for tag in card.tags if tag.strip()))[:_MOST_TAGS]
+    own = (*card.tags, card.pipeline_tag)  # by which clients of the Hugging Face Hub search, too
+    tags = tuple(dict.fromkeys(tag.strip().lower()[:255] for tag in own if tag.strip()))[:_MOST_TAGS]
     task, dataset = (info.task or card.task).lower(), (info.dataset or card.dataset).lower()
     if task == "lang":  # as coordinates have it: lang/de, lang/de/wiki
         task, _, dataset = dataset.partition("/")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from adapterhub.hub.server import mirrors
 from adapterhub.hub.server.events import DELIVER
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.jobs import collecting, mirror, scrubbing, tidying, webhooks
+from adapterhub.hub.server.jobs import collecting, scrubbing, tidying, webhooks
 from adapterhub.hub.server.settings import Settings
 
 
@@ -35,8 +36,14 @@ def kinds(settings: Settings) -> Mapping[str, Kind]:
     return {
         DELIVER: Kind(webhooks.deliver, tries=8),
         "tidy": Kind(tidying.tidy, every=timedelta(hours=1)),
-        "mirrors": Kind(mirror.queue_all, every=mirror_hours),
-        mirror.REFRESH: Kind(mirror.refresh_one, tries=3, slow=True),
+        "mirrors": Kind(mirrors.queue_all, every=mirror_hours),
+        mirrors.REFRESH: Kind(_mirror, tries=3, slow=True),
         "collect": Kind(lambda hub, arguments: collecting.collect(hub), every=timedelta(hours=1), slow=True),
         "scrub": Kind(scrubbing.scrub, every=scrub_days, tries=2, slow=True),
     }
+
+
+def _mirror(hub: Hub, arguments: dict[str, Any]) -> None:
+    from adapterhub.hub.server.jobs import mirror  # the client of the Hugging Face Hub takes a while to import
+
+    mirror.refresh_one(hub, arguments)

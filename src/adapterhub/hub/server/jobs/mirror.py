@@ -27,9 +27,7 @@ from adapterhub.hub.server.commits import Change, Message, Put, Remove
 from adapterhub.hub.server.database import Mirror, Mirrored, Ref, Repository, now
 from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.jobs import queue
 
-REFRESH = "mirror"
 _MOST = 2000  # repositories of a pattern
 # Of whichever HTTP client huggingface_hub uses.
 _TransportError: type[Exception] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
@@ -55,13 +53,6 @@ class _Copy:
     name: str
     refs: dict[str, tuple[str, str]]
     skipped: dict[str, str] = field(default_factory=dict)
-
-
-def queue_all(hub: Hub, arguments: dict[str, Any]) -> None:
-    """Have every mirror refreshed."""
-    with hub.database.write() as session:
-        for number in session.scalars(select(Mirror.id)):
-            queue.add(session, REFRESH, {"mirror": number}, key=f"{REFRESH} {number}")
 
 
 def refresh_one(hub: Hub, arguments: dict[str, Any]) -> None:

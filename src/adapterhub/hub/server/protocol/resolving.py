@@ -15,8 +15,8 @@ _WEIGHTS = ".safetensors"
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the route, which is one of Starlette: it is the one that has to be fast."""
-    app.router.routes.append(PlainRoute("/{owner}/{name}/resolve/{rev}/{path:path}", resolve))
+    """Add the route before all others, as one of Starlette: it is the one that has to be fast."""
+    app.router.routes.insert(0, PlainRoute("/{owner}/{name}/resolve/{rev}/{path:path}", resolve))
 
 
 def resolve(request: Request) -> Response:

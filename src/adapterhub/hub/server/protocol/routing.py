@@ -27,6 +27,7 @@ class _Quoted:
         match, child = super().matches({**scope, "path": raw.decode("latin-1")})  # type: ignore[misc]
         if "path_params" in child:
             child["path_params"] = {name: unquote(value) for name, value in child["path_params"].items()}
+            child["route"] = self  # for measurements
         return match, child
 
 

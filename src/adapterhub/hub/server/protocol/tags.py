@@ -26,11 +26,11 @@ def tags(adapter: Adapter | None, own: Iterable[str]) -> list[str]:
 
 def has(tag: str) -> ColumnElement[bool]:
     """Whether a repository, joined to all that is known of its adapter, has a tag."""
-    own = exists().where(AdapterTag.repository_id == Repository.id, AdapterTag.tag == tag)
+    own = exists().where(AdapterTag.repository_id == Repository.id, AdapterTag.tag == tag.lower())
     formats = [name for name, library in LIBRARIES.items() if library == tag]
     ways = [own, Adapter.format.in_(formats)]
     if tag:
-        ways.append(Adapter.language == tag)
+        ways.append(Adapter.language == tag.lower())
     for prefix, condition in _BY_PREFIX:
         if tag.startswith(prefix):
             ways.append(condition(tag.removeprefix(prefix)))
@@ -46,7 +46,7 @@ def _of_dataset(name: str) -> ColumnElement[bool]:
 
 
 def _licensed(name: str) -> ColumnElement[bool]:
-    return and_(Adapter.license == name, Adapter.license != "")
+    return and_(Adapter.license == name.lower(), Adapter.license != "")
 
 
 _BY_PREFIX: tuple[tuple[str, Callable[[str], ColumnElement[bool]]], ...] = (

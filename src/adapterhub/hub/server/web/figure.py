@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adapterhub.hub.inspecting.adapters import method_of
 from adapterhub.hub.server.web import wording
 
 WEIGHTS = ("q", "k", "v", "o", "up", "gate", "down")
@@ -86,8 +87,8 @@ def figure(info: Mapping[str, Any]) -> Figure:
     needs = [(layer, str(module)) for layer, module, *_ in info.get("needs") or ()]
     made.layers = sorted({layer for layer, _ in needs if isinstance(layer, int)})
     made.depth = max([info.get("layers") or 0, *(layer + 1 for layer in made.layers)])
-    for config in _configs(info):
-        made.spots |= _spots(str(config.get("method") or made.method), config, [module for _, module in needs])
+    for method, config in _configs(info):
+        made.spots |= _spots(method, config, [module for _, module in needs])
     return made
 
 
@@ -138,13 +139,15 @@ def _parts(found: str) -> tuple[str, ...]:
     return _SEVERAL.get(found, (found,))
 
 
-def _configs(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The configurations of an adapter: of each member, where it has several."""
+def _configs(info: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The methods of an adapter with their configurations: of each member, where it has several."""
     if info.get("method") == "composition":
-        return [config for member in (info.get("members") or {}).values() for config in _configs(member)]
+        return [one for member in (info.get("members") or {}).values() for one in _configs(member)]
     config = info.get("config") or {}
-    members = config.get("configs")
-    return [one for one in members if isinstance(one, Mapping)] if isinstance(members, list) else [config]
+    if not isinstance(members := config.get("configs"), list):
+        return [(str(info.get("method") or ""), config)]
+    # Members of a union of adapters name an architecture in the place of a method.
+    return [(str(one.get("method") or method_of(one, "a union")), one) for one in members]
 
 
 def _listed(parts: list[str]) -> str:

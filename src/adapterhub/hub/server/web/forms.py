@@ -81,6 +81,11 @@ def check(request: Request, visitor: Visitor, word: str) -> None:
         raise HubAccessError("this form is out of date: open the page again, and send it from there")
 
 
+def whole(text: str) -> int:
+    """A number that a form brings along for a row; 0, which is that of none, for what is no such number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
 def local(address: str, otherwise: str = "/") -> str:
     """An address to go on to, if it is a path of this site; ``otherwise`` if it leads elsewhere."""
     parts = urlsplit(address)

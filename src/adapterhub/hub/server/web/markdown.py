@@ -23,7 +23,7 @@ def render(text: str, repository: str, commit: str) -> str:
     def attribute(tag: str, name: str, value: str) -> str | None:
         if (tag, name) not in (("img", "src"), ("a", "href")) or (tag == "a" and _OUTSIDE.match(value)):
             return value
-        kind = "resolve" if tag == "img" else "blob"
+        kind = "download" if tag == "img" else "blob"
         path = quote(value.removeprefix("./"), safe="/%#")
         return None if _OUTSIDE.match(value) else f"{repository}/{kind}/{commit}/{path}"
 

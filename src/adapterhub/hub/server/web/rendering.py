@@ -28,6 +28,7 @@ _SAID = {
     "published": "Published.",
     "moved": "Renamed. The old address leads here.",
     "deleted": "Deleted.",
+    "sent": "It is sent again.",
     "signed-out": "You are signed out.",
 }
 

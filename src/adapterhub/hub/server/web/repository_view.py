@@ -138,6 +138,7 @@ def properties(view: View) -> list[tuple[str, str]]:
     head = view.info.get("head") or {}
     labels = head.get("labels") or ()
     made = [
+        ("Identifier", _coordinate(view)),
         ("Method", wording.method(view.fact("method"))),
         ("Rank", wording.value(rank) if rank else ""),
         ("Reduction factor", wording.value(reduction) if reduction else ""),
@@ -169,6 +170,15 @@ def commits_of(session: Session, repository: Repository) -> int:
     """How many commits there are."""
     counted = select(func.count()).select_from(Commit).where(Commit.repository_id == repository.id)
     return session.scalar(counted) or 0
+
+
+def _coordinate(view: View) -> str:
+    """What it is called by its place in the catalogue."""
+    if view.adapter is None or view.adapter.task is None:
+        return ""
+    task, dataset = view.adapter.task, view.adapter.dataset
+    topic = f"lang/{task.slug}" if task.kind == "language" else task.slug
+    return f"{topic}/{dataset.slug}@{view.owner}" if dataset is not None else f"{topic}@{view.owner}"
 
 
 def _reference(session: Session, adapter: Adapter | None) -> dict[str, Any]:

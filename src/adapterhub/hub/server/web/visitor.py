@@ -67,7 +67,7 @@ def member_of(request: Request) -> Visitor:
 
 def sign_in(request: Request, response: Response, value: str) -> None:
     """Have a browser keep a session."""
-    _keep(request, response, SESSION, value)
+    keep(request, response, SESSION, value)
     response.delete_cookie(STRANGER_COOKIE, path="/")
 
 
@@ -82,7 +82,13 @@ def sign_out(request: Request, response: Response) -> None:
 def keep_cookie(request: Request, response: Response, visitor: Visitor) -> None:
     """Have a stranger keep what its form will be checked with."""
     if visitor.shown and visitor.cookie is not None:
-        _keep(request, response, STRANGER_COOKIE, visitor.cookie)
+        keep(request, response, STRANGER_COOKIE, visitor.cookie)
+
+
+def keep(request: Request, response: Response, name: str, value: str, seconds: int = _SECONDS) -> None:
+    """Have a browser keep a cookie that scripts do not see, and that other sites do not make it send in forms."""
+    secure = public_url(request).startswith("https://")
+    response.set_cookie(name, value, max_age=seconds, path="/", httponly=True, samesite="lax", secure=secure)
 
 
 def _find(request: Request) -> Visitor:
@@ -96,11 +102,6 @@ def _find(request: Request) -> Visitor:
     value = given or secrets.token_urlsafe(24)
     word = hmac.new(hub.key.encode(), b"form of " + value.encode(), hashlib.sha256).hexdigest()
     return Visitor(csrf=word, cookie=None if given else value)
-
-
-def _keep(request: Request, response: Response, name: str, value: str) -> None:
-    secure = public_url(request).startswith("https://")
-    response.set_cookie(name, value, max_age=_SECONDS, path="/", httponly=True, samesite="lax", secure=secure)
 
 
 TheVisitor = Annotated[Visitor, Depends(visitor_of)]

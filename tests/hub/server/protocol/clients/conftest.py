@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from adapterhub.hub.server.settings import Settings
 from hub.server.adapter_files import lora, write
 from hub.server.protocol.conftest import people
 from hub.server.running import Running, start
@@ -80,7 +81,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Lane], 
     def made(lane: Lane) -> Talk:
         if lane.name not in talks:
             hub = tmp_path_factory.mktemp("served") / "hub"
-            tokens = people(hub)
+            tokens = people(Settings(directory=hub))
             talks[lane.name] = Talk(start(hub, **lane.server), lane, tokens)
         return talks[lane.name]
 

@@ -1,6 +1,5 @@
 """PEFT, ``adapters`` and transformers push to a hub and load from it, with nothing set but its address and a token."""
 
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterhub.hub.server.settings import Settings
 from hub.server.protocol.clients.conftest import ENVIRONMENTS, LANES, ROOT, Lane, Talk, environment
 from hub.server.protocol.conftest import people
 from hub.server.running import start
@@ -50,7 +50,7 @@ def test_a_second_run_needs_no_hub(talk: Callable[[Lane], Talk], folder: Path, t
     """What was loaded once is loaded from the cache when the hub is gone."""
     python = environment("2.4.0")
     hub = tmp_path / "hub"
-    own = Talk(start(hub, **LANES[0].server), LANES[0], people(hub))
+    own = Talk(start(hub, **LANES[0].server), LANES[0], people(Settings(directory=hub)))
     code = "import huggingface_hub as hf, json, sys; print(json.dumps(hf.{}))"
     upload = f"upload_folder(repo_id='ann/x', folder_path={str(folder)!r}).oid"
     home = tmp_path / "home"
@@ -102,7 +102,7 @@ def test_the_command_line(talk: Callable[[Lane], Talk], tmp_path: Path, version:
 def test_no_token_is_ever_written_down(tmp_path: Path) -> None:
     """Neither a stranger's of another hub nor our own: not in the log, and not in the folder of the hub."""
     folder = tmp_path / "hub"
-    tokens = people(folder)
+    tokens = people(Settings(directory=folder))
     server = start(folder, **LANES[0].server, ADAPTERHUB_ACCESS_LOG="true")
     foreign = "hf_" + "F0reign" * 5
 
@@ -125,8 +125,9 @@ def test_no_token_is_ever_written_down(tmp_path: Path) -> None:
     assert ask("/api/models/ann/x", foreign) == 200
     assert ask("/api/models/ann/x/commit/main", foreign, b"{}") == 401
     assert ask("/api/models/ann/x/commit/main", tokens["ann"], b"{}") == 400
-    server.process.send_signal(signal.SIGTERM)
-    _, log = server.process.communicate(timeout=30)
+    server.stop()
+    log = tmp_path.joinpath("hub.log").read_text()
+    assert "/api/models/ann/x" in log
     kept = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     for token in (foreign, *tokens.values()):
         assert token not in log and token.encode() not in kept

@@ -12,12 +12,14 @@ from adapterhub.hub.server.web.pages import (
     home,
     leaderboards,
     models,
+    outside,
     repositories,
     searching,
     settings,
     signing,
     uploading,
     versions,
+    webhooks,
 )
 
 ROUTERS = (
@@ -32,6 +34,8 @@ ROUTERS = (
     feeds.router,
     documentation.router,
     signing.router,
+    outside.router,
+    webhooks.router,
     settings.router,
     administration.router,
     uploading.router,

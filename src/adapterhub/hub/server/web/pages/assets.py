@@ -10,7 +10,7 @@ router = APIRouter()
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 _NAMES = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
 _FOR_EVER = "public, max-age=31536000, immutable"
-_ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /search\nDisallow: /settings\nDisallow: /*/resolve/\n"
+_NOT_FOR_ROBOTS = ("/api/", "/search", "/settings", "/*/resolve/", "/*/download/")
 
 
 @router.get("/static/{name}")
@@ -27,7 +27,7 @@ def file(name: str, v: str = "") -> Response:
 @router.get("/robots.txt")
 def robots() -> Response:
     """What robots may read."""
-    return PlainTextResponse(_ROBOTS)
+    return PlainTextResponse("".join(["User-agent: *\n", *(f"Disallow: {path}\n" for path in _NOT_FOR_ROBOTS)]))
 
 
 @router.get("/favicon.ico")

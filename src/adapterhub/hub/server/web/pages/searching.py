@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from adapterhub.hub.server.catalogue.search import Suggestion, suggest
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.web.listing import listing
-from adapterhub.hub.server.web.rendering import page
+from adapterhub.hub.server.web.rendering import go, page
 from adapterhub.hub.server.web.visitor import TheVisitor
 
 router = APIRouter()
@@ -28,6 +28,12 @@ def search_page(request: Request, visitor: TheVisitor, hub: TheHub) -> Response:
     with hub.database.read() as session:
         found = listing(session, visitor.actor, "/search", request.query_params)
         return page(request, visitor, "search", list=found)
+
+
+@router.get("/compositions")
+def compositions() -> Response:
+    """Whole setups: stacks, fusions and what else is made of several adapters."""
+    return go("/search?kind=composition")
 
 
 @router.get("/search/suggest")

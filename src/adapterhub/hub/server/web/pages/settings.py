@@ -14,7 +14,7 @@ from adapterhub.hub.server.database import Account, now
 from adapterhub.hub.server.errors import RepositoryNotFoundError, status
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.web import visitor as visitors
-from adapterhub.hub.server.web.forms import Form
+from adapterhub.hub.server.web.forms import Form, whole
 from adapterhub.hub.server.web.rendering import go, page, segment
 from adapterhub.hub.server.web.visitor import TheMember, Visitor
 
@@ -98,9 +98,8 @@ def add_token(request: Request, visitor: TheMember, form: Form, hub: TheHub) -> 
 def revoke_token(visitor: TheMember, form: Form, hub: TheHub) -> Response:
     """End a token."""
     with hub.database.write() as session:
-        if form["id"].isascii() and form["id"].isdigit() and visitor.actor.id is not None:
-            accounts.revoke_token(session, visitor.actor.id, int(form["id"][:18]))
-            audit.record(session, visitor.actor, "token.revoke", visitor.actor.name, id=form["id"][:18])
+        accounts.revoke_token(session, visitor.actor.id or 0, whole(form["id"]))
+        audit.record(session, visitor.actor, "token.revoke", visitor.actor.name, id=whole(form["id"]))
     return go("/settings/tokens", "revoked")
 
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapterhub.errors import HubAccessError, HubError, HubNotFoundError
-from adapterhub.hub.server import accounts, limiting
+from adapterhub.hub.server import accounts, limits
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.database import Account
 from adapterhub.hub.server.errors import RateLimitError, status
@@ -119,9 +119,9 @@ def _count(hub: Hub, request: Request, name: str) -> None:
     """
     host = network(request.client.host) if request.client is not None else ""
     with hub.database.write() as session:
-        limiting.count(session, f"sign-in from {host}", 3 * ATTEMPTS)
+        limits.attempt(session, f"sign-in from {host}", 3 * ATTEMPTS)
         if name:
-            limiting.count(session, f"sign-in as {name.lower()}", ATTEMPTS)
+            limits.attempt(session, f"sign-in as {name.lower()}", ATTEMPTS)
 
 
 def _password(first: str, again: str) -> str:

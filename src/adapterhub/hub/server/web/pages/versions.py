@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from adapterhub.hub.server import repositories
-from adapterhub.hub.server.context import TheHub
+from adapterhub.hub.server.context import TheHub, downloads_of
 from adapterhub.hub.server.errors import EntryNotFoundError
 from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.protocol.sending import is_first, send
 from adapterhub.hub.server.web.rendering import page
-from adapterhub.hub.server.web.repository_view import view
+from adapterhub.hub.server.web.repository_view import File, View, view
 from adapterhub.hub.server.web.visitor import TheVisitor
 
 router = APIRouter(prefix="/{owner}/{name}")
 _SHOWN_BYTES, _SHOWN_COMMITS, _SHOWN_LINES = 200_000, 100, 400
+_PICTURES = {"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg"}
 _TEXTS = (".md", ".txt", ".json", ".yaml", ".yml", ".jinja", ".bib", ".cff", ".csv", ".tsv", ".jsonl", ".rst")
 
 
@@ -67,17 +69,39 @@ def commit_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, 
 def file_page(
     request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str, path: str
 ) -> Response:
-    """A file, shown if it is a text.
+    """A file, shown if it is a text."""
+    with hub.database.read() as session:
+        shown = view(session, visitor.actor, owner, name, revision)
+        found = _file(shown, path)
+        return page(request, visitor, "file", view=shown, file=found, text=_text(hub, path, found.entry))
+
+
+@router.get("/download/{revision}/{path:path}")
+def download(
+    request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str, path: str
+) -> Response:
+    """The bytes of a file, for who is signed in here; a picture is shown, all else is kept."""
+    with hub.database.read() as session:
+        shown = view(session, visitor.actor, owner, name, revision)
+        file, repository_id = _file(shown, path).entry, shown.repository.id
+    headers = {"Cache-Control": "private, no-cache", "Content-Security-Policy": "sandbox; default-src 'none'"}
+    if kind := _PICTURES.get(path.rpartition(".")[2].lower()):
+        return StreamingResponse(hub.store.read(file.sha256, 0, file.size), media_type=kind, headers=headers)
+    if path.endswith(".safetensors") and is_first(request):
+        downloads_of(request).count(repository_id)
+    return send(hub, request, path, file, headers)
+
+
+def _file(shown: View, path: str) -> File:
+    """A file of a commit.
 
     Raises:
         EntryNotFoundError: if there is none.
     """
-    with hub.database.read() as session:
-        shown = view(session, visitor.actor, owner, name, revision)
-        found = next((one for one in shown.files if one.path == path), None)
-        if found is None:
-            raise EntryNotFoundError(f"{shown.repository.full_name} has no file {path}", shown.commit.oid)
-        return page(request, visitor, "file", view=shown, file=found, text=_text(hub, path, found.entry))
+    found = next((one for one in shown.files if one.path == path), None)
+    if found is None:
+        raise EntryNotFoundError(f"{shown.repository.full_name} has no file {path}", shown.commit.oid)
+    return found
 
 
 def _changed(hub: Hub, path: str, before: Entry | None, after: Entry | None) -> Changed:

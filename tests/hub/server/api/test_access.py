@@ -80,6 +80,7 @@ RULES: dict[str, Rule] = {
     "DELETE /api/v1/adapters/{owner}/{name}/like": Rule(WITH_WRITE, LAB, hidden=True),
     "POST /api/v1/adapters/{owner}/{name}/withdraw": Rule(WRITERS, LAB, {"reason": "for a test"}, hidden=True),
     "DELETE /api/v1/adapters/{owner}/{name}/withdraw": Rule(WRITERS, LAB, hidden=True),
+    "PUT /api/v1/adapters/{owner}/{name}/default": Rule(("admin",), LAB, hidden=True),
     "POST /api/v1/adapters/{owner}/{name}/scores": Rule(
         WITH_WRITE, LAB, TASK | {"commit": "{commit}", "metrics": {"accuracy": 0.5}}, hidden=True
     ),

@@ -72,3 +72,13 @@ def test_curators_shape_the_tree(published: Asked, admin: dict[str, str]) -> Non
     published.publish("jokes", placed("sarcasm/old"), user="bob")
     told = {one["slug"]: one["count"] for one in client.get(f"{API}/tasks/sarcasm").json()["datasets"]}
     assert told == {"tweets": 1, "old": 1}  # what is a part counts for the whole
+
+
+def test_a_default_decides_between_equals(published: Asked, admin: dict[str, str]) -> None:
+    published.publish("others", placed("sentiment/sst-2", seed=9), user="bob")
+    question = {"identifier": "sentiment/sst-2", "base": "roberta-base"}
+    assert published.client.post(f"{API}/resolve", json=question).status_code == 300
+    for name in ("bob/others", "ann/movies"):
+        assert published.client.put(f"{API}/adapters/{name}/default", headers=admin).status_code == 204
+        found = published.client.post(f"{API}/resolve", json=question).json()
+        assert found["repository"] == name and any("default" in reason for reason in found["reasons"])

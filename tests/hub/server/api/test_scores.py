@@ -65,6 +65,12 @@ def test_what_the_owner_measured_stays_a_claim(scored: Asked) -> None:
     assert all(not verified for _, _, verified, _ in board(scored))
 
 
+def test_what_was_withdrawn_is_on_no_leaderboard(scored: Asked) -> None:
+    path = f"{API}/adapters/bob/better/withdraw"
+    assert scored.client.post(path, json={"reason": "wrong data"}, headers=scored.as_("bob")).status_code == 200
+    assert [name for name, *_ in board(scored)] == ["ann/good"]
+
+
 def test_numbers_hold_for_the_weights_that_were_measured(scored: Asked) -> None:
     old = commit(scored, "ann/good")
     measure(scored, "ann/good", "bob")

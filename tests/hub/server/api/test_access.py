@@ -54,7 +54,7 @@ TASK = {"task": "sentiment", "dataset": "sst-2"}
 RULES: dict[str, Rule] = {
     "GET /health": Rule(ALL),
     "GET /ready": Rule(ALL),
-    "GET /metrics": Rule(("admin", "stranger")),  # a machine that reads them here has no account
+    "GET /metrics": Rule(("admin",)),  # and programs on the machine itself
     "GET /api/v1/audit": Rule(("admin",)),
     "GET /api/v1/webhooks": Rule(OWNERS, {"account": "lab"}),
     "POST /api/v1/webhooks": Rule(OWNERS, body={"account": "lab", "url": "https://192.0.43.8/hook"}),

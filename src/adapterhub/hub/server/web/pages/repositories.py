@@ -18,12 +18,12 @@ from adapterhub.hub.server.context import TheHub, public_url
 from adapterhub.hub.server.database import Score
 from adapterhub.hub.server.errors import status
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.snippets import Subject, snippets
 from adapterhub.hub.server.web import markdown
 from adapterhub.hub.server.web.figure import figure
 from adapterhub.hub.server.web.forms import Form, local
 from adapterhub.hub.server.web.rendering import go, page
 from adapterhub.hub.server.web.repository_view import View, commits_of, options, properties, view
-from adapterhub.hub.server.web.snippets import Subject, snippets
 from adapterhub.hub.server.web.visitor import TheMember, TheVisitor, Visitor
 
 router = APIRouter()

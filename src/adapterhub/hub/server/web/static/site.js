@@ -201,7 +201,7 @@ function uploading() {
       let answer = {};
       try { answer = JSON.parse(request.responseText); } catch { /* no answer of ours */ }
       bar.remove();
-      const good = request.status === 200;
+      const good = request.status === 200 && "sha256" in answer; // else it may be the page to sign in
       row.className = good ? "good" : "bad";
       note.textContent = good ? (answer.sha256 ? "checked" : "left out") : answer.problem || "could not be sent: try again";
       if (good && answer.sha256) {

@@ -156,7 +156,7 @@ def left_of(block: Any, row: int, channel: int, tasks: list[int]) -> Any:
             own = [left_of(child, row, channel, tasks) for child in block]
             return Split(*own, splits=block.splits)
     own = [left_of(child, row, channel, tasks) for child in block]
-    return Stack(*(child for child in own if child != "nothing")) if set(own) - {"nothing"} else None
+    return Stack(*own)
 
 
 def has(setup: Any, kind: type[Composition]) -> bool:
@@ -168,7 +168,8 @@ def parts_of(setup: Composition, rows: int, tasks: list[int]) -> dict[Any, list[
     found: dict[Any, list[tuple[int, int]]] = {}
     for channel in range(setup.channels):
         for row in range(rows):
-            found.setdefault(left_of(setup, row, channel, tasks), []).append((channel, row))
+            left = left_of(setup, row, channel, tasks)
+            found.setdefault(None if left == "nothing" else left, []).append((channel, row))
     return found
 
 

@@ -180,8 +180,9 @@ def _row(score: ClaimedScore) -> tuple[str, ...]:
 
 
 def _settings(info: AdapterInfo) -> Iterator[tuple[str, str]]:
-    yield "method", ", ".join(_METHODS.get(method, method) for method in info.methods)
-    yield "parameters", f"{info.parameters:,} ({', '.join(info.dtypes)})"
+    if info.methods:  # a recipe has no parameters of its own
+        yield "method", ", ".join(_METHODS.get(method, method) for method in info.methods)
+        yield "parameters", f"{info.parameters:,} ({', '.join(info.dtypes)})"
     if info.head is not None:
         labels = ", ".join(info.head.labels or ()) or (str(info.head.num_labels) if info.head.num_labels else "")
         yield "head", info.head.type + (f" ({labels})" if labels else "")

@@ -13,10 +13,10 @@ catalogue collections commit commits compare compositions contact data dataset d
 explore favicon.ico feed feed.xml feeds files fingerprints health healthz help home hub imprint imprint-privacy index
 index.html info invite jobs join lang language languages leaderboard leaderboards legal lfs library likes login logout
 manifest.json metrics mirror model models new none notifications null oauth oidc openapi.json organization
-organizations orgs papers ping posts pricing privacy profile raw readyz recipes redoc register repo repos repositories
-resolve robots.txt root rss search security settings setup sha256 signin signout signup sitemap.xml spaces static stats
-status storage support sw.js system task tasks terms token tokens trending tree undefined upload uploads user users
-verify version webhook webhooks well-known whoami whoami-v2 www xet
+organizations orgs papers ping posts pricing privacy profile raw ready readyz recipes redoc register repo repos
+repositories resolve robots.txt root rss search security settings setup sha256 signin signout signup sitemap.xml spaces
+static stats status storage support sw.js system task tasks terms token tokens trending tree undefined upload uploads
+user users verify version webhook webhooks well-known whoami whoami-v2 www xet
 """
 
 # ISO 639-1; of the three-letter codes too many are names of tasks and of people.

@@ -25,7 +25,6 @@ def ann(served: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run
     """The server, with ann logged in and nothing fetched yet."""
     monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ADAPTERHUB_HUBS", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     disable_progress_bars()
     login(served.token("ann", "write"), served.url)
     return served

@@ -86,7 +86,6 @@ def test_an_author_who_was_named_is_the_author(ann: Running) -> None:
 
 def test_what_was_fetched_works_without_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub = start(tmp_path / "hub")
     hub.add_user("ann")
     adapterhub.login(hub.token("ann"), hub.url)

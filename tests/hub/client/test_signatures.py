@@ -1,6 +1,5 @@
 """Signed adapters over a hub that runs: signed, published, shown, demanded."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,9 +8,6 @@ from huggingface_hub import HfApi
 
 import adapterhub
 from adapterhub.errors import SignatureError, UploadRefusedError
-from adapterhub.hub.client import signatures
-from adapterhub.hub.client.signatures import Demand
-from adapterhub.hub.lock import LockedFile
 from hub import keys
 from hub.server.adapter_files import lora, write
 from hub.server.running import Running, run
@@ -77,11 +73,20 @@ def test_a_byte_that_was_altered_is_found_by_the_hub_and_here(ann: Running, fold
     with pytest.raises(Exception, match="over other bytes"):
         api.upload_file(path_or_fileobj=bytes(altered), path_in_repo=WEIGHTS, repo_id="ann/altered")
     pulled = adapterhub.pull("@ann/altered", verify_key=theirs)
-    assert pulled.found is not None
-    lie = LockedFile("0" * 64, pulled.found.files[WEIGHTS].size)  # of a hub that gives other bytes
-    found = replace(pulled.found, files={**pulled.found.files, WEIGHTS: lie})
-    with pytest.raises(SignatureError, match=r"is broken.*over other bytes"):
-        signatures.check(found, pulled.folder, Demand(key=theirs))
+    for name, data, match in (
+        (WEIGHTS, bytes(altered), "over other bytes of"),
+        ("extra.safetensors", bytes(altered), "not over 'extra"),
+    ):
+        there = pulled.folder / name
+        kept = there.read_bytes() if there.exists() else None
+        there.unlink(missing_ok=True)  # a link to what was fetched
+        there.write_bytes(data)
+        with pytest.raises(SignatureError, match=match):
+            adapterhub.pull("@ann/altered", verify_key=theirs)
+        there.unlink()
+        if kept is not None:
+            there.write_bytes(kept)
+    assert adapterhub.pull("@ann/altered", verify_key=theirs).signed
     (folder / "model.sig").write_bytes((pulled.folder / "model.sig").read_bytes())
     (folder / WEIGHTS).write_bytes(altered)
     with pytest.raises(UploadRefusedError, match="over other bytes"):

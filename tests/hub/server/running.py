@@ -74,7 +74,7 @@ def start(folder: Path, *options: str, port: int = 0, log: Path | None = None, *
             [*COMMAND, "hub", "serve", "--dir", str(folder), "--port", str(port), *options],
             stderr=file,
             text=True,
-            env=os.environ | environment,
+            env={**os.environ, "HF_HUB_OFFLINE": "0", **environment},
         )
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:

@@ -130,6 +130,7 @@ def test_who_asks_too_often_waits_and_others_do_not(narrow: Running) -> None:
         assert refused.headers["content-type"] == "application/problem+json"
         assert client.get("/api/v1/me", headers=bob).status_code == 200
         assert client.get("/health").status_code == 200
+        assert client.get("/ready-made/adapter", headers=ann).status_code == 429
         strangers = [client.get("/api/v1/accounts/ann", headers={"Authorization": f"Bearer hf_{n}"}) for n in range(7)]
         assert [one.status_code for one in strangers].count(429) == 2  # made-up tokens win nothing
 

@@ -29,12 +29,12 @@ def fetch(address: Address, repository: str, commit: str, files: Mapping[str, Lo
         HubError: if a file is not the one that its SHA-256 stands for.
     """
     folder = snapshot(address, repository, commit)
-    with Connection(address) as connection:
-        for path, file in files.items():
-            blob = _blob(file.sha256)
-            if not blob.exists():
-                _fetch(connection, f"/{repository}/resolve/{commit}/{quote(path)}", file, blob)
-            link(folder / path, file)
+    if missing := {path: file for path, file in files.items() if not _blob(file.sha256).exists()}:
+        with Connection(address) as connection:
+            for path, file in missing.items():
+                _fetch(connection, f"/{repository}/resolve/{commit}/{quote(path)}", file)
+    for path, file in files.items():
+        link(folder / path, file)
     return folder
 
 
@@ -49,7 +49,8 @@ def _blob(sha256: str) -> Path:
     return home() / "blobs" / sha256
 
 
-def _fetch(connection: Connection, path: str, file: LockedFile, blob: Path) -> None:
+def _fetch(connection: Connection, path: str, file: LockedFile) -> None:
+    blob = _blob(file.sha256)
     make_folder(blob.parent)
     part = blob.with_name(f"{blob.name}.part")
     with part.open("ab") as out, locked(part):  # of two processes one fetches, the other finds it there

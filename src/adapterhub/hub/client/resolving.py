@@ -138,7 +138,9 @@ def _on(address: Address, text: str, wanted: Wanted) -> Found | OnHuggingFace:
         with Connection(address) as connection:
             return connection.post("/api/v1/resolve", question)
 
-    answer = asked(address, question, ask)
+    revisions = [reading.revision for reading in Identifier.parse(text).readings]
+    pinned = all(one is not None and one.is_commit for one in revisions)
+    answer = asked(address, question, ask, lasting=pinned)
     elsewhere = answer.get("elsewhere") or {}
     if elsewhere.get("hub") == HUGGING_FACE:
         return OnHuggingFace(str(RepositoryId.parse(str(elsewhere.get("repository")))), elsewhere.get("version"))

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from adapterhub.errors import HubError, SignatureError, UploadRefusedError
 from adapterhub.hub import identities, signing
+from adapterhub.hub.client.cache import sha256_of
 from adapterhub.hub.client.connection import Connection
 from adapterhub.hub.client.resolving import Found
 from adapterhub.hub.identities import Identity
@@ -40,7 +41,7 @@ def demand(signed_by: str | None, verify_key: Path | None, issuer: str | None) -
 
 
 def check(found: Found, folder: Path, demanded: Demand) -> str:
-    """By whom an adapter is signed, in words.
+    """By whom an adapter is signed, in words; what is in its folder is read for that, to the last byte.
 
     Raises:
         SignatureError: if not by whom it was demanded of, or if it is not signed.
@@ -49,9 +50,11 @@ def check(found: Found, folder: Path, demanded: Demand) -> str:
         _refuse(found, "is not signed")
     try:
         signature = signatures.read((folder / SIGNATURE).read_bytes())
-        signatures.check_covers(signature, {path: one.sha256 for path, one in found.files.items()})
-    except UploadRefusedError as error:
-        raise SignatureError(f"the signature of {found.repository} is broken: {error}") from error
+    except (OSError, UploadRefusedError) as error:
+        raise SignatureError(f"the signature of {found.repository} cannot be read: {error}") from error
+    here = {path.relative_to(folder).as_posix(): sha256_of(path) for path in folder.rglob("*") if path.is_file()}
+    if (why := signatures.mismatch(signature, here)) is not None:
+        _refuse(found, f"has a broken signature: it {why}")
     held = []
     if demanded.account is not None:
         held.append(_check_account(found, signature, demanded.account))

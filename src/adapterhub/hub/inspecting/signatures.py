@@ -74,18 +74,27 @@ def read(data: bytes, where: str = SIGNATURE) -> Signature:
 
 
 def check_covers(signature: Signature, files: Mapping[str, str]) -> None:
-    """Pass a signature that is over these files (SHA-256 by path): all but those of ``NOT_COVERED``, and as they are.
+    """Pass a signature that is over these files, as ``mismatch`` tells.
 
     Raises:
-        UploadRefusedError: naming the first file that is another one, not signed, or missing.
+        UploadRefusedError: for any other, with what to do.
+    """
+    if (why := mismatch(signature, files)) is not None:
+        _refuse(SIGNATURE, why)
+
+
+def mismatch(signature: Signature, files: Mapping[str, str]) -> str | None:
+    """Why a signature is not over these files (SHA-256 by path), all but those of ``NOT_COVERED``; None if it is.
+
+    Of several the first file is told that is another one than was signed, missing, or not signed.
     """
     for path, sha256 in sorted(signature.files.items()):
         if path not in files:
-            _refuse(SIGNATURE, f"is over {path!r}, which is not there")
+            return f"is over {path!r}, which is not there"
         if files[path] != sha256:
-            _refuse(SIGNATURE, f"is over other bytes of {path!r} (SHA-256 {sha256}, and they are {files[path]})")
-    if unsigned := sorted(set(files) - set(signature.files) - NOT_COVERED):
-        _refuse(SIGNATURE, f"is not over {unsigned[0]!r}")
+            return f"is over other bytes of {path!r} (SHA-256 {sha256}, and they are {files[path]})"
+    unsigned = sorted(set(files) - set(signature.files) - NOT_COVERED)
+    return f"is not over {unsigned[0]!r}" if unsigned else None
 
 
 def _files(where: str, statement: Mapping[str, Any]) -> dict[str, str]:

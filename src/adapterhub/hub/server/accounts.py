@@ -153,8 +153,16 @@ def tokens(session: Transaction, user_id: int) -> list[Token]:
 
 
 def revoke_token(session: Transaction, user_id: int, token_id: int) -> None:
-    """End a token of a user; one of another is left alone."""
-    session.execute(delete(Token).where(Token.id == token_id, Token.account_id == user_id))
+    """End a token of a user.
+
+    Raises:
+        RepositoryNotFoundError: if that user has no such token.
+    """
+    found = session.get(Token, token_id)
+    if found is None or found.account_id != user_id:
+        raise RepositoryNotFoundError(f"you have no token {token_id}")
+    session.delete(found)
+    session.flush()
 
 
 def actor(user: Account, scope: Scope = "admin") -> Actor:

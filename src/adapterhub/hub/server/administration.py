@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Transaction
 
 from adapterhub.errors import HubConflictError
 from adapterhub.hub.server import accounts, audit, policy
 from adapterhub.hub.server.actor import Actor
-from adapterhub.hub.server.database import Account, AuditEntry, Repository, Session
+from adapterhub.hub.server.database import Account, AuditEntry, Repository
 
 PAGE = 50
 
@@ -59,9 +59,7 @@ def set_disabled(session: Transaction, actor: Actor, name: str, disabled: bool) 
     account = accounts.account(session, name)
     if account.id == actor.id:
         raise HubConflictError("you would lock yourself out: have another administrator do it")
-    account.disabled = disabled
-    if disabled:
-        session.execute(delete(Session).where(Session.account_id == account.id))
+    accounts.set_disabled(session, account, disabled)
     audit.record(session, actor, "account.disable" if disabled else "account.enable", account.key)
 
 

@@ -68,7 +68,7 @@ def _answer(
     request: Request, status: int, message: str, headers: dict[str, str], more: Mapping[str, Any] = MappingProxyType({})
 ) -> Response:
     path = request.url.path
-    if path.startswith(_API):
+    if path.startswith(_API) or path == "/metrics":
         content = {"type": "about:blank", "title": _title(status), "status": status, "detail": message, **more}
         return JSONResponse(content, status, headers, media_type="application/problem+json")
     if path.startswith(_PROTOCOL) or "/resolve/" in path or ".git/" in path:

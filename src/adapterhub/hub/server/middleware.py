@@ -21,7 +21,7 @@ from adapterhub.hub.server.limits import Askers, Limiter, network
 from adapterhub.hub.server.observing import Observed
 from adapterhub.hub.server.web.visitor import SESSION
 
-_NOT_COUNTED = ("/health", "/ready", "/metrics", "/static/")
+_NOT_COUNTED, _STATIC = ("/health", "/ready", "/metrics"), "/static/"
 # Bodies that are written to a file as they come, by routes that have limits of their own.
 _STREAMED = re.compile(r"/lfs/|/xet/|/api/models/[^/]+/[^/]+/commit/|/upload/file$")
 _LONGEST_BODY = 8 << 20
@@ -66,7 +66,7 @@ class Limited:
         self.app, self._limiter, self._askers = app, limiter, askers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(_NOT_COUNTED):
+        if scope["type"] != "http" or scope["path"] in _NOT_COUNTED or scope["path"].startswith(_STATIC):
             await self.app(scope, receive, send)
             return
         allowance = self._limiter.count(await self._who(scope), scope["method"])

@@ -55,7 +55,7 @@ TASK = {"task": "sentiment", "dataset": "sst-2"}
 RULES: dict[str, Rule] = {
     "GET /health": Rule(ALL),
     "GET /ready": Rule(ALL),
-    "GET /metrics": Rule(("admin", "stranger")),  # a machine that reads them here has no account
+    "GET /metrics": Rule(("admin",)),  # and programs on the machine itself
     "GET /api/v1/audit": Rule(("admin",)),
     "GET /api/v1/webhooks": Rule(OWNERS, {"account": "lab"}),
     "POST /api/v1/webhooks": Rule(OWNERS, body={"account": "lab", "url": "https://192.0.43.8/hook"}),
@@ -84,6 +84,7 @@ RULES: dict[str, Rule] = {
     "DELETE /api/v1/adapters/{owner}/{name}/like": Rule(WITH_WRITE, LAB, hidden=True),
     "POST /api/v1/adapters/{owner}/{name}/withdraw": Rule(WRITERS, LAB, {"reason": "for a test"}, hidden=True),
     "DELETE /api/v1/adapters/{owner}/{name}/withdraw": Rule(WRITERS, LAB, hidden=True),
+    "PUT /api/v1/adapters/{owner}/{name}/default": Rule(("admin",), LAB, hidden=True),
     "POST /api/v1/adapters/{owner}/{name}/scores": Rule(
         WITH_WRITE, LAB, TASK | {"commit": "{commit}", "metrics": {"accuracy": 0.5}}, hidden=True
     ),

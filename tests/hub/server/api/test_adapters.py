@@ -54,6 +54,8 @@ def test_an_adapter_is_told_at_a_revision(published: Asked) -> None:
     assert (then["config"]["r"], then["parameters"], then["files"]) == (2, 32, old["files"])
     assert then["card"].endswith("# sentiment/sst-2\n")
     assert [(one["base"], one["verdict"]) for one in new["fits"]] == [("roberta-base", "same-base")]
+    load = next(one["code"] for one in then["code"] if one["key"] == "load")
+    assert "model.load_adapter(" in load and f'"ann/movies@{old["commit"]}"' in load and '"roberta-base"' in load
     assert published.client.get(f"{API}/ann/movies", params={"revision": "v9"}).status_code == 404
 
 

@@ -12,6 +12,8 @@ import tiny
 from adapterhub import AutoAdapterModel
 from adapterhub.composition import Composition, Fuse, Stack
 from adapterhub.errors import CompositionError, UploadRefusedError
+from adapterhub.hub.client.pulling import pull
+from adapterhub.hub.lock import Lock
 from adapterhub.hub.recipe import Merge, Recipe
 from hub.server.api.conftest import lora
 from hub.server.protocol.conftest import Asked
@@ -168,3 +170,16 @@ def test_a_composition_is_loaded_in_one_line(asked: Asked, by_client: str, tmp_p
     composition, _ = fresh.load_adapter_setup("ann/whole", set_active=True, hub=by_client)
     assert composition == Stack("zw", Fuse("x", "y")) and set(fresh.adapters) == {"zw", "x", "y"}
     assert torch.equal(fresh(tokens).last_hidden_state, expected)
+
+
+def test_a_lock_pins_the_bytes_of_all_members(both: Asked, by_client: str, tmp_path: Path) -> None:
+    put(both, "both", content(both, Stack("one", "two"), {"one": "ann/a", "two": "bob/b"}))
+    lock = tmp_path / "adapters.lock"
+    folder = pull("ann/both", hub=by_client, lock=lock).folder
+    assert {path.name for path in folder.iterdir()} == {"adapter_setup.json", "one", "two"}
+    weights = (folder / "one" / "adapter_model.safetensors").read_bytes()
+    assert weights == lora()["adapter_model.safetensors"]
+    locked = Lock.read(lock).adapters
+    assert {str(one.repository) for one in locked.values()} == {"ann/both", "ann/a", "bob/b"}
+    both.publish("both", {"composition.json": json.dumps(content(both, Stack("one"), {"one": "bob/b"})).encode()})
+    assert pull("ann/both", hub=by_client, lock=lock).folder == folder

@@ -201,7 +201,7 @@ def _passes(one: Made, name: str, value: Any) -> bool:
         case "verified":
             return one.verified == value
         case "base":
-            return one.facets["base"] in {base.rpartition("/")[2] for base in value}
+            return one.facets["base"] in {base.rpartition("/")[2].lower() for base in value}
         case "dataset":
             return one.place in value or one.place.partition("/")[2] in value
         case _:

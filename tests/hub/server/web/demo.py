@@ -63,6 +63,7 @@ def fill(hub: Hub, archive: Path | None = None) -> None:
         ada, ben = (accounts.actor(one) for one in made)
     for owner, name, files in _adapters():
         publish(hub, ada, owner, name, files)
+    publish(hub, ada, "stitch-lab", "mnli-then-sst2", _composition(hub, ada))
     with hub.database.write() as session:
         _activity(session, [ada, ben])
 
@@ -103,6 +104,25 @@ def _adapters() -> Iterator[tuple[str, str, dict[str, bytes]]]:
             0.872,
         ),
     )
+
+
+def _composition(hub: Hub, actor: Actor) -> dict[str, bytes]:
+    """An adapter over another, each pinned."""
+    members = {"mnli": ("ada", "roberta-base-mnli-lora-all"), "sst-2": ("stitch-lab", "roberta-base-sst2-lora")}
+    with hub.database.read() as session:
+        heads = {
+            name: repositories.revision(session, repositories.find(session, actor, *where), "main").oid
+            for name, where in members.items()
+        }
+    recipe = {
+        "format": "adapterhub-composition",
+        "version": 1,
+        "base": _ROBERTA,
+        "members": {name: f"{owner}/{repository}@{heads[name]}" for name, (owner, repository) in members.items()},
+        "composition": {"type": "Stack", "children": [{"type": "single", "children": [name]} for name in members]},
+    }
+    card = f"---\nbase_model: {_ROBERTA}\ntags: [demo]\n---\n# Inference below sentiment\n\nTwo random adapters.\n"
+    return {"README.md": card.encode(), "composition.json": json.dumps(recipe, indent=2).encode()}
 
 
 def lora(

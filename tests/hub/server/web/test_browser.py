@@ -25,7 +25,15 @@ FOR_ALL = [
     *("/", "/explore/tasks", "/explore/languages", "/explore/tasks/sentiment", "/explore/tasks/sentiment/sst-2"),
     *("/search", "/search?q=roberta&method=lora", "/models", "/models/roberta-base", "/leaderboards"),
     *("/leaderboards/sentiment/sst-2", f"/compare?id={LORA[1:]}&id=ada/roberta-base-sst2-pfeiffer", "/docs"),
-    *("/stitch-lab", LORA, f"{LORA}/tree/main", f"{LORA}/commits/main", f"{LORA}/blob/main/README.md", "/login"),
+    *(
+        "/stitch-lab",
+        "/stitch-lab/mnli-then-sst2",
+        LORA,
+        f"{LORA}/tree/main",
+        f"{LORA}/commits/main",
+        f"{LORA}/blob/main/README.md",
+        "/login",
+    ),
 ]
 FOR_ADA = [
     *(

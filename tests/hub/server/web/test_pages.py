@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 import adapterhub
 import tiny
+from adapterhub.hub.server import repositories
 from adapterhub.hub.server.catalogue import taxonomy
 from adapterhub.hub.server.database import Alias, Repository
 from hub.server.web import demo
@@ -243,3 +244,17 @@ def test_files_of_private_adapters_come_to_who_may_see_them(site: Site) -> None:
     assert found is not None
     shown = ann.get(found[1])
     assert (shown.content, shown.headers["content-type"]) == (picture.getvalue(), "image/png")
+
+
+def test_a_composition_of_pinned_adapters_leads_to_them_and_they_to_it(site: Site) -> None:
+    demo.fill(site.hub)
+    text = site.get("/stitch-lab/mnli-then-sst2").text
+    assert re.findall(r'class="leaf">([^<]+)<', text) == ["mnli", "sst-2"]
+    paths = re.findall(r'href="(/[^"]+/version/[0-9a-f]{40})">(?:ada|stitch-lab)/', text)
+    assert len(paths) == 2 and all(site.get(path).status_code == 200 for path in paths)
+    assert "acts on queries, values" in text
+    assert 'href="/stitch-lab/mnli-then-sst2"' in site.get("/ada/roberta-base-mnli-lora-all").text
+    ada = site.actor("ada")
+    with site.hub.database.write() as session:
+        repositories.remove(session, ada, repositories.find(session, ada, "ada", "roberta-base-mnli-lora-all"))
+    assert "The composition needs ada/roberta-base-mnli-lora-all@" in site.get("/stitch-lab/mnli-then-sst2").text

@@ -5,13 +5,12 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from adapterhub.hub.server import accounts, audit, policy
 from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.context import TheActor, TheHub
-from adapterhub.hub.server.database import Account, Membership, Token, now
-from adapterhub.hub.server.errors import RepositoryNotFoundError
+from adapterhub.hub.server.database import Account, Token, now
 
 router = APIRouter(prefix="/api/v1", tags=["accounts"])
 
@@ -123,14 +122,8 @@ def add_organisation(hub: TheHub, actor: TheActor, wanted: NewOrganisation) -> A
 def members(hub: TheHub, name: Name) -> list[Member]:
     """Who belongs to an organisation."""
     with hub.database.read() as session:
-        one = accounts.account(session, name)
-        found = session.execute(
-            select(Account.name, Membership.role)
-            .join(Membership, Membership.user_id == Account.id)
-            .where(Membership.organisation_id == one.id)
-            .order_by(Account.key)
-        )
-        return [Member.model_validate({"name": user, "role": role}) for user, role in found]
+        found = accounts.members(session, accounts.account(session, name).id)
+        return [Member.model_validate({"name": user.name, "role": role}) for user, role in found]
 
 
 @router.put("/organisations/{name}/members/{user}", responses=problems(401, 403, 404, 409))
@@ -159,7 +152,7 @@ def tokens(hub: TheHub, actor: TheActor) -> list[TokenView]:
     """The tokens of whoever asks, without their values."""
     policy.check_scope(actor, "admin")
     with hub.database.read() as session:
-        found = session.scalars(select(Token).where(Token.account_id == actor.id).order_by(Token.id))
+        found = accounts.tokens(session, actor.id or 0)
         return [TokenView.model_validate(one, from_attributes=True) for one in found]
 
 
@@ -181,7 +174,5 @@ def remove_token(hub: TheHub, actor: TheActor, number: Number) -> None:
     """Revoke a token."""
     policy.check_scope(actor, "admin")
     with hub.database.write() as session:
-        gone = session.execute(delete(Token).where(Token.id == number, Token.account_id == actor.id))
-        if not gone.rowcount:  # type: ignore[attr-defined]
-            raise RepositoryNotFoundError(f"you have no token {number}")
+        accounts.revoke_token(session, actor.id or 0, number)
         audit.record(session, actor, "token.revoke", actor.name.lower(), token=number)

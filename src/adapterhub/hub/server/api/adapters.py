@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from pydantic import BaseModel, Field
 
 from adapterhub.hub.server import likes, repositories, signatures
@@ -13,7 +13,7 @@ from adapterhub.hub.server.api.routing import router
 from adapterhub.hub.server.api.views import Listing
 from adapterhub.hub.server.catalogue import details
 from adapterhub.hub.server.catalogue.search import MOST, Sort, count, search
-from adapterhub.hub.server.context import TheActor, TheHub
+from adapterhub.hub.server.context import TheActor, TheHub, public_url
 
 routes = router("adapters")
 
@@ -71,6 +71,7 @@ def adapters(hub: TheHub, actor: TheActor, wanted: Annotated[Search, Query()]) -
 
 @routes.get("/adapters/{owner}/{name}", responses=problems(404))
 def adapter(
+    request: Request,
     hub: TheHub,
     actor: TheActor,
     owner: Owner,
@@ -81,7 +82,7 @@ def adapter(
     with hub.database.read() as session:
         found = details.of(session, actor, owner, name, revision)
         signed = signatures.of(session, hub, found.repository, found.commit)
-        return AdapterView.of(found, details.card(hub, found), signed)
+        return AdapterView.of(found, details.card(hub, found), public_url(request), signed)
 
 
 @routes.put("/adapters/{owner}/{name}/like", responses=problems(401, 403, 404))

@@ -178,7 +178,7 @@ def add_base(hub: TheHub, actor: TheActor, new: NewBase) -> BaseView:
         return _view(session, actor, new.name)
 
 
-@routes.put("/bases/{name:path}/config", responses=problems(401, 403))
+@routes.put("/bases/{name:path}/config", responses=problems(401, 403, 404))
 def describe(hub: TheHub, actor: TheActor, name: BaseName, config: Config) -> BaseView:
     """Tell what a base model is like by its ``config.json``, by who administers the hub."""
     with hub.database.write() as session:
@@ -186,7 +186,7 @@ def describe(hub: TheHub, actor: TheActor, name: BaseName, config: Config) -> Ba
         return _view(session, actor, name)
 
 
-@routes.put("/bases/{name:path}/origin", responses=problems(401, 403))
+@routes.put("/bases/{name:path}/origin", responses=problems(401, 403, 404))
 def declare(hub: TheHub, actor: TheActor, name: BaseName, origin: Origin) -> BaseView:
     """Tell what a base model was made of, by who administers the hub."""
     with hub.database.write() as session:

@@ -1,5 +1,6 @@
 """An adapter in full, as the API shows it."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ from adapterhub.hub.server.api.views import File, Listing, Verdict, listing
 from adapterhub.hub.server.catalogue.details import Details, Fit
 from adapterhub.hub.server.database import Commit, Ref, Score
 from adapterhub.hub.server.signatures import Signed
+from adapterhub.hub.server.snippets import Subject, snippets
 
 
 class Version(BaseModel):
@@ -105,6 +107,15 @@ class SignatureView(BaseModel):
         return cls.model_validate(one, from_attributes=True)
 
 
+class Code(BaseModel):
+    """Code to copy, in which the adapter is pinned to the commit."""
+
+    key: str
+    title: str
+    language: Literal["python", "shell"]
+    code: str
+
+
 class AdapterView(Listing):
     """All that is known of an adapter at a commit."""
 
@@ -126,13 +137,14 @@ class AdapterView(Listing):
     scores: list[ScoreView]
     signature: SignatureView
     card: str = Field(description="README.md, as it is written")
+    code: list[Code]
     aliases: list[str] = Field(description="Other names that lead to it")
     used_in: list[str] = Field(description="Compositions that it is a member of")
     fits: list[FitView] = Field(description="Base models known here, the best fitting first")
 
     @classmethod
-    def of(cls, found: Details, card: str, signed: Signed) -> "AdapterView":  # type: ignore[override]
-        """From the catalogue; what tells of the files is that of the commit."""
+    def of(cls, found: Details, card: str, hub: str, signed: Signed) -> "AdapterView":  # type: ignore[override]
+        """From the catalogue; what tells of the files is that of the commit. ``hub`` is the address of this one."""
         repository, adapter, info = found.repository, found.adapter, found.info
         values = listing(adapter)
         if info is not None:
@@ -158,10 +170,19 @@ class AdapterView(Listing):
             scores=[ScoreView.of(*one) for one in found.scores],
             signature=SignatureView.of(signed),
             card=card,
+            code=[Code(**asdict(one)) for one in snippets(_subject(found, hub))],
             aliases=list(found.aliases),
             used_in=list(found.used_in),
             fits=[FitView.of(one) for one in found.fits],
         )
+
+
+def _subject(found: Details, hub: str) -> Subject:
+    adapter, info = found.adapter, found.info
+    base = (info.base if info is not None else None) or (adapter.base.name if adapter.base is not None else "")
+    weights = next((path for path in sorted(found.files) if path.endswith(".safetensors")), "")
+    commit, of = ("", adapter) if info is None else (found.commit.oid, info)
+    return Subject(hub, found.repository.full_name, commit, base, of.format, weights, of.kind)
 
 
 def elsewhere(origin: dict[str, Any] | None, version: str | None = None) -> Elsewhere | None:

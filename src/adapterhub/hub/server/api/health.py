@@ -4,7 +4,7 @@ import ipaddress
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import adapterhub
 from adapterhub.hub.server import metrics, policy
@@ -33,7 +33,7 @@ def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ok" if state.ready else "not ready", **parts}, 200 if state.ready else 503)
 
 
-@router.get("/metrics", responses=problems(401, 403))
+@router.get("/metrics", response_class=PlainTextResponse, responses=problems(401, 403))
 def measured(request: Request, hub: TheHub, actor: TheActor) -> Response:
     """Measurements for Prometheus, for administrators, and for this machine unless the request came by a proxy."""
     _check_may_measure(request, hub, actor)

@@ -6,13 +6,16 @@ from fastapi import Path
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from adapterhub.errors import HubNotFoundError
+from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.api.adapters import Name, Owner
 from adapterhub.hub.server.api.narrowing import Text
 from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.api.routing import router
 from adapterhub.hub.server.catalogue import taxonomy, tree
 from adapterhub.hub.server.context import TheActor, TheHub
-from adapterhub.hub.server.database import Dataset, Task
+from adapterhub.hub.server.database import Adapter, Dataset, Task
 
 routes = router("catalogue")
 
@@ -135,6 +138,17 @@ def change_dataset(
         parent = None if wanted.parent is None else taxonomy.dataset(session, changed.task, wanted.parent, actor)
         taxonomy.change_dataset(session, actor, changed, slug=wanted.slug, parent=parent, **wanted.described())
         return _dataset(session, actor, changed)
+
+
+@routes.put("/adapters/{owner}/{name}/default", status_code=204, responses=problems(401, 403, 404))
+def make_default(hub: TheHub, actor: TheActor, owner: Owner, name: Name) -> None:
+    """Prefer an adapter to others of its data set and base model that would do as well, by who administers the hub."""
+    with hub.database.write() as session:
+        repository = repositories.find(session, actor, owner, name)
+        adapter = session.get(Adapter, repository.id)
+        if adapter is None:
+            raise HubNotFoundError(f"{repository.full_name} holds no adapter")
+        taxonomy.make_default(session, actor, adapter)
 
 
 def _dataset(session: Session, actor: Actor, one: Dataset) -> DatasetView:

@@ -13,7 +13,7 @@ from adapterhub.hub.server.catalogue.columns import of
 from adapterhub.hub.server.catalogue.filters import Filters, choose
 from adapterhub.hub.server.catalogue.scores import higher_is_better, metric_name
 from adapterhub.hub.server.catalogue.search import load
-from adapterhub.hub.server.database import Account, Adapter, Dataset, Score
+from adapterhub.hub.server.database import Account, Adapter, Dataset, Repository, Score
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def leaderboard(
     held = (
         select(Score.id, Score.repository_id, Score.metric, Score.value, Score.verified)
         .join(Adapter, Adapter.repository_id == Score.repository_id)
-        .where(Score.dataset_id == dataset.id, Score.content == Adapter.content)
+        .join(Repository, Repository.id == Score.repository_id)
+        .where(Score.dataset_id == dataset.id, Score.content == Adapter.content, Repository.withdrawn.is_(None))
         .order_by(Score.verified.desc(), Score.created.desc(), Score.id.desc())
     )
     found = [one for one in session.execute(held) if shown[columns.place[one.repository_id]]]

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, or_, select, true
+from sqlalchemy import ColumnElement, func, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
@@ -189,6 +189,23 @@ def change_dataset(
     for name, value in described.items():
         setattr(changed, name, value)
     audit.record(session, actor, "dataset.change", f"{changed.task.slug}/{changed.slug}", was=was)
+    session.flush()
+
+
+def make_default(session: Session, actor: Actor, adapter: Adapter) -> None:
+    """Prefer an adapter to others of its data set and base model that would do as well.
+
+    Raises:
+        HubAccessError: for who does not administer the server.
+        HubIdError: for one that has no data set or base model.
+    """
+    policy.check_server_admin(actor)
+    if adapter.dataset_id is None or adapter.base_id is None:
+        raise HubIdError(f"{adapter.repository.full_name} has no data set, or no base model, to be the default of")
+    place = (Adapter.dataset_id == adapter.dataset_id, Adapter.base_id == adapter.base_id)
+    session.execute(update(Adapter).where(*place).values(is_default=False))
+    adapter.is_default = True
+    audit.record(session, actor, "adapter.default", adapter.repository.key)
     session.flush()
 
 

@@ -115,6 +115,11 @@ def plain(text: str) -> str:
     return _MARKS.sub("", _LINK.sub(r"\1", text))
 
 
+def sentence(text: str) -> str:
+    """A message as a sentence: with a capital, and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
 FILTERS: Mapping[str, Callable[..., str]] = {
     "method": method,
     "file_format": file_format,
@@ -127,4 +132,5 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "value": value,
     "words": words,
     "plain": plain,
+    "sentence": sentence,
 }

@@ -42,7 +42,10 @@ class Lane:
     client: dict[str, str] = field(default_factory=dict)
 
 
-LANES = (Lane("regular", server={"ADAPTERHUB_UPLOADS": "regular"}),)
+LANES = (
+    Lane("auto"),
+    Lane("regular", server={"ADAPTERHUB_UPLOADS": "regular"}),
+)
 
 
 @dataclass(frozen=True)

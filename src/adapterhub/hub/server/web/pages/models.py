@@ -85,7 +85,8 @@ def _model(
         pasted=pasted,
         facts=[(name, facts[name]) for name in shown if isinstance(facts.get(name), str | int)],
         fits=[_fit(one, title) for one in found],
-        total=sum(group.count for group in found),
+        total=sum(group.count for group in found if group.level > Level.SHAPE),
+        in_shape=sum(group.count for group in found if group.level is Level.SHAPE),
     )
 
 

@@ -11,19 +11,20 @@ from adapterhub.hub.card import Card
 from adapterhub.hub.compatibility import Need
 from adapterhub.hub.server import likes, policy, repositories, signatures
 from adapterhub.hub.server.admission import CARD
-from adapterhub.hub.server.catalogue import scores
+from adapterhub.hub.server.catalogue import compositions, scores
 from adapterhub.hub.server.catalogue.compatible import Trained, suitable
 from adapterhub.hub.server.catalogue.leaderboard import Leaderboard, leaderboard
 from adapterhub.hub.server.context import TheHub, public_url
 from adapterhub.hub.server.database import Score
 from adapterhub.hub.server.errors import status
 from adapterhub.hub.server.hub import Hub
+from adapterhub.hub.server.snippets import Subject, snippets
 from adapterhub.hub.server.web import markdown
 from adapterhub.hub.server.web.figure import figure
 from adapterhub.hub.server.web.forms import Form, local
+from adapterhub.hub.server.web.members import made_of
 from adapterhub.hub.server.web.rendering import go, page
 from adapterhub.hub.server.web.repository_view import View, commits_of, options, properties, view
-from adapterhub.hub.server.web.snippets import Subject, snippets
 from adapterhub.hub.server.web.visitor import TheMember, TheVisitor, Visitor
 
 router = APIRouter()
@@ -93,6 +94,7 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
         shown = view(session, visitor.actor, owner, name, revision)
         if shown.repository.key != f"{owner}/{name}".lower():
             return go(shown.path)
+        made = made_of(session, visitor.actor, shown)
         subject = Subject(
             public_url(request),
             shown.repository.full_name,
@@ -111,7 +113,9 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
             commits=commits_of(session, shown.repository),
             card=_card(hub, shown),
             snippets=snippets(subject) if shown.fact("method") else [],
-            figure=figure(shown.info) if shown.info else None,
+            figure=figure({**shown.info, "members": made.infos} if made else shown.info) if shown.info else None,
+            made=made,
+            used_in=compositions.used_in(session, visitor.actor, shown.repository),
             properties=properties(shown),
             options=options(shown),
             scores=_scores(session, shown),

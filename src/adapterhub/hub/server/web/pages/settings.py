@@ -88,7 +88,7 @@ def add_token(request: Request, visitor: TheMember, form: Form, hub: TheHub) -> 
                 form["scope"],  # type: ignore[arg-type]
                 expires=None if days is None else now() + timedelta(days=days),
             )
-            audit.record(session, visitor.actor, "token.create", visitor.actor.name, name=form["name"][:96])
+            audit.record(session, visitor.actor, "token.create", visitor.actor.name.lower(), scope=form["scope"])
     except HubError as error:
         return _tokens(request, visitor, hub, problem=str(error), code=status(error))
     return _tokens(request, visitor, hub, value=value)
@@ -99,7 +99,7 @@ def revoke_token(visitor: TheMember, form: Form, hub: TheHub) -> Response:
     """End a token."""
     with hub.database.write() as session:
         accounts.revoke_token(session, visitor.actor.id or 0, whole(form["id"]))
-        audit.record(session, visitor.actor, "token.revoke", visitor.actor.name, id=whole(form["id"]))
+        audit.record(session, visitor.actor, "token.revoke", visitor.actor.name.lower(), token=whole(form["id"]))
     return go("/settings/tokens", "revoked")
 
 
@@ -136,9 +136,8 @@ def set_member(request: Request, visitor: TheMember, form: Form, hub: TheHub, na
             organisation = _mine(session, visitor.actor, name)
             user = accounts.account(session, form["user"])
             accounts.set_role(session, organisation, user, form["role"] or None)
-            audit.record(
-                session, visitor.actor, "organisation.role", organisation.key, user=user.key, role=form["role"]
-            )
+            done = "member.set" if form["role"] else "member.remove"
+            audit.record(session, visitor.actor, done, organisation.key, user=user.key, role=form["role"] or None)
     except HubError as error:
         return _organisation(request, visitor, hub, name, str(error), status(error))
     return go(_organisation_path(name), "saved")

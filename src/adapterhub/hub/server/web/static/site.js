@@ -201,9 +201,10 @@ function uploading() {
       let answer = {};
       try { answer = JSON.parse(request.responseText); } catch { /* no answer of ours */ }
       bar.remove();
-      const good = request.status === 200;
+      const good = request.status === 200 && "sha256" in answer; // else it may be the page to sign in
+      const failed = request.responseURL.includes("/login") ? "you are signed out: sign in again" : "could not be sent: try again";
       row.className = good ? "good" : "bad";
-      note.textContent = good ? (answer.sha256 ? "checked" : "left out") : answer.problem || "could not be sent: try again";
+      note.textContent = good ? (answer.sha256 ? "checked" : "left out") : answer.problem || failed;
       if (good && answer.sha256) {
         const field = document.createElement("input");
         Object.assign(field, { type: "hidden", name: "sent", value: `${answer.sha256} ${path}` });

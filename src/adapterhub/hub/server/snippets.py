@@ -1,4 +1,4 @@
-"""Code to copy from the page of an adapter: each piece names the commit, so that it loads the same bytes for ever."""
+"""Code to copy for an adapter: each piece names the commit, so that it loads the same bytes for ever."""
 
 from dataclasses import dataclass
 from urllib.parse import quote

@@ -1,5 +1,6 @@
 """Signed adapters over a hub that runs: signed, published, shown, demanded."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 from huggingface_hub import HfApi
 
 import adapterhub
+from adapterhub.composition import Stack
 from adapterhub.errors import SignatureError, UploadRefusedError
 from hub import keys
 from hub.server.adapter_files import lora, write
@@ -101,3 +103,23 @@ def test_commands_sign_and_demand(ann: Running, folder: Path, tmp_path: Path) ->
     assert "the hub says of it: unknown key" in run("pull", "@ann/commands", "--json")
     with pytest.raises(AssertionError, match="is not signed by"):
         run("pull", "@ann/commands", "--verify-key", str(keys.write(tmp_path, "other")[1]))
+
+
+def test_the_parts_of_a_composition_have_to_be_signed_too(ann: Running, folder: Path, tmp_path: Path) -> None:
+    mine, theirs = keys.write(tmp_path, "key")
+    parts = [adapterhub.push(folder, "ann/one", sign_with=mine), adapterhub.push(folder, "ann/two")]
+    recipe = {
+        "format": "adapterhub-composition",
+        "version": 1,
+        "base": "roberta-base",
+        "members": {name: f"ann/{name}@{one.commit}" for name, one in zip(("one", "two"), parts, strict=True)},
+        "composition": Stack("one", "two").to_dict(),
+    }
+    made = write(tmp_path / "both", {"composition.json": json.dumps(recipe).encode()})
+    adapterhub.push(made, "ann/composed", sign_with=mine)
+    with pytest.raises(SignatureError, match=r"ann/two at .* is not signed"):
+        adapterhub.pull("@ann/composed", verify_key=theirs)
+    recipe["members"] |= {"two": f"ann/two@{adapterhub.push(folder, 'ann/two', sign_with=mine).commit}"}  # type: ignore[operator]
+    write(made, {"composition.json": json.dumps(recipe).encode()})
+    adapterhub.push(made, "ann/composed", sign_with=mine)
+    assert adapterhub.pull("@ann/composed", verify_key=theirs).signed

@@ -1,4 +1,4 @@
-"""How fast a hub of one worker gives out adapters of 3 MB: by itself, through nginx, and nginx alone with these files.
+"""How fast a hub of one worker gives out adapters of 3 MB, by itself and with nginx, and nginx alone with these files.
 
 python benchmarks/hub_downloads.py [rounds] [seconds]      needs nginx and wrk (Debian: nginx-light, wrk)
 """
@@ -34,9 +34,10 @@ _CONNECTIONS = 8
 _PATH = "/bench/lora-{}/resolve/main/adapter_model.safetensors"
 
 
-def fill(folder: Path) -> list[str]:
-    """Publish LoRA adapters of 2.9 MB of random numbers; returns the SHA-256 of their weights."""
-    hub, found = Hub.open(Settings(directory=folder)), []
+def fill(folder: Path) -> list[tuple[str, str]]:
+    """Publish LoRA adapters of 2.9 MB of random numbers; returns the SHA-256 of their weights, and the commits."""
+    hub = Hub.open(Settings(directory=folder))
+    found = list[tuple[str, str]]()
     with hub.database.write() as session:
         owner = accounts.actor(accounts.add_user(session, "bench", None))
     config = {
@@ -53,8 +54,8 @@ def fill(folder: Path) -> list[str]:
         files = {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": _weights(number)}
         sent = {path: blobs.receive(hub, owner, data, path) for path, data in files.items()}
         changes = [Put(path, sha256) for path, sha256 in sent.items()]
-        commits.publish(hub, owner, "bench", name, "main", changes, Message("Upload"))
-        found.append(sent["adapter_model.safetensors"])
+        made = commits.publish(hub, owner, "bench", name, "main", changes, Message("Upload"))
+        found.append((sent["adapter_model.safetensors"], made.oid))
     hub.close()
     return found
 
@@ -84,8 +85,11 @@ def serving(folder: Path, **environment: str) -> Iterator[Running]:
 
 
 @contextmanager
-def nginx(folder: Path, hub: Running, port: int) -> Iterator[None]:
-    """nginx with one worker: ``/static`` are the stored files themselves, all else is the hub's, sent by nginx."""
+def nginx(folder: Path, hub: Running, plain: Running, port: int) -> Iterator[None]:
+    """nginx with one worker: ``/static`` are the stored files themselves, all else is the hub's, sent by nginx.
+
+    What is asked for by the id of a commit never changes: it keeps that, from a hub that sends files by itself.
+    """
     config = f"""
 worker_processes 1;
 pid {folder}/pid;
@@ -96,6 +100,7 @@ http {{
   sendfile on;
   tcp_nopush on;
   default_type application/octet-stream;
+  proxy_cache_path {folder}/kept keys_zone=kept:8m max_size=1g;
   upstream hub {{ server {hub.url.removeprefix("http://")}; keepalive 32; }}
   server {{
     listen 127.0.0.1:{port};
@@ -105,6 +110,11 @@ http {{
       if ($uri ~ "([0-9a-f]{{64}})$") {{ add_header ETag '"$1"'; }}
     }}
     location /stored/ {{ internal; alias {hub.folder}/blobs/; }}
+    location ~ "/resolve/[0-9a-f]{{40}}/" {{
+      proxy_pass {plain.url};
+      proxy_cache kept;
+      proxy_set_header Host $host;
+    }}
     location / {{
       proxy_pass http://hub;
       proxy_http_version 1.1;
@@ -157,12 +167,18 @@ def main(rounds: int = 5, seconds: int = 5) -> None:
         with (
             serving(folder / "hub") as alone,
             serving(folder / "hub", ADAPTERHUB_ACCEL="/stored") as handed,
-            nginx(folder, handed, _PORT),
+            nginx(folder, handed, alone, _PORT),
         ):
             through = f"http://127.0.0.1:{_PORT}"
             pages = [_PATH.format(number) for number in range(_ADAPTERS)]
-            files = [f"/static/{one[:2]}/{one[2:4]}/{one}" for one in stored]
-            ways = {"hub": (alone.url, pages), "hub, sent by nginx": (through, pages), "nginx": (through, files)}
+            pinned = [page.replace("/main/", f"/{oid}/") for page, (_, oid) in zip(pages, stored, strict=True)]
+            files = [f"/static/{one[:2]}/{one[2:4]}/{one}" for one, _ in stored]
+            ways = {
+                "hub": (alone.url, pages),
+                "hub, sent by nginx": (through, pages),
+                "hub, kept by nginx": (through, pinned),
+                "nginx": (through, files),
+            }
             found: dict[str, list[float]] = {way: [] for way in ways}
             for base, paths in ways.values():  # once for the caches
                 wrk(folder, base, paths, 1)

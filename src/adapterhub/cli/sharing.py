@@ -111,6 +111,14 @@ def push(
             show_default=False,
         ),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            help="What its base model is called on a hub, if the files have a path for it.",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
     hub: Hub = None,
 ) -> None:
     """Publish a saved adapter; it is checked here first, and then by the hub.
@@ -128,6 +136,7 @@ def push(
         branch=branch,
         tag=tag,
         sign_with=sign_with,
+        base=base,
         hub=hub,
     )
     values = {"repository": done.repository, "commit": done.commit, "url": done.url, "load": done.identifier}

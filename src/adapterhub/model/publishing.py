@@ -38,6 +38,7 @@ class PublishingMixin(_Base):
         tag: str | None = None,
         format: str = "adapterhub",
         tokenizer: Any = None,
+        base: str | None = None,
         sign_with: str | None = None,
         hub: str | None = None,
     ) -> Pushed:
@@ -58,9 +59,11 @@ class PublishingMixin(_Base):
                 values by the names of metrics, claimed for ``datasets_tag``.
             adapterhub_tag: the place in the catalogue (``sentiment/sst-2``), where ``repo_id`` names a repository.
             tag: a name for this version.
+            base: what the base model is called on a hub, where it was loaded from a path.
             format: ``"adapterhub"``, ``"peft"`` or ``"adapters"``.
             tokenizer: the one that it was trained with, which the fingerprint of the base model then covers.
-            sign_with: the file of a private key to sign it with, or ``"sigstore"``, as in ``adapterhub.push``.
+            base: str | None = None,
+        sign_with: the file of a private key to sign it with, or ``"sigstore"``, as in ``adapterhub.push``.
             hub: the address of a hub; by default the one that was logged in to last.
 
         Raises:
@@ -80,6 +83,7 @@ class PublishingMixin(_Base):
                 description=commit_description or "",
                 branch=revision or "main",
                 tag=tag,
+                base=base,
                 sign_with=sign_with,
                 hub=hub,
                 token=token,

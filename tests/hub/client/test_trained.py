@@ -7,7 +7,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArgumen
 
 import adapterhub
 import tokens
-from adapterhub.errors import HubError, TrainingError
+from adapterhub.errors import HubError, TrainingError, UploadRefusedError
 from adapterhub.training.evaluation import evaluate_classifier
 from adapterhub.verifying import verify
 from hub.server.running import Running
@@ -42,7 +42,9 @@ def test_a_trainer_publishes_what_it_trained_with_the_last_scores(ann: Running, 
 
 
 def test_somebody_else_measures_it_again(ann: Running, adapter: Path, labelled: Path, backbone: Path) -> None:
-    done = adapterhub.push(adapter, "sentiment/rotten-tomatoes@ann", name="sentences")
+    with pytest.raises(UploadRefusedError, match="owner/name"):
+        adapterhub.push(adapter, "sentiment/rotten-tomatoes@ann")
+    done = adapterhub.push(adapter, "sentiment/rotten-tomatoes@ann", name="sentences", base="tiny/bert")
     options = {"data_options": NAMES, "model": str(backbone)}
     mine = verify(f"@{done.repository}", str(labelled), **options)
     assert mine["verified"] is False
@@ -60,6 +62,6 @@ def test_somebody_else_measures_it_again(ann: Running, adapter: Path, labelled: 
 
 
 def test_data_that_nobody_has_named_is_asked_for(ann: Running, adapter: Path, labelled: Path, backbone: Path) -> None:
-    done = adapterhub.push(adapter, "ann/of-nothing")
+    done = adapterhub.push(adapter, "ann/of-nothing", base="tiny/bert")
     with pytest.raises(HubError, match="task/dataset"):
         verify(f"@{done.repository}", str(labelled), model=str(backbone), data_options=NAMES)

@@ -34,7 +34,7 @@ def test_a_table_that_is_made_anew_keeps_what_refers_to_it(hub: Hub, ann: Actor)
     with hub.database.write() as session:
         for one in session.scalars(select(Adapter)):
             session.add(Score(repository_id=one.repository_id, oid=one.oid, metric="f1", value=0.5))
-    backwards(hub.database, "o001")
+    backwards(hub.database, "0006")
     hub.database.migrate()
     with hub.database.read() as session:
         assert len(session.scalars(select(Adapter)).all()) == len(session.scalars(select(Score)).all()) == 2

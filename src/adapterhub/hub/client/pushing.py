@@ -23,6 +23,7 @@ from adapterhub.hub.card import TOPIC, Card
 from adapterhub.hub.card_making import Facts, make_card
 from adapterhub.hub.client import addresses
 from adapterhub.hub.client.cache import sha256_of
+from adapterhub.hub.client.naming import based_on
 from adapterhub.hub.client.resolving import HUGGING_FACE
 from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId
 from adapterhub.hub.inspecting import AdapterInfo, check_files, inspect, signatures
@@ -73,6 +74,7 @@ def push(
     branch: str = "main",
     tag: str | None = None,
     sign_with: Path | str | None = None,
+    base: str | None = None,
     hub: str | None = None,
     token: str | None = None,
 ) -> Pushed:
@@ -93,6 +95,7 @@ def push(
         tag: a name for this version.
         sign_with: the file of a private key (PEM, of an elliptic curve) to sign the files with, all but the card; or
             ``"sigstore"``, to sign as who one is on the network. The signature becomes ``model.sig`` beside them.
+        base: what its base model is called on a hub, where the files have a path on this machine for it.
         hub: the address of a hub; by default the first one that is configured.
         token: of a user there, in the place of the one that was logged in with.
 
@@ -105,26 +108,27 @@ def push(
         HubUnreachableError: if the hub does not answer.
     """
     where = _where(target)
-    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if _belongs(path, folder)}
-    info, old = _inspected(folder, files)
-    signature = _signature(files, sign_with)
-    repository = where if isinstance(where, RepositoryId) else _repository(where, name, info)
-    place = None if isinstance(where, RepositoryId) else where
-    card = _card(repository, info, None if overwrite_card else old, facts or Facts(), place)
-    address = addresses.address(hub)
-    with _api(address.url, token or address.token) as api:
-        url = str(api.create_repo(str(repository), private=private, exist_ok=True))
-        if branch != "main":
-            api.create_branch(str(repository), branch=branch, exist_ok=True)
-        done = api.create_commit(
-            str(repository),
-            operations=_operations(api, repository, branch, files, card, signature),
-            commit_message=message,
-            commit_description=description,
-            revision=branch,
-        )
-        if tag is not None:
-            api.create_tag(str(repository), tag=tag, revision=done.oid)
+    with based_on(folder, base) as named:
+        files = {path.relative_to(named).as_posix(): path for path in sorted(named.rglob("*")) if _belongs(path, named)}
+        info, old = _inspected(named, files)
+        signature = _signature(files, sign_with)
+        repository = where if isinstance(where, RepositoryId) else _repository(where, name, info)
+        place = None if isinstance(where, RepositoryId) else where
+        card = _card(repository, info, None if overwrite_card else old, facts or Facts(), place)
+        address = addresses.address(hub)
+        with _api(address.url, token or address.token) as api:
+            url = str(api.create_repo(str(repository), private=private, exist_ok=True))
+            if branch != "main":
+                api.create_branch(str(repository), branch=branch, exist_ok=True)
+            done = api.create_commit(
+                str(repository),
+                operations=_operations(api, repository, branch, files, card, signature),
+                commit_message=message,
+                commit_description=description,
+                revision=branch,
+            )
+            if tag is not None:
+                api.create_tag(str(repository), tag=tag, revision=done.oid)
     return Pushed(str(repository), done.oid, url, target if place is not None else str(repository))
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from adapterhub.errors import HubError, HubIdError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
+from adapterhub.hub.bases import is_public
 from adapterhub.hub.client import addresses
 from adapterhub.hub.client.addresses import Address
 from adapterhub.hub.client.answers import asked
@@ -40,9 +41,9 @@ class Wanted:
     version: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, what is not known left out."""
+        """JSON-ready, what is not known left out; a path on this machine tells a hub nothing."""
         told = {
-            "base": self.base,
+            "base": self.base if self.base and is_public(self.base) else None,
             "fingerprint": None if self.fingerprint is None else self.fingerprint.to_dict(),
             "method": self.method,
             "config_hash": self.config_hash,

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "o001"
-down_revision = "x002"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:

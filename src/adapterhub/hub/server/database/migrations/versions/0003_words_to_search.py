@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "s002"
-down_revision = "s001"
+revision = "0003"
+down_revision = "0002"
 
 
 def upgrade() -> None:

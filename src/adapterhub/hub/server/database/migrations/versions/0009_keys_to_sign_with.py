@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "g001"
-down_revision = "a002"
+revision = "0009"
+down_revision = "0008"
 
 
 def upgrade() -> None:

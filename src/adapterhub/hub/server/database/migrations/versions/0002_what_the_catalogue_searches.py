@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "s001"
+revision = "0002"
 down_revision = "0001"
 
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "a002"
-down_revision = "a001"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,110 +63,125 @@ class PublishingMixin(_Base):
             base: what the base model is called on a hub, where it was loaded from a path.
             format: ``"adapterhub"``, ``"peft"`` or ``"adapters"``.
             tokenizer: the one that it was trained with, which the fingerprint of the base model then covers.
-            base: str | None = None,
-        sign_with: the file of a private key to sign it with, or ``"sigstore"``, as in ``adapterhub.push``.
+            sign_with: the file of a private key to sign it with, or ``"sigstore"``, as in ``adapterhub.push``.
             hub: the address of a hub; by default the one that was logged in to last.
 
         Raises:
             AdapterNotFoundError: if there is no such adapter.
             HubError: as ``adapterhub.push``.
         """
-        _check_direct(create_pr)
-        with _folder(local_path) as folder:
+        given = _Given(
+            datasets_tag,
+            local_path,
+            commit_message,
+            private,
+            token,
+            overwrite_adapter_card,
+            create_pr,
+            revision,
+            commit_description,
+            adapter_card_kwargs,
+            adapterhub_tag,
+            tag,
+            base,
+            sign_with,
+            hub,
+        )
+        with given.folder() as folder:
             self.save_adapter(folder, adapter_name, format=format, tokenizer=tokenizer)
-            return push(
-                folder,
-                repo_id,
-                facts=_facts(datasets_tag, adapterhub_tag, adapter_card_kwargs or {}),
-                overwrite_card=overwrite_adapter_card,
-                private=bool(private),
-                message=commit_message or f"Upload of {adapter_name}",
-                description=commit_description or "",
-                branch=revision or "main",
-                tag=tag,
-                base=base,
-                sign_with=sign_with,
-                hub=hub,
-                token=token,
-            )
+            return given.push(folder, repo_id, adapter_name)
 
     def push_adapter_setup_to_hub(
         self,
         repo_id: str,
         adapter_setup: Any,
         head_setup: Any = None,
-        datasets_tag: str | None = None,
-        local_path: str | None = None,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        overwrite_adapter_card: bool = False,
-        create_pr: bool = False,
-        revision: str | None = None,
-        commit_description: str | None = None,
-        adapter_card_kwargs: Mapping[str, Any] | None = None,
-        *,
-        adapterhub_tag: str | None = None,
-        tag: str | None = None,
+        *positional: Any,
         format: str = "adapterhub",
-        hub: str | None = None,
+        **options: Any,
     ) -> Pushed:
         """Publish a composition with all its adapters and fusions as one; ``load_adapter_setup`` takes its name.
 
-        ``adapter_setup``, ``head_setup`` and ``format`` are those of ``save_adapter_setup``, all else as in
-        ``push_adapter_to_hub``.
+        ``adapter_setup``, ``head_setup`` and ``format`` are those of ``save_adapter_setup``; all else is as in
+        ``push_adapter_to_hub`` after the name of the adapter, in that order.
         """
-        _check_direct(create_pr)
-        with _folder(local_path) as folder:
+        given = _Given(*positional, **options)
+        with given.folder() as folder:
             self.save_adapter_setup(folder, adapter_setup, head_setup, format=format)
-            return push(
-                folder,
-                repo_id,
-                facts=_facts(datasets_tag, adapterhub_tag, adapter_card_kwargs or {}),
-                overwrite_card=overwrite_adapter_card,
-                private=bool(private),
-                message=commit_message or f"Upload of {adapter_setup}",
-                description=commit_description or "",
-                branch=revision or "main",
-                tag=tag,
-                hub=hub,
-                token=token,
+            return given.push(folder, repo_id, str(adapter_setup))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The arguments that say how something is published, in the order that scripts give them."""
+
+    datasets_tag: str | None = None
+    local_path: str | None = None
+    commit_message: str | None = None
+    private: bool | None = None
+    token: str | None = None
+    overwrite_adapter_card: bool = False
+    create_pr: bool = False
+    revision: str | None = None
+    commit_description: str | None = None
+    adapter_card_kwargs: Mapping[str, Any] | None = None
+    adapterhub_tag: str | None = None
+    tag: str | None = None
+    base: str | None = None
+    sign_with: str | None = None
+    hub: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.create_pr:
+            raise HubError(
+                "there are no pull requests here: publish to a branch (revision=...) and have others look at it"
             )
 
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """The folder that a person named, or one for now."""
+        if self.local_path is not None:
+            yield Path(self.local_path)
+            return
+        with tempfile.TemporaryDirectory() as made:
+            yield Path(made) / "adapter"
 
-def _check_direct(create_pr: bool) -> None:
-    if create_pr:
-        raise HubError("there are no pull requests here: publish to a branch (revision=...) and have others look at it")
+    def push(self, folder: Path, repo_id: str, what: str) -> Pushed:
+        """Publish what was saved in a folder."""
+        return push(
+            folder,
+            repo_id,
+            facts=self._facts(),
+            overwrite_card=self.overwrite_adapter_card,
+            private=bool(self.private),
+            message=self.commit_message or f"Upload of {what}",
+            description=self.commit_description or "",
+            branch=self.revision or "main",
+            tag=self.tag,
+            base=self.base,
+            sign_with=self.sign_with,
+            hub=self.hub,
+            token=self.token,
+        )
 
+    def _facts(self) -> Facts:
+        """What the author says, for the card.
 
-@contextmanager
-def _folder(given: str | None) -> Iterator[Path]:
-    """The folder that a person named, or one for now."""
-    if given is not None:
-        yield Path(given)
-        return
-    with tempfile.TemporaryDirectory() as made:
-        yield Path(made) / "adapter"
-
-
-def _facts(datasets_tag: str | None, place: str | None, card: Mapping[str, Any]) -> Facts:
-    """What the author says, for the card.
-
-    Raises:
-        HubIdError: if the place in the catalogue is none.
-    """
-    task, slash, dataset = (place or "").partition("/")
-    if slash and not (task and dataset):
-        raise HubIdError(f"{place!r} is no place in a catalogue: write task/dataset")
-    languages = card.get("language") or ()
-    scores = [ClaimedScore(datasets_tag or dataset, name, value) for name, value in (card.get("scores") or {}).items()]
-    return Facts(
-        description=str(card.get("description") or card.get("information") or ""),
-        license=str(card.get("license") or ""),
-        task=task,
-        dataset=dataset,
-        languages=(languages,) if isinstance(languages, str) else tuple(languages),
-        datasets=(datasets_tag,) if datasets_tag else (),
-        scores=tuple(scores),
-        tags=tuple(card.get("tags") or ()),
-    )
+        Raises:
+            HubIdError: if the place in the catalogue is none.
+        """
+        task, slash, dataset = (self.adapterhub_tag or "").partition("/")
+        if slash and not (task and dataset):
+            raise HubIdError(f"{self.adapterhub_tag!r} is no place in a catalogue: write task/dataset")
+        card = self.adapter_card_kwargs or {}
+        languages, data = card.get("language") or (), self.datasets_tag or dataset
+        return Facts(
+            description=str(card.get("description") or card.get("information") or ""),
+            license=str(card.get("license") or ""),
+            task=task,
+            dataset=dataset,
+            languages=(languages,) if isinstance(languages, str) else tuple(languages),
+            datasets=(self.datasets_tag,) if self.datasets_tag else (),
+            scores=tuple(ClaimedScore(data, name, value) for name, value in (card.get("scores") or {}).items()),
+            tags=tuple(card.get("tags") or ()),
+        )

@@ -9,28 +9,11 @@ from typing import Any
 import httpx
 
 import adapterhub
-from adapterhub.errors import (
-    AmbiguousAdapterError,
-    HubAccessError,
-    HubConflictError,
-    HubError,
-    HubNotFoundError,
-    HubUnreachableError,
-    UploadRefusedError,
-)
+from adapterhub.errors import HubUnreachableError
 from adapterhub.hub.client.addresses import Address
+from adapterhub.hub.client.statuses import error_of
 
 _TIMEOUT = httpx.Timeout(30, connect=5)
-_ERRORS: Mapping[int, type[HubError]] = {
-    300: AmbiguousAdapterError,
-    401: HubAccessError,
-    403: HubAccessError,
-    404: HubNotFoundError,
-    409: HubConflictError,
-    412: HubConflictError,
-    413: UploadRefusedError,
-    422: UploadRefusedError,
-}
 
 
 class Connection:
@@ -90,7 +73,7 @@ class Connection:
         if answer.status_code < 300:
             return answer
         answer.read()
-        kind = _ERRORS.get(answer.status_code, HubError)
+        kind = error_of(answer.status_code)
         raise kind(_said(answer) or f"{self.address.url} answered {answer.status_code} to {answer.request.url}")
 
 

@@ -11,12 +11,8 @@ from typing import Any, BinaryIO
 from adapterhub.errors import (
     CheckpointNotFoundError,
     HubAccessError,
-    HubConflictError,
-    HubError,
     HubIdError,
-    HubNotFoundError,
     HubUnreachableError,
-    UploadRefusedError,
 )
 from adapterhub.hub import identities, signing
 from adapterhub.hub.card import TOPIC, Card
@@ -25,6 +21,7 @@ from adapterhub.hub.client import addresses
 from adapterhub.hub.client.cache import sha256_of
 from adapterhub.hub.client.naming import based_on
 from adapterhub.hub.client.resolving import HUGGING_FACE
+from adapterhub.hub.client.statuses import error_of
 from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId
 from adapterhub.hub.inspecting import AdapterInfo, check_files, inspect, signatures
 from adapterhub.hub.inspecting.files import Opener
@@ -33,15 +30,6 @@ from adapterhub.hub.inspecting.signatures import NOT_COVERED, SIGNATURE
 CARD = "README.md"
 SIGSTORE = "sigstore"  # in the place of a key
 _REPLACED = (".safetensors", ".json", SIGNATURE)  # files of an older version that are not of the new one go
-_ERRORS: Mapping[int, type[HubError]] = {
-    401: HubAccessError,
-    403: HubAccessError,
-    404: HubNotFoundError,
-    409: HubConflictError,
-    412: HubConflictError,
-    413: UploadRefusedError,
-    422: UploadRefusedError,
-}
 
 
 @dataclass(frozen=True)
@@ -232,7 +220,7 @@ def _api(url: str, token: str | None) -> Iterator[Any]:
     except OfflineModeIsEnabled as error:
         raise HubUnreachableError(f"{url} is not asked while HF_HUB_OFFLINE is set") from error
     except HfHubHTTPError as error:
-        kind = _ERRORS.get(error.response.status_code, HubError)
+        kind = error_of(error.response.status_code)
         raise kind(error.response.headers.get("X-Error-Message") or error.server_message or str(error)) from error
     except OSError as error:
         raise HubUnreachableError(f"{url} does not answer: {error}") from error

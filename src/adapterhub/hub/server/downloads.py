@@ -1,6 +1,5 @@
 """How often adapters are downloaded: counted in memory, and added to the database every few seconds."""
 
-import logging
 import threading
 from collections import Counter
 from datetime import date
@@ -10,9 +9,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from adapterhub.hub.server.database import Database, DownloadDay, Repository, now
 from adapterhub.hub.server.database.upserting import count_up
+from adapterhub.hub.server.regular import Regular
 
 _EVERY_SECONDS = 10.0
-_LOG = logging.getLogger(__name__)
 
 
 class Downloads:
@@ -24,21 +23,18 @@ class Downloads:
     """
 
     def __init__(self, database: Database, seconds: float = _EVERY_SECONDS) -> None:
-        self._database, self._seconds = database, seconds
+        self._database = database
         self._counts: Counter[tuple[int, date]] = Counter()
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="downloads", daemon=True)
+        self._lock = threading.Lock()
+        self._regular = Regular(self.flush, seconds, "downloads")
 
     def start(self) -> None:
         """Write what was counted from now on."""
-        self._thread.start()
+        self._regular.start()
 
     def stop(self) -> None:
         """Write what is left."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._try_flush()
+        self._regular.stop()
 
     def count(self, repository_id: int) -> None:
         """One download more."""
@@ -64,13 +60,3 @@ class Downloads:
             with self._lock:
                 self._counts.update(counts)
             raise
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._try_flush()
-
-    def _try_flush(self) -> None:
-        try:
-            self.flush()
-        except SQLAlchemyError:
-            _LOG.exception("the downloads could not be counted; they are, with the next ones")

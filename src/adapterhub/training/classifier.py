@@ -11,7 +11,7 @@ from adapterhub.auto import AutoAdapterModel
 from adapterhub.checkpoints import ADAPTER_MANIFEST, read
 from adapterhub.errors import CheckpointError, DataError
 from adapterhub.model.flexible import FlexibleAdapterMixin
-from adapterhub.training.backbones import loading, resolve_backbone
+from adapterhub.training.backbones import loading, public_name, resolve_backbone
 from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import Trained
 
@@ -25,7 +25,7 @@ def save_classifier(trained: Trained, folder: Path) -> None:
         CheckpointError: if the folder cannot be written to.
     """
     settings = trained.result.settings
-    meta = {"backbone": settings.model, "max_length": settings.max_length, "method": settings.method}
+    meta = {"backbone": public_name(settings.model), "max_length": settings.max_length, "method": settings.method}
     meta["pairs"] = trained.pairs
     trained.model.save_adapter(folder, trained.name, meta_dict=meta, tokenizer=trained.tokenizer)
 

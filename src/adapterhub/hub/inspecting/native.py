@@ -49,7 +49,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
     files = [file] if head_file is None or head_file is file else [file, head_file]
     method = _method(config, where) if kind == "adapter" else kind
     meta = mapping(content, "meta", where)
-    backbone = base_name(meta, "backbone")
+    backbone = base_name(meta, "backbone")  # what a person called it; the fingerprint of a folder has its last part
     info = AdapterInfo(
         kind=kind,
         format=FORMAT,
@@ -61,7 +61,9 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
         parameters=sum(tensor.parameters for tensor in file.tensors.values()),
         dtypes=tuple(sorted({tensor.dtype for tensor in file.tensors.values()})),
         size=sum(one.size for one in files),
-        base=(fingerprint.name if fingerprint is not None else "") or backbone,
+        base=backbone
+        or (fingerprint.name if fingerprint is not None else None)
+        or None,  # the former is what one types
         base_revision=None if fingerprint is None else fingerprint.revision,
         fingerprint=fingerprint,
         model_type=None if fingerprint is None else fingerprint.model_type,

@@ -122,15 +122,17 @@ def list_adapters(
         return list(islice(_pages(connection, query, min(limit or _PAGE, _PAGE)), limit))
 
 
-def get_adapter_info(name: str, *, model: str | None = None, hub: str | None = None) -> dict[str, Any]:
-    """All that a hub knows of the adapter that a name stands for: what it is, its versions, files and scores.
+def get_adapter_info(adapter_id: str, *, model: str | None = None, hub: str | None = None) -> dict[str, Any]:
+    """All that a hub knows of an adapter: what it is, its versions, files and scores.
+
+    ``adapter_id`` is its name, ``"sentiment/sst-2@ukp"`` or ``"owner/name"``.
 
     Raises:
         HubNotFoundError: if there is none.
         AmbiguousAdapterError: if several answer to it equally well.
     """
     with Connection(addresses.address(hub)) as connection:
-        question = {"identifier": name} | ({} if model is None else {"base": model})
+        question = {"identifier": adapter_id} | ({} if model is None else {"base": model})
         found = connection.post("/api/v1/resolve", question)
         answer: dict[str, Any] = connection.get(f"/api/v1/adapters/{found['repository']}", revision=found["commit"])
         return answer

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
+from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.card import Card
 from adapterhub.hub.inspecting import AdapterInfo, check_file, check_paths, inspect
 from adapterhub.hub.server.errors import TooLargeError
@@ -36,16 +37,23 @@ def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -
     if len(after) > hub.settings.max_commit_files:
         raise TooLargeError(f"{len(after):,} files are more than the {hub.settings.max_commit_files:,} allowed here")
     check_paths(after)
-    for path, file in after.items():
-        if before.get(path) != file:
-            with hub.store.open(file.sha256) as stream:
-                check_file(path, stream)
+    try:
+        for path, file in after.items():
+            if before.get(path) != file:
+                with hub.store.open(file.sha256) as stream:
+                    check_file(path, stream)
+        return _whole(hub, after)
+    except FileNotFoundError as error:  # the garbage collection was faster
+        raise UploadRefusedError("some of the bytes were sent too long ago: upload them again") from error
+
+
+def _whole(hub: Hub, files: Mapping[str, Entry]) -> Findings:
     card = None
-    if (readme := after.get(CARD)) is not None:
+    if (readme := files.get(CARD)) is not None:
         with hub.store.open(readme.sha256) as stream:
             card = Card.parse(stream.read())
     base = card.base if card is not None else None
-    return Findings(inspect({path: _opener(hub, file) for path, file in after.items()}, base), card)
+    return Findings(inspect({path: _opener(hub, file) for path, file in files.items()}, base), card)
 
 
 def _opener(hub: Hub, file: Entry) -> Callable[[], BinaryIO]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -48,7 +49,8 @@ class LocalStore:
 
     def listing(self) -> Iterator[tuple[str, datetime]]:
         for path in self.folder.glob("??/??/*"):
-            yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
     def path(self, sha256: str) -> Path | None:
         return self._at(sha256)

@@ -29,7 +29,7 @@ def talk_through_nginx(tmp_path: Path) -> Iterator[Talk]:
         port = taken.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     made = start(hub, **LANES[0].server, ADAPTERHUB_ACCEL="/protected")
-    settings = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "hub-clients.md").read_text(), re.DOTALL)
+    settings = re.search(r"```nginx\n(.*?)```", (ROOT / "docs" / "hub" / "clients.md").read_text(), re.DOTALL)
     assert settings is not None
     inside = settings[1].replace("http://127.0.0.1:8400", made.url).replace("/srv/hub/blobs", str(hub / "blobs"))
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

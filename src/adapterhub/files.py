@@ -1,6 +1,7 @@
 """Files that are whole or not there: replaced in one step, on disk when a call returns, one writer at a time."""
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -62,6 +63,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(folder.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def leads_out(folder: Path, name: str) -> bool:

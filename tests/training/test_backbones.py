@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from adapterhub.errors import BackboneError
-from adapterhub.training import backbones
 from adapterhub.training.backbones import BACKBONES, PackagedBackbone, public_name, resolve_backbone
 
 installed = pytest.mark.skipif(
@@ -52,7 +51,7 @@ def test_an_altered_file_is_refused_even_after_it_had_passed(packaged: Path) -> 
 
 def test_a_file_is_read_once_while_it_does_not_change(packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_backbone("little")
-    monkeypatch.setattr(backbones.hashlib, "file_digest", lambda *_: pytest.fail("the file was read again"))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("the file was read again"))
     resolve_backbone("little")
     os.utime(packaged, ns=(1, 1))
     with pytest.raises(pytest.fail.Exception, match="read again"):

@@ -3,7 +3,7 @@
 import getpass
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -262,7 +262,19 @@ def search(
 
     [bold]adapterhub search sentiment --model roberta-base[/bold]
     """
-    _list(screen, " ".join(words), limit, hub, task, dataset, language, model, method, owner, sort)
+    _list(
+        screen,
+        " ".join(words),
+        task=task,
+        dataset=dataset,
+        language=language,
+        model=model,
+        method=method,
+        owner=owner,
+        sort=sort,
+        limit=limit,
+        hub=hub,
+    )
 
 
 @app.command("list")
@@ -283,28 +295,9 @@ def list_(
 
     [bold]adapterhub list --task nli[/bold]
     """
-    _list(screen, "", limit, hub, task, dataset, language, model, method, owner, sort)
-
-
-def _list(
-    screen: Screen,
-    words: str,
-    limit: int,
-    hub: str | None,
-    task: str | None,
-    dataset: str | None,
-    language: str | None,
-    model: str | None,
-    method: str | None,
-    owner: str | None,
-    sort: str | None,
-) -> None:
-    from dataclasses import asdict
-
-    from adapterhub.hub.client.catalogue import list_adapters
-
-    found = list_adapters(
-        words,
+    _list(
+        screen,
+        "",
         task=task,
         dataset=dataset,
         language=language,
@@ -315,6 +308,15 @@ def _list(
         limit=limit,
         hub=hub,
     )
+
+
+def _list(screen: Screen, words: str, **narrowed: Any) -> None:
+    """Show the adapters of a hub that ``list_adapters`` gives for these arguments."""
+    from dataclasses import asdict
+
+    from adapterhub.hub.client.catalogue import list_adapters
+
+    found = list_adapters(words, **narrowed)
     screen.show([asdict(one) for one in found], tables.listings(found) if found else "No adapter fits.")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.front_matter import split, write
 
+CARD = "README.md"  # the file of it
 TOPIC = "adapterhub:"  # begins the tag that says where in the catalogue an adapter stands
 _SUMMARY = 500
 _NO_PROSE = ("#", "<", "|", "!", "[!", ">", "```", "~~~", "---", "===", "- ", "* ", "+ ", "    ")
@@ -58,7 +59,7 @@ class Card:
     others: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str | bytes, where: str = "README.md") -> Self:
+    def parse(cls, text: str | bytes, where: str = CARD) -> Self:
         """Read a card; of a ``model-index``, results without a number are passed over.
 
         Raises:

@@ -7,10 +7,10 @@ that one by declaration, and one of which nothing is known but its sizes fits in
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
 
 from adapterhub.fingerprint import Fingerprint, Match, comparable, compare
 from adapterhub.hub.bases import Base, Origin, canonical, is_public
+from adapterhub.hub.inspecting.info import Need
 from adapterhub.hub.projections import NAMES, family_of, lacks, role_of, widths
 
 _LONGEST = 8  # of the places that do not fit; the others are counted
@@ -41,15 +41,6 @@ class Flag(StrEnum):
     TOKENIZER_MISMATCH = "tokenizer-mismatch"
     VOCABULARY_RESIZED = "vocabulary-resized"
     UNCHECKED = "unchecked"  # too little is known to tell that it fits
-
-
-class Need(NamedTuple):
-    """A module of the base that an adapter acts on, by its path or its role: so many features come in, and go out."""
-
-    layer: int | None
-    module: str
-    reads: int | None
-    gives: int | None
 
 
 @dataclass(frozen=True)

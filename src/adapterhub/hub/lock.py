@@ -15,7 +15,6 @@ A JSON file to keep under version control::
     }
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, Self
 
 from adapterhub.errors import CorruptCheckpointError, HubIdError
-from adapterhub.files import locked, make_folder, replace
+from adapterhub.files import locked, make_folder, replace, sha256_of
 from adapterhub.hub.ids import Identifier, RepositoryId, Revision
 
 LOCK_FILE = "adapters.lock"
@@ -125,9 +124,7 @@ def pin(path: Path, identifier: Identifier, adapter: LockedAdapter) -> None:
 
 def file_of(path: Path) -> LockedFile:
     """Size and SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return LockedFile(digest.hexdigest(), file.tell())
+    return LockedFile(sha256_of(path), path.stat().st_size)
 
 
 def files_of(values: Mapping[str, Mapping[str, Any]]) -> dict[str, LockedFile]:

@@ -42,7 +42,6 @@ def folder_for(
     name_or_path: str | PathLike[str],
     *,
     version: str | None = None,
-    method: str | None = None,
     hub: str | None = None,
     allow_pickle: bool = False,
 ) -> Path:
@@ -50,5 +49,5 @@ def folder_for(
     if Path(name_or_path).expanduser().exists():
         return Path(name_or_path).expanduser()
     fingerprint = native.fingerprint(model)
-    wanted = Wanted(fingerprint.name or None, fingerprint, method, version=version)
+    wanted = Wanted(fingerprint.name or None, fingerprint, version=version)
     return local_folder(name_or_path, wanted, hub=hub, allow_pickle=allow_pickle)

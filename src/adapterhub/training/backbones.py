@@ -1,6 +1,5 @@
 """Pre-trained models that come as Python packages, for where nothing can be downloaded but from a package registry."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from adapterhub.errors import AdapterHubError, BackboneError
+from adapterhub.files import sha256_of
 
 DEFAULT = "minilm"
 
@@ -133,8 +133,7 @@ def _verify(path: Path, digest: str, remedy: str) -> None:
         key = (path, digest, status.st_size, status.st_mtime_ns)
         if key in _verified:
             return
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise BackboneError(f"{path} could not be read: {error.strerror}. Install it again by {remedy}.") from error
     if found != digest:

@@ -1,6 +1,5 @@
 """What was fetched: files by their SHA-256, each once, and folders of adapters that are made of them."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from adapterhub.errors import HubError
-from adapterhub.files import locked, make_folder, sync_folder
+from adapterhub.files import locked, make_folder, sha256_of, sync_folder
 from adapterhub.hub.client.addresses import Address, home
 from adapterhub.hub.client.connection import Connection
 from adapterhub.hub.lock import LockedFile
@@ -74,9 +73,3 @@ def _fetch(connection: Connection, path: str, file: LockedFile) -> None:
         part.chmod(0o444)
         part.replace(blob)
     sync_folder(blob.parent)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -69,7 +69,7 @@ def pull(
     """
     demanded = signatures.demand(signed_by, verify_key, issuer)
     lock = lock or (Path(given) if (given := os.environ.get("ADAPTERHUB_LOCK")) else None)
-    found = None if lock is None else _locked(lock, text)
+    known = found = None if lock is None else _locked(lock, text)
     if found is None:
         there = resolve(text, wanted or Wanted(), hub)
         if isinstance(there, OnHuggingFace):
@@ -81,7 +81,7 @@ def pull(
         found = there
     folder = cache.fetch(found.hub, found.repository, found.commit, found.files)
     signed = None if demanded is None else signatures.check(found, folder, demanded)
-    if lock is not None:
+    if lock is not None and known is None:
         adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
         pin(lock, Identifier.parse(text), adapter)
     if RECIPE in found.files:

@@ -14,11 +14,11 @@ from adapterhub.errors import (
     HubIdError,
     HubUnreachableError,
 )
+from adapterhub.files import sha256_of
 from adapterhub.hub import identities, signing
-from adapterhub.hub.card import TOPIC, Card
+from adapterhub.hub.card import CARD, TOPIC, Card
 from adapterhub.hub.card_making import Facts, make_card
 from adapterhub.hub.client import addresses
-from adapterhub.hub.client.cache import sha256_of
 from adapterhub.hub.client.naming import based_on
 from adapterhub.hub.client.resolving import HUGGING_FACE
 from adapterhub.hub.client.statuses import error_of
@@ -27,7 +27,6 @@ from adapterhub.hub.inspecting import AdapterInfo, check_files, inspect, signatu
 from adapterhub.hub.inspecting.files import Opener
 from adapterhub.hub.inspecting.signatures import NOT_COVERED, SIGNATURE
 
-CARD = "README.md"
 SIGSTORE = "sigstore"  # in the place of a key
 _REPLACED = (".safetensors", ".json", SIGNATURE)  # files of an older version that are not of the new one go
 

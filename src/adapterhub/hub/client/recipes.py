@@ -8,10 +8,9 @@ from adapterhub.errors import HubError
 from adapterhub.files import replace
 from adapterhub.hub.client import cache
 from adapterhub.hub.client.resolving import Found
+from adapterhub.hub.inspecting.adapter import SETUP
 from adapterhub.hub.lock import LockedFile
 from adapterhub.hub.recipe import RECIPE, Recipe
-
-SETUP = "adapter_setup.json"
 
 
 def whole(folder: Path, fetch: Callable[[str], Found | None]) -> Path:

@@ -120,7 +120,7 @@ def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHugg
     missing = []
     for address in hubs:
         try:
-            return _on(address, text, wanted)
+            return _on(address, identifier, wanted)
         except HubNotFoundError as error:
             missing.append(f"{address.url}: {error}")
     # What names an author of a task is no revision of a repository there, once a hub could be asked.
@@ -132,14 +132,14 @@ def resolve(text: str, wanted: Wanted, hub: str | None = None) -> Found | OnHugg
     raise HubNotFoundError("\n".join(missing))
 
 
-def _on(address: Address, text: str, wanted: Wanted) -> Found | OnHuggingFace:
-    question = {"identifier": text} | wanted.to_dict()
+def _on(address: Address, identifier: Identifier, wanted: Wanted) -> Found | OnHuggingFace:
+    question = {"identifier": identifier.text} | wanted.to_dict()
 
     def ask() -> Any:
         with Connection(address) as connection:
             return connection.post("/api/v1/resolve", question)
 
-    revisions = [reading.revision for reading in Identifier.parse(text).readings]
+    revisions = [reading.revision for reading in identifier.readings]
     pinned = all(one is not None and one.is_commit for one in revisions)
     answer = asked(address, question, ask, lasting=pinned)
     elsewhere = answer.get("elsewhere") or {}
@@ -153,13 +153,12 @@ def _by_address(text: str, wanted: Wanted) -> Found | OnHuggingFace:
     page = _PAGE.fullmatch(parts.path)
     if page is None:
         raise HubIdError(f"{text!r} is no page of an adapter on a hub: write https://HOST/owner/name")
-    name = f"@{page['repository']}" + (f"@{page['revision']}" if page["revision"] else "")
+    identifier = Identifier.parse(f"@{page['repository']}" + (f"@{page['revision']}" if page["revision"] else ""))
     host = f"{parts.scheme}://{parts.netloc}"
     if host == HUGGING_FACE:
-        reference = Identifier.parse(name).reference
-        assert reference is not None
-        return _hugging_face(reference, wanted)
-    return _on(addresses.address(host), name, wanted)
+        assert identifier.reference is not None
+        return _hugging_face(identifier.reference, wanted)
+    return _on(addresses.address(host), identifier, wanted)
 
 
 def _hugging_face(reference: Reference, wanted: Wanted, missing: tuple[str, ...] = ()) -> OnHuggingFace:

@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 from urllib.parse import quote
 
 from adapterhub.errors import HubError, SignatureError, UploadRefusedError
+from adapterhub.files import sha256_of
 from adapterhub.hub import identities, signing
-from adapterhub.hub.client.cache import sha256_of
 from adapterhub.hub.client.connection import Connection
 from adapterhub.hub.client.resolving import Found
 from adapterhub.hub.identities import Identity

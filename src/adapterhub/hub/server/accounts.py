@@ -214,6 +214,12 @@ def organisations(session: Transaction, user_id: int) -> list[tuple[Account, str
     return [(one, its_role) for one, its_role in found]
 
 
+def owned(session: Transaction, actor: Actor) -> list[str]:
+    """The names under which somebody decides: their own, and those of the organisations that they own."""
+    mine = organisations(session, actor.id) if actor.id is not None else []
+    return [actor.name, *(one.name for one, its_role in mine if its_role == "owner")]
+
+
 def members(session: Transaction, organisation_id: int) -> list[tuple[Account, str]]:
     """The users of an organisation, and the role of each."""
     found = session.execute(

@@ -6,13 +6,11 @@ from functools import partial
 from typing import BinaryIO
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.card import Card
+from adapterhub.hub.card import CARD, Card
 from adapterhub.hub.inspecting import AdapterInfo, check_file, check_paths, inspect
 from adapterhub.hub.server.errors import TooLargeError
 from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.hub import Hub
-
-CARD = "README.md"
 
 
 @dataclass(frozen=True)

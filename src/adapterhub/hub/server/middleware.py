@@ -23,7 +23,7 @@ from adapterhub.hub.server.web.visitor import SESSION
 
 _NOT_COUNTED, _STATIC = ("/health", "/ready", "/metrics"), "/static/"
 # Bodies that are written to a file as they come, by routes that have limits of their own.
-_STREAMED = re.compile(r"/lfs/|/xet/|/api/models/[^/]+/[^/]+/commit/|/upload/file$")
+_STREAMED = re.compile(r"/lfs/(?:whole|part)/|/xet/|/api/models/[^/]+/[^/]+/commit/|/upload/file$")
 _LONGEST_BODY = 8 << 20
 _BODY_SECONDS = 60.0
 

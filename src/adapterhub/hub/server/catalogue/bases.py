@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from adapterhub.errors import HubConflictError, HubIdError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint, Match, comparable, compare
 from adapterhub.hub.bases import Base, Origin, canonical, is_public
-from adapterhub.hub.compatibility import Need, Requirement
-from adapterhub.hub.inspecting import AdapterInfo
+from adapterhub.hub.compatibility import Requirement
+from adapterhub.hub.inspecting import AdapterInfo, Need
 from adapterhub.hub.server import audit, policy
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue.facets import by_base

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from adapterhub.errors import HubIdError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.bases import Base
-from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
+from adapterhub.hub.compatibility import Level, Verdict, verdict
+from adapterhub.hub.inspecting import Need
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.catalogue import bases, facets
 from adapterhub.hub.server.catalogue.filters import Filters

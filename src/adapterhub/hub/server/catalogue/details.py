@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubNotFoundError
-from adapterhub.hub.compatibility import Level, Need, Requirement, Verdict, verdict
+from adapterhub.hub.compatibility import Level, Requirement, Verdict, verdict
 from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
@@ -131,7 +131,7 @@ def _fits(session: Session, adapter: Adapter, info: AdapterInfo | None) -> list[
     """The base models that an adapter fits, each name once."""
     if adapter.base is None:
         return []
-    needs = () if info is None else tuple(Need(*one) for one in info.needs)
+    needs = () if info is None else info.needs
     requirement: Requirement = bases.as_requirement(session, adapter.base, needs)
     best: dict[str, Fit] = {}
     shown = BaseModel.public | (BaseModel.id == adapter.base_id)

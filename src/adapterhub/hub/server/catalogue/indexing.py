@@ -4,7 +4,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import UploadRefusedError
-from adapterhub.hub.compatibility import Need, Requirement, contradictions
+from adapterhub.hub.compatibility import Requirement, contradictions
 from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.admission import Findings
@@ -121,8 +121,7 @@ def _check_base(session: Session, info: AdapterInfo, base: BaseModel | None) -> 
     """Refuse an adapter that cannot go into the base model that it names, as far as that is known here."""
     if base is None:
         return
-    needs = tuple(Need(*one) for one in info.needs)
-    requirement = Requirement(hidden_size=info.hidden_size, needs=needs)
+    requirement = Requirement(hidden_size=info.hidden_size, needs=info.needs)
     if problems := contradictions(requirement, bases.as_base(session, base)):
         raise UploadRefusedError(
             f"the adapter says that it is for {base.name}, and does not fit it: {'; '.join(problems)}. Name the model "

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, false, func, or_, select
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.bases import Base
-from adapterhub.hub.compatibility import Level, Need, Verdict, verdict
+from adapterhub.hub.compatibility import Level, Verdict, verdict
 from adapterhub.hub.ids import Coordinate, Identifier, RepositoryId, Revision
 from adapterhub.hub.inspecting import AdapterInfo
 from adapterhub.hub.resolution import Candidate, Resolution, Wanted
@@ -238,7 +238,7 @@ def _misfit(session: Session, adapter: Adapter, base: Base) -> Verdict | None:
     commit = session.get(Commit, (adapter.repository_id, adapter.oid))
     if commit is None or commit.info is None or adapter.base is None:
         return None
-    needs = tuple(Need(*one) for one in AdapterInfo.from_dict(commit.info).needs)
+    needs = AdapterInfo.from_dict(commit.info).needs
     said = verdict(bases.as_requirement(session, adapter.base, needs), base)
     return said if said.level is Level.INCOMPATIBLE else None
 

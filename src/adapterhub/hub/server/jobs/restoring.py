@@ -1,6 +1,5 @@
 """A hub from a backup, whatever database and store it was made from."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData, func, inspect, select, text
 
 from adapterhub.errors import HubConflictError, HubError
+from adapterhub.files import sha256_of
 from adapterhub.hub.server.database import Account, Base, Database
 from adapterhub.hub.server.jobs import dumping
 from adapterhub.hub.server.jobs.backup import BLOBS, TABLES, WORDS, Manifest, Progress, copy
@@ -61,8 +61,7 @@ def _checked(folder: Path, manifest: Manifest, progress: Progress) -> dict[str, 
 
 def _check(path: Path, sha256: str) -> None:
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(path)
     except OSError as error:
         raise DamageError(f"the backup is damaged: {path}: {error.strerror}. Nothing was changed.") from error
     if found != sha256:

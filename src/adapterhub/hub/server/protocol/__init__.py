@@ -23,7 +23,5 @@ def add_routes(app: FastAPI) -> None:
     """Add all routes."""
     for room in (whoami, managing, listing, models, trees, history, committing, lfs, xet_routes, cards, absent):
         app.include_router(room.routes)
-    for room in (committing, lfs, xet_routes):
-        app.include_router(room.streams)
     resolving.add_routes(app)
     upstream.add_routes(app)

@@ -26,7 +26,6 @@ from adapterhub.hub.server.protocol.routing import Flag, router
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 routes = router()
-streams = router(limited=False)
 
 
 class Coming(BaseModel):
@@ -75,7 +74,7 @@ def preupload(
     return {"files": answers}
 
 
-@streams.post("/api/models/{owner}/{name}/commit/{rev}")
+@routes.post("/api/models/{owner}/{name}/commit/{rev}")
 async def commit(
     request: Request, hub: TheHub, actor: TheActor, owner: str, name: str, rev: str, create_pr: Flag = False
 ) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from adapterhub.hub.server.protocol.routing import router
 from adapterhub.hub.server.staging import Staged
 
 routes = router()
-streams = router(limited=False)
 _WHOLE, _PART, _PARTS = "address of a file", "address of a part of a file", "address for the parts of a file"
 _SECONDS = 6 * 60 * 60
 _MAX_OBJECTS = 1000
@@ -79,14 +78,14 @@ def batch(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
     return _Answer({"transfer": "basic", "objects": told})
 
 
-@streams.put("/lfs/whole/{address}")
+@routes.put("/lfs/whole/{address}")
 async def take_whole(request: Request, hub: TheHub, address: str) -> Response:
     """A file in one request."""
     await with_body(request, partial(_take_whole, hub, address))
     return Response()
 
 
-@streams.put("/lfs/part/{address}")
+@routes.put("/lfs/part/{address}")
 async def take_part(request: Request, hub: TheHub, address: str) -> Response:
     """One part of a file."""
     etag = await with_body(request, partial(_take_part, hub, address))

@@ -1,20 +1,17 @@
 """Routes whose addresses are read before they are unquoted, and what clients write in them."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Message, Receive, Scope
+from starlette.types import Scope
 
 from adapterhub.hub.server.context import public_url
-
-_LONGEST_BODY = 8 << 20
 
 
 class _Quoted:
@@ -35,39 +32,13 @@ class PlainRoute(_Quoted, Route):
     """A route of Starlette, for what has to be fast."""
 
 
-class StreamRoute(_Quoted, APIRoute):
-    """A route of FastAPI that reads the body itself, and limits it."""
+class QuotedRoute(_Quoted, APIRoute):
+    """A route of FastAPI."""
 
 
-class QuotedRoute(StreamRoute):
-    """A route of FastAPI whose body is no longer than a card with its description may be."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def limited(request: Request) -> Response:
-            return await handler(Request(request.scope, _limited(request.receive), request._send))
-
-        return limited
-
-
-def router(*, limited: bool = True) -> APIRouter:
+def router() -> APIRouter:
     """A router of this protocol, which has no place in the description of the API."""
-    return APIRouter(route_class=QuotedRoute if limited else StreamRoute, include_in_schema=False)
-
-
-def _limited(receive: Receive) -> Receive:
-    size = 0
-
-    async def received() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > _LONGEST_BODY:
-            raise HTTPException(413, f"the body is longer than the {_LONGEST_BODY:,} bytes that this request may have")
-        return message
-
-    return received
+    return APIRouter(route_class=QuotedRoute, include_in_schema=False)
 
 
 def _lower(value: Any) -> Any:

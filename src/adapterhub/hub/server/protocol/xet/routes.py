@@ -17,7 +17,6 @@ from adapterhub.hub.server.protocol.routing import router
 from adapterhub.hub.server.protocol.xet import sink
 
 routes = router()
-streams = router(limited=False)
 _PURPOSE = "token of Xet"
 _SECONDS = 15 * 60
 
@@ -54,14 +53,14 @@ def token(request: Request, hub: TheHub, actor: TheActor, owner: str, name: str,
     return JSONResponse({"accessToken": value, "exp": expires, "casUrl": address}, headers=headers)
 
 
-@streams.post("/xet/{nonce}/v1/xorbs/default/{name}")
+@routes.post("/xet/{nonce}/v1/xorbs/default/{name}")
 async def xorb(request: Request, hub: TheHub, actor: Granted, nonce: Nonce, name: Hash) -> Response:
     """A xorb comes."""
     await with_body(request, partial(sink.take_xorb, hub, actor, nonce, name))
     return JSONResponse({"was_inserted": True})
 
 
-@streams.post("/xet/{nonce}/v1/shards")
+@routes.post("/xet/{nonce}/v1/shards")
 async def shard(request: Request, hub: TheHub, actor: Granted, nonce: Nonce) -> Response:
     """A shard comes, and with it the files that it tells of."""
     await with_body(request, partial(sink.take_shard, hub, actor, nonce))

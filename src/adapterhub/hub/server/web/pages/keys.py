@@ -43,7 +43,6 @@ def remove(visitor: TheMember, form: Form, hub: TheHub) -> Response:
 
 def _page(request: Request, visitor: Visitor, hub: Hub, problem: str = "", code: int = 200) -> Response:
     with hub.database.read() as session:
-        owned = [one.name for one, role in accounts.organisations(session, visitor.actor.id or 0) if role == "owner"]
-        owners = [visitor.actor.name, *owned]
+        owners = accounts.owned(session, visitor.actor)
         found = [(name, one) for name in owners for one in signing_keys.of(session, accounts.account(session, name))]
         return page(request, visitor, "settings", status=code, part="keys", owners=owners, keys=found, problem=problem)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from adapterhub.errors import HubError
 from adapterhub.hub.card import Card
-from adapterhub.hub.compatibility import Need
+from adapterhub.hub.inspecting import Need
 from adapterhub.hub.server import likes, policy, repositories, signatures
 from adapterhub.hub.server.admission import CARD
 from adapterhub.hub.server.catalogue import compositions, scores

@@ -61,9 +61,7 @@ def _page(
     request: Request, visitor: Visitor, hub: Hub, value: str = "", problem: str = "", code: int = 200
 ) -> Response:
     with hub.database.read() as session:
-        owners = [visitor.actor.name]
-        mine = accounts.organisations(session, visitor.actor.id or 0)
-        owners += [one.name for one, role in mine if role == "owner"]
+        owners = accounts.owned(session, visitor.actor)
         found = [
             (name, one) for name in owners for one in webhooks.of(session, webhooks.owner(session, visitor.actor, name))
         ]

@@ -6,8 +6,8 @@ import signal
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Callable
+from multiprocessing import parent_process
 from typing import Any
 
 import uvicorn
@@ -49,15 +49,15 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
 
 def worker() -> FastAPI:
     """The application of one of several workers, whose settings are in the environment."""
-    threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     return create_app(Settings())
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """End this worker when the process that started it is gone, which could end it no more."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os.kill(os.getpid(), signal.SIGTERM)
+    if (parent := parent_process()) is not None:  # knows it even where the parent ended before this line
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -22,7 +22,7 @@ from adapterhub.cli import app as cli
 from adapterhub.errors import BackboneError, ConfigError, DataError, TrainingError
 from adapterhub.training import compare as module
 from adapterhub.training.compare import Comparison, compare, default_rates
-from adapterhub.training.recipe import Result, Settings
+from adapterhub.training.settings import Result, Settings
 
 Run = tuple[str, float, int]
 RATES = {"seq_bn": (1e-3, 3e-3), "full": (1e-5, 2e-5), "head": (1e-2, 3e-2)}

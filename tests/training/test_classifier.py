@@ -11,7 +11,7 @@ from adapterhub import AutoAdapterModel
 from adapterhub.errors import BackboneError, CheckpointError, DataError
 from adapterhub.training.classifier import load_classifier, predict, split_pairs
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings
+from adapterhub.training.settings import Settings
 from adapterhub.training.single import train_adapter
 
 

@@ -20,7 +20,7 @@ from adapterhub.cli import app as cli
 from adapterhub.errors import BackboneError, ConfigError, DataError, TrainingError
 from adapterhub.training import compare as module
 from adapterhub.training.compare import Comparison, compare, default_rates
-from adapterhub.training.recipe import Result, Settings
+from adapterhub.training.settings import Result, Settings
 from processes import children, runs, wait_for
 
 Run = tuple[str, float, int]

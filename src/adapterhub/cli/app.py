@@ -194,7 +194,7 @@ def train(
     from dataclasses import asdict
 
     from adapterhub.training.data import load_data
-    from adapterhub.training.recipe import Settings
+    from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
 
@@ -346,8 +346,8 @@ def compare(
     """
     from adapterhub.training.compare import METHODS
     from adapterhub.training.compare import compare as do
-    from adapterhub.training.recipe import Settings
     from adapterhub.training.report import write_report
+    from adapterhub.training.settings import Settings
 
     try:
         with screen.progress() as progress:

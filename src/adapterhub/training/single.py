@@ -15,7 +15,8 @@ from adapterhub.training.classifier import save_classifier
 from adapterhub.training.compare import write_json
 from adapterhub.training.data import TextData
 from adapterhub.training.progress import Progress
-from adapterhub.training.recipe import Settings, Trained, train_classifier
+from adapterhub.training.recipe import Trained, train_classifier
+from adapterhub.training.settings import Settings
 
 ADAPTER, METRICS = "adapter", "metrics.json"
 _BEGUN, _CHECKPOINTS = "training.json", "checkpoints"

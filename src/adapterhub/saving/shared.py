@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterhub.errors import CheckpointNotFoundError, HubNotFoundError
-from adapterhub.hub.client.pulling import pull
-from adapterhub.hub.client.resolving import Wanted, is_identifier
 from adapterhub.saving import native
 
 if TYPE_CHECKING:
+    from adapterhub.hub.client.resolving import Wanted
     from adapterhub.model import AdapterMixin
 
 
 def local_folder(
     name_or_path: str | PathLike[str],
-    wanted: Wanted,
+    wanted: "Wanted",
     *,
     hub: str | None = None,
     allow_pickle: bool = False,
@@ -29,7 +28,12 @@ def local_folder(
         HubError: as ``adapterhub.pull``.
     """
     path = Path(name_or_path).expanduser()
-    if path.exists() or isinstance(name_or_path, PathLike) or not is_identifier(str(name_or_path)):
+    if path.exists() or isinstance(name_or_path, PathLike):
+        return path
+    from adapterhub.hub.client.pulling import pull  # takes time, and a folder that is here needs none of it
+    from adapterhub.hub.client.resolving import is_identifier
+
+    if not is_identifier(str(name_or_path)):
         return path
     try:
         return pull(str(name_or_path), wanted, hub=hub, allow_pickle=allow_pickle, where=where).folder
@@ -48,6 +52,8 @@ def folder_for(
     """As ``local_folder``, of names that stand for several adapters the one that fits the model."""
     if Path(name_or_path).expanduser().exists():
         return Path(name_or_path).expanduser()
+    from adapterhub.hub.client.resolving import Wanted
+
     fingerprint = native.fingerprint(model)
     wanted = Wanted(fingerprint.name or None, fingerprint, version=version)
     return local_folder(name_or_path, wanted, hub=hub, allow_pickle=allow_pickle)

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from adapterhub.composition import Fuse, composition_from_dict
+from adapterhub.composition import SETUP, Fuse, composition_from_dict
 from adapterhub.errors import AdapterHubError, UploadRefusedError
 from adapterhub.hub.inspecting import adapters, native, peft, recipes
 from adapterhub.hub.inspecting.files import UNPICKLE, Opener
 from adapterhub.hub.inspecting.formats import Folder, mapping
 from adapterhub.hub.inspecting.info import AdapterInfo, config_hash
 
-SETUP = "adapter_setup.json"
 _MANIFESTS = (native.ADAPTER, native.FUSION, adapters.FUSION, native.HEAD, native.EMBEDDINGS)
 
 

@@ -298,11 +298,13 @@ class AdapterMixin(
         allow_pickle: bool = False,
         version: str | None = None,
         hub: str | None = None,
+        config: Any = None,
     ) -> str:
         """Load an adapter (and its head) that ``save_adapter``, ``adapters`` or PEFT wrote, from a folder or a hub.
 
         On a hub an adapter is named as ``"sentiment/sst-2@ukp"``, ``"lang/de@ukp"``, ``"me/roberta-sst2"`` or by the
-        address of its page; of several the one is taken that fits this model. ``version`` is a tag, a branch or a
+        address of its page; of several the one is taken that fits this model, and with ``config`` (as of
+        ``add_adapter``) one of its method, preferably of this very configuration. ``version`` is a tag, a branch or a
         commit there, and ``hub`` the address of a hub if no other shall be asked.
 
         Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
@@ -314,6 +316,7 @@ class AdapterMixin(
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
             AmbiguousAdapterError: if several adapters of a hub answer to that name equally well.
+            ConfigError: if ``config`` is none.
             HubUnreachableError: if a hub does not answer.
             CorruptCheckpointError: if a file is truncated, altered or malformed.
             BaseModelMismatchError: if it was made for another base model.
@@ -322,6 +325,9 @@ class AdapterMixin(
             AdapterExistsError: if there is an adapter or head of that name, unless ``overwrite_ok``.
             HeadError: if it brings a head that this class cannot take (pass ``with_head=False`` then).
         """
+        chosen = shared.folder_for(
+            self, adapter_name_or_path, config=config, version=version, hub=hub, allow_pickle=allow_pickle
+        )
         options = native.LoadOptions(
             load_as,
             with_head,
@@ -331,9 +337,9 @@ class AdapterMixin(
             overwrite_ok,
             allow_other_base,
             allow_pickle,
+            chosen.fingerprint,
         )
-        named = shared.folder_for(self, adapter_name_or_path, version=version, hub=hub, allow_pickle=allow_pickle)
-        folder = adapter_folder(named)
+        folder = adapter_folder(chosen.folder)
         foreign = foreign_loading.load_adapter(self, folder, options)
         return native.load_adapter(self, folder, options) if foreign is None else foreign
 

@@ -63,6 +63,7 @@ class LoadOptions:
     overwrite_ok: bool = False
     allow_other_base: bool = False
     allow_pickle: bool = False
+    fingerprint: Fingerprint | None = None  # of the model, where it is known already
 
 
 def save_adapter(
@@ -89,7 +90,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
     if not options.allow_other_base:
-        check_base(model, manifest)
+        check_base(model, manifest, options.fingerprint)
     name = options.load_as or str(manifest.content.get("name") or folder.name)
     model.engine.check_free(name, options.overwrite_ok)
     adapter = _read_adapter(model, manifest, name, options.leave_out)
@@ -220,8 +221,8 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     }
 
 
-def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
-    """Pass a checkpoint that was made for the base model of ``model``.
+def check_base(model: "AdapterMixin", manifest: Manifest, known: Fingerprint | None = None) -> None:
+    """Pass a checkpoint that was made for the base model of ``model``, whose fingerprint may be ``known``.
 
     Raises:
         BaseModelMismatchError: for any other.
@@ -232,7 +233,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
             "that it fits."
         )
     saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = fingerprint(model)
+    here = known or fingerprint(model)
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(

@@ -34,6 +34,7 @@ from adapterhub.model.embeddings import EmbeddingsMixin
 from adapterhub.model.inspecting import InspectingMixin
 from adapterhub.model.publishing import PublishingMixin
 from adapterhub.model.sharing import SharingMixin
+from adapterhub.model.shrinking import ShrinkingMixin
 from adapterhub.model.summary import AdapterSummary, summarise
 from adapterhub.saving import foreign, foreign_loading, native, shared
 from adapterhub.sites import AdapterModelInterface, Sites, discover
@@ -58,6 +59,7 @@ class AdapterMixin(
     EmbeddingsMixin,
     InspectingMixin,
     PublishingMixin,
+    ShrinkingMixin,
     HoldsNamedModules,
     _Base,
 ):

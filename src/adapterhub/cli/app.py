@@ -9,7 +9,7 @@ import typer
 
 import adapterhub
 from adapterhub.cli import hub, sharing, tables
-from adapterhub.cli.command import WRONG_USAGE, Resumable, command
+from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
 from adapterhub.cli.screen import Screen
 
 app = typer.Typer(
@@ -100,7 +100,7 @@ def _options(
 
 
 @app.command()
-@command
+@model_command
 def quickstart(
     screen: Screen,
     data: Annotated[str, typer.Option("--data", "-d", help=_DATA, metavar="DATA")] = "reviews",
@@ -153,7 +153,7 @@ def quickstart(
 
 
 @app.command()
-@command
+@model_command
 def train(
     screen: Screen,
     data: Data,
@@ -227,7 +227,7 @@ def train(
 
 
 @app.command()
-@command
+@model_command
 def evaluate(
     screen: Screen,
     adapter: Adapter,
@@ -261,7 +261,7 @@ def evaluate(
 
 
 @app.command()
-@command
+@model_command
 def predict(
     screen: Screen,
     adapter: Adapter,
@@ -296,7 +296,7 @@ def predict(
 
 
 @app.command()
-@command
+@model_command
 def compare(
     screen: Screen,
     data: Data,
@@ -371,7 +371,7 @@ def compare(
 
 
 @app.command()
-@command
+@model_command
 def sites(
     screen: Screen,
     model: Annotated[
@@ -427,7 +427,7 @@ def sites(
 
 
 @app.command()
-@command
+@model_command
 def summary(
     screen: Screen,
     name: Annotated[
@@ -450,7 +450,7 @@ def summary(
 
 
 @app.command()
-@command
+@model_command
 def convert(
     screen: Screen,
     source: Annotated[

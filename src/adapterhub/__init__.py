@@ -115,6 +115,8 @@ _HOMES = {
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
     "TaggingHead": "heads",
+    "Trunk": "engine",
+    "TrunkCache": "training.trunk_cache",
     "UniPELTConfig": "methods.union",
     "validate_composition": "composition",
     "VeraConfig": "methods.vera",
@@ -155,7 +157,7 @@ if TYPE_CHECKING:
         ModelWithHeadsAdaptersMixin,
         MultiLabelClassificationHead,
     )
-    from adapterhub.engine import AdapterSetup
+    from adapterhub.engine import AdapterSetup, Trunk
     from adapterhub.heads import (
         CausalLMHead,
         ClassificationHead,
@@ -210,6 +212,7 @@ if TYPE_CHECKING:
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
+    from adapterhub.training.trunk_cache import TrunkCache
 
 __all__ = [*_HOMES]
 

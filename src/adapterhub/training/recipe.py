@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
+from adapterhub.training.trunk_cache import TrunkCache
 
 
 @dataclass
@@ -59,16 +61,19 @@ def train_classifier(
     keep_optimizer: bool = False,
     progress: Progress | None = None,
     name: str = "task",
+    trunk_cache: TrunkCache | None = None,
 ) -> Trained:
     """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
 
     Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one, for
-    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end.
+    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end. With a
+    ``trunk_cache`` what layers below the lowest adapter give is computed once.
 
     Raises:
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
         TrainingError: if there is no checkpoint to resume from.
         BackboneError: if the base model cannot be loaded.
+        TrunkError: with a trunk cache, if the adapter acts in the lowest layer, or the model cannot run above it.
     """
     checkpoints = folder / "checkpoints"
     last = last_checkpoint(checkpoints)
@@ -84,7 +89,8 @@ def train_classifier(
         for split in ("train", "validation", "test")
     }
     arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    trainer_class = _FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer
+    adapter = settings.method not in (FULL, HEAD)
+    trainer_class = partial(AdapterTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
     trainer = trainer_class(
         model=model,
         args=arguments,

@@ -52,13 +52,18 @@ def train_adapter(
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
     write_json(folder / _BEGUN, {"settings": asdict(settings), "data": data.fingerprint})
-    name = data.name.replace(".", "-")  # dots are for the paths of parameters
+    name = adapter_name(data)
     trained = train_classifier(settings, data, folder, resume=resume, keep_optimizer=True, progress=progress, name=name)
     save_classifier(trained, folder / ADAPTER)
     write_json(folder / METRICS, asdict(trained.result))
     shutil.rmtree(checkpoints, ignore_errors=True)
     (folder / _BEGUN).unlink(missing_ok=True)
     return trained
+
+
+def adapter_name(data: TextData) -> str:
+    """What an adapter is called that is trained on some data: dots are for the paths of parameters."""
+    return data.name.replace(".", "-")
 
 
 def _check_same(folder: Path, settings: Settings, data: str) -> None:

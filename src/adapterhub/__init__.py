@@ -115,6 +115,7 @@ _HOMES = {
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
     "TaggingHead": "heads",
+    "train_many": "training.many",
     "Trunk": "engine",
     "TrunkCache": "training.trunk_cache",
     "UniPELTConfig": "methods.union",
@@ -211,6 +212,7 @@ if TYPE_CHECKING:
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare
+    from adapterhub.training.many import train_many
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
     from adapterhub.training.trunk_cache import TrunkCache
 

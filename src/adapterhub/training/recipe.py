@@ -7,11 +7,13 @@ in what is trained and in nothing else.
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
     DataCollatorWithPadding,
@@ -27,7 +29,7 @@ from adapterhub.errors import TrainingError
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
-from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
 from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import build_model, tokenize
@@ -48,7 +50,11 @@ class Trained:
     pairs: bool
 
 
-class _FullTrainer(FastDropoutMixin, Trainer):
+class _ClassifierTrainer(SeededStepsMixin, AdapterTrainer):
+    """The trainer of adapters."""
+
+
+class _FullTrainer(SeededStepsMixin, FastDropoutMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -88,20 +94,7 @@ def train_classifier(
         split: tokenize(getattr(data, split), tokenizer, settings.max_length)
         for split in ("train", "validation", "test")
     }
-    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    adapter = settings.method not in (FULL, HEAD)
-    trainer_class = partial(AdapterTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=scores,
-        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    trainer = make_trainer(settings, model, tokenizer, splits, checkpoints, keep_optimizer, progress, trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
@@ -126,9 +119,36 @@ def train_classifier(
         file_size=file_size(model, settings, name),
         seconds=seconds,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        precision="bf16" if arguments.bf16 else "fp32",
+        precision="bf16" if trainer.args.bf16 else "fp32",
     )
     return Trained(model, tokenizer, name, result, data.pairs)
+
+
+def make_trainer(
+    settings: Settings,
+    model: FlexibleAdapterMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    splits: Mapping[str, Dataset],
+    checkpoints: Path,
+    keep_optimizer: bool = False,
+    progress: Progress | None = None,
+    trunk_cache: TrunkCache | None = None,
+) -> Trainer:
+    """The trainer of a run on tokenized ``splits``: it knows batches, optimiser, schedule, and what to log when."""
+    adapter = settings.method not in (FULL, HEAD)
+    trainer_class = partial(_ClassifierTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
+    trainer = trainer_class(
+        model=model,
+        args=_arguments(settings, checkpoints, len(splits["train"]), keep_optimizer),
+        train_dataset=splits["train"],
+        eval_dataset=splits["validation"],
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=scores,
+        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -159,6 +179,7 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
+        data_seed=settings.data_seed,
         report_to=[],
         disable_tqdm=True,
         log_level="error",

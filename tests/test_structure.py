@@ -25,6 +25,7 @@ ROOMS = [
     "classes",
     "auto",
     "dropin",
+    "inference",
     "training",
     "loading",
     "converting",

@@ -28,6 +28,7 @@ ROOMS = [
     "classes",
     "auto",
     "dropin",
+    "inference",
     "training",
     "loading",
     "converting",

@@ -97,6 +97,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PredictionHead": "heads",
+    "Predictor": "inference",
     "PrefixTuningConfig": "methods.prefix",
     "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
@@ -175,6 +176,7 @@ if TYPE_CHECKING:
     from adapterhub.hub.client.catalogue import get_adapter_info, list_adapters
     from adapterhub.hub.client.pulling import pull
     from adapterhub.hub.client.pushing import push
+    from adapterhub.inference import Predictor
     from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig

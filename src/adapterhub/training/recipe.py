@@ -26,12 +26,12 @@ from transformers import (
 )
 
 from adapterhub.errors import TrainingError
+from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings

@@ -130,7 +130,7 @@ def test_what_is_done_is_not_done_again(settings: Settings, data: TextData, tmp_
     steps: list[float] = []
     both = results(train_many([one, two], tmp_path, progress=lambda done, total, what: steps.append(total)))
     assert both[:1] == before and set(steps) == {6}  # those of the second alone
-    with pytest.raises(TrainingError, match="another run 'rate-0.01', of other settings"):
+    with pytest.raises(TrainingError, match=r"another run 'rate-0\.01', of other settings"):
         train_many([replace(one, settings=replace(one.settings, epochs=2))], tmp_path)
     again = results(train_many([replace(one, settings=replace(one.settings, epochs=2))], tmp_path, overwrite=True))
     assert len(again[0].validation_curve) == 2

@@ -116,6 +116,8 @@ _HOMES = {
     "StaticAdapterFusionConfig": "methods.fusion",
     "TaggingHead": "heads",
     "train_many": "training.many",
+    "Trunk": "engine",
+    "TrunkCache": "training.trunk_cache",
     "UniPELTConfig": "methods.union",
     "validate_composition": "composition",
     "VeraConfig": "methods.vera",
@@ -156,7 +158,7 @@ if TYPE_CHECKING:
         ModelWithHeadsAdaptersMixin,
         MultiLabelClassificationHead,
     )
-    from adapterhub.engine import AdapterSetup
+    from adapterhub.engine import AdapterSetup, Trunk
     from adapterhub.heads import (
         CausalLMHead,
         ClassificationHead,
@@ -212,6 +214,7 @@ if TYPE_CHECKING:
     from adapterhub.training.compare import compare
     from adapterhub.training.many import train_many
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
+    from adapterhub.training.trunk_cache import TrunkCache
 
 __all__ = [*_HOMES]
 

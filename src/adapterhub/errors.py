@@ -111,3 +111,7 @@ class UploadRefusedError(HubError, ValueError):
 
 class SignatureError(HubError, ValueError):
     """A key that cannot sign, or an adapter that is not signed by whom it was demanded of."""
+
+
+class TrunkError(AdapterHubError, ValueError):
+    """A model that cannot run from one of its layers on, or hidden states that do not fit it or its data."""

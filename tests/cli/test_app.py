@@ -174,6 +174,24 @@ def test_train_saves_an_adapter_and_says_how_to_use_it(
     assert load_classifier(tmp_path / "out" / "adapter")[0].get_labels() == ["bad", "good"]
 
 
+def test_fast_says_what_it_trades_and_leaves_a_usual_adapter(
+    run: Any, labelled: Path, backbone: Path, tmp_path: Path
+) -> None:
+    command = training(labelled, backbone, tmp_path / "out", "--fast", "--trunk-cache", tmp_path / "states")
+    ended = run(*command)
+    assert ended.code == 0
+    assert "adapters act in the top 1 of 2 layers; what the lower 1 give is computed once a text" in ended.err
+    assert "hidden states of 48 rows below layer 1" in ended.err
+    assert len(list((tmp_path / "states").glob("*/states.safetensors"))) == 2
+    assert describe_adapter(tmp_path / "out/adapter")["options"]["leave_out"] == (0,)
+    again = run(*command)
+    assert "hidden states" not in again.err and again.out == ended.out
+    score = run("evaluate", tmp_path / "out/adapter", labelled, "--json").json["accuracy"]
+    assert score == pytest.approx(json.loads((tmp_path / "out/metrics.json").read_text())["test_accuracy"])
+    refused = run(*training(labelled, backbone, tmp_path / "3", "--trunk-cache", tmp_path / "states"))
+    assert refused.code == 1 and "no layer can be left out" in refused.err
+
+
 def test_quiet_is_quiet_and_json_is_one_document(run: Any, labelled: Path, backbone: Path, tmp_path: Path) -> None:
     ended = run(*training(labelled, backbone, tmp_path / "out", "--json", "--quiet"))
     assert ended.code == 0 and ended.err == ""

@@ -9,7 +9,7 @@ import typer
 
 import adapterhub
 from adapterhub.cli import hub, sharing, sweeping, tables
-from adapterhub.cli.command import WRONG_USAGE, Resumable, command
+from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
 from adapterhub.cli.options import (
     DATA,
     Adapter,
@@ -77,7 +77,7 @@ def _options(
 
 
 @app.command()
-@command
+@model_command
 def quickstart(
     screen: Screen,
     data: Annotated[str, typer.Option("--data", "-d", help=DATA, metavar="DATA")] = "reviews",
@@ -130,7 +130,7 @@ def quickstart(
 
 
 @app.command()
-@command
+@model_command
 def train(
     screen: Screen,
     data: Data,
@@ -154,6 +154,19 @@ def train(
     batch_size: BatchSize = 32,
     max_length: MaxLength = 128,
     seed: Seed = 0,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
+    ] = False,
+    trunk_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--trunk-cache",
+            help="Compute what layers below the lowest adapter give once, and keep it here for later runs.",
+            metavar="FOLDER",
+            show_default="with --fast in memory, else no cache",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     label_names: LabelNames = None,
@@ -166,23 +179,39 @@ def train(
 
     [bold]adapterhub train reviews.csv -o my-adapter[/bold]
 
+    [bold]adapterhub train reviews.csv --fast[/bold]
+
     [bold]adapterhub train reviews.csv --model roberta-base --adapter "seq_bn\[reduction_factor=8]" --lr 3e-4[/bold]
     """
     from dataclasses import asdict
 
     from adapterhub.training.data import load_data
+    from adapterhub.training.fast import fast as choose_fast
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
+    from adapterhub.training.trunk_cache import TrunkCache
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
     loaded = load_data(data, **data_options(text_column, label_column, label_names))
     announce(screen, loaded)
     settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
+    if fast:
+        chosen = choose_fast(settings)
+        settings = chosen.settings
+        screen.say(chosen.trades)
     try:
         with screen.progress() as progress:
-            trained = train_adapter(settings, loaded, output, resume=resume, overwrite=overwrite, progress=progress)
+            trained = train_adapter(
+                settings,
+                loaded,
+                output,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                trunk_cache=TrunkCache(trunk_cache, progress=progress) if fast or trunk_cache else None,
+            )
     except TrainingInterrupted as error:
         again = screen.command("--resume", without=("--overwrite",))
         raise Resumable(f"{error.checkpoint} is kept", again) from error
@@ -204,7 +233,7 @@ def train(
 
 
 @app.command()
-@command
+@model_command
 def evaluate(
     screen: Screen,
     adapter: Adapter,
@@ -238,7 +267,7 @@ def evaluate(
 
 
 @app.command()
-@command
+@model_command
 def predict(
     screen: Screen,
     adapter: Adapter,
@@ -273,7 +302,7 @@ def predict(
 
 
 @app.command()
-@command
+@model_command
 def compare(
     screen: Screen,
     data: Data,
@@ -348,7 +377,7 @@ def compare(
 
 
 @app.command()
-@command
+@model_command
 def sites(
     screen: Screen,
     model: Annotated[
@@ -404,7 +433,7 @@ def sites(
 
 
 @app.command()
-@command
+@model_command
 def summary(
     screen: Screen,
     name: Annotated[
@@ -427,7 +456,7 @@ def summary(
 
 
 @app.command()
-@command
+@model_command
 def convert(
     screen: Screen,
     source: Annotated[

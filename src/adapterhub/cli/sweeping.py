@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from adapterhub.cli import tables
-from adapterhub.cli.command import Resumable, command
+from adapterhub.cli.command import Resumable, model_command
 from adapterhub.cli.options import (
     BatchSize,
     Data,
@@ -25,7 +25,7 @@ app = typer.Typer()
 
 
 @app.command()
-@command
+@model_command
 def sweep(
     screen: Screen,
     data: Data,

@@ -64,6 +64,7 @@ class Plan:
     ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that are read (by the names of
     their places), some of those at ``prompts_apart`` where tokens are embedded already.
 
+    ``acting`` are the names of all places where something is done.
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``branching`` is the name of its last sublayer, where adapters
     act after that alone: then all before runs once, unless the base model is in training.
@@ -86,6 +87,7 @@ class Plan:
     layers: Mapping[str, Program]
     prompts: Mapping[str, Program]
     prompts_apart: frozenset[str]
+    acting: frozenset[str]
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
@@ -189,6 +191,7 @@ def compile_plan(
         layers,
         prompts,
         frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
+        frozenset(compiler.compiled),
         first_repeated,
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -35,6 +36,7 @@ from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
+from adapterhub.training.trunk_cache import TrunkCache
 
 
 @dataclass
@@ -65,16 +67,19 @@ def train_classifier(
     keep_optimizer: bool = False,
     progress: Progress | None = None,
     name: str = "task",
+    trunk_cache: TrunkCache | None = None,
 ) -> Trained:
     """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
 
     Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one, for
-    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end.
+    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end. With a
+    ``trunk_cache`` what layers below the lowest adapter give is computed once.
 
     Raises:
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
         TrainingError: if there is no checkpoint to resume from.
         BackboneError: if the base model cannot be loaded.
+        TrunkError: with a trunk cache, if the adapter acts in the lowest layer, or the model cannot run above it.
     """
     checkpoints = folder / "checkpoints"
     last = last_checkpoint(checkpoints)
@@ -89,7 +94,7 @@ def train_classifier(
         split: tokenize(getattr(data, split), tokenizer, settings.max_length)
         for split in ("train", "validation", "test")
     }
-    trainer = make_trainer(settings, model, tokenizer, splits, checkpoints, keep_optimizer, progress)
+    trainer = make_trainer(settings, model, tokenizer, splits, checkpoints, keep_optimizer, progress, trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
@@ -127,9 +132,11 @@ def make_trainer(
     checkpoints: Path,
     keep_optimizer: bool = False,
     progress: Progress | None = None,
+    trunk_cache: TrunkCache | None = None,
 ) -> Trainer:
     """The trainer of a run on tokenized ``splits``: it knows batches, optimiser, schedule, and what to log when."""
-    trainer_class = _FullTrainer if settings.method in (FULL, HEAD) else _ClassifierTrainer
+    adapter = settings.method not in (FULL, HEAD)
+    trainer_class = partial(_ClassifierTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
     trainer = trainer_class(
         model=model,
         args=_arguments(settings, checkpoints, len(splits["train"]), keep_optimizer),

@@ -21,6 +21,8 @@ from adapterhub.model import AdapterMixin
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.interruption import Interruption
+from adapterhub.training.trunk_cache import TrunkCache
+from adapterhub.training.trunk_training import TrunkCacheMixin
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -74,7 +76,7 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(FastDropoutMixin, Trainer):
+class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
     """What the two trainers below add to those of transformers.
 
     Args:
@@ -83,6 +85,9 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         adapter_names: a setup to make active, where the model's own is not the one that is meant.
         group_by_length: put rows of like length into one batch, which spares padding; with ``False`` rows are drawn
             in random order. A ``train_sampling_strategy`` other than "random" in the arguments is left as it is.
+        trunk_cache: compute what layers below the lowest active adapter give once, and not in every epoch: True keeps
+            it in memory, a folder in files that later runs find again, a ``TrunkCache`` says more. These layers run
+            without dropout then.
 
     Raises:
         TrainingError: if ``model`` has no adapters.
@@ -97,6 +102,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         processing_class: Any = None,
         adapter_names: Any = None,
         group_by_length: bool = True,
+        trunk_cache: TrunkCache | str | Path | bool = False,
         **kwargs: Any,
     ) -> None:
         if model is not None and not isinstance(model, AdapterMixin):
@@ -111,6 +117,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
+        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self._stop = _Stop()
         self.add_callback(self._stop)
 
@@ -126,6 +133,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         Raises:
             TrainingError: if no adapter is active, or nothing would be trained.
             TrainingInterrupted: on SIGINT or SIGTERM; its text says how to resume.
+            TrunkError: with a trunk cache, if the model or the adapter leaves no layers to leave out.
         """
         model = self.adapter_model
         if model.active_adapters is None:
@@ -134,8 +142,10 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self._stop.interruption.listening():
-            result = super().train(*args, **kwargs)
+        with self.trunk_in_use():
+            self.keep_states()
+            with self._stop.interruption.listening():
+                result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result

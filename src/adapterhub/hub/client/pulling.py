@@ -14,7 +14,7 @@ from adapterhub.errors import CheckpointError, HubNotFoundError, SignatureError
 from adapterhub.files import make_folder
 from adapterhub.hub.client import addresses, cache, recipes, signatures
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
-from adapterhub.hub.ids import Identifier, RepositoryId
+from adapterhub.hub.ids import RepositoryId
 from adapterhub.hub.lock import Lock, LockedAdapter, pin
 from adapterhub.hub.recipe import RECIPE
 
@@ -83,7 +83,7 @@ def pull(
     signed = None if demanded is None else signatures.check(found, folder, demanded)
     if lock is not None and known is None:
         adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
-        pin(lock, Identifier.parse(text), adapter)
+        pin(lock, text, adapter)
     if RECIPE in found.files:
         url = found.hub.url
         demands: dict[str, Any] = {"signed_by": signed_by, "issuer": issuer, "verify_key": verify_key}

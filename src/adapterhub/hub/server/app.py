@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 import adapterhub
 from adapterhub.hub.server import api, failures, protocol, web
+from adapterhub.hub.server.catalogue import columns
 from adapterhub.hub.server.downloads import Downloads
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs.kinds import kinds
@@ -26,6 +27,7 @@ def create_app(settings: Settings) -> FastAPI:
         beside: tuple[Runner | Downloads | Limiter, ...] = (Runner(hub, kinds(settings)), app.state.downloads, limiter)
         for one in beside:
             one.start()
+        columns.read_ahead(hub.database)
         yield
         for one in beside:
             one.stop()

@@ -113,6 +113,7 @@ class Together:
         """The layers below the adapters of all runs."""
         self.model.requires_grad_(False)
         self.model.set_active_adapters(BatchSplit(*(run.adapter for run in runs), batch_sizes=1))
+        self.model.active_head = None  # a trunk lets the model run on a batch of its own
         return Trunk(self.model)
 
     def _learner(self, run: Run) -> Learner:

@@ -68,14 +68,18 @@ class Plan:
 
     ``acting`` are the names of all places where something is done.
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
-    the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
-    ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
-    about the call or the batch at all. ``banks`` are those of which a call says what slots it uses.
+    the inputs of the model have to be repeated already. ``branching`` is the name of its last sublayer, where adapters
+    act after that alone: then all before runs once, unless the base model is in training.
+
+    ``fusions`` are the names of those that run, ``channels`` and ``rows`` those of the setup; ``splits`` says whether
+    it divides positions, ``reads_call`` whether a program asks about the call or the batch at all. ``banks`` are those
+    of which a call says what slots it uses.
     """
 
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, Program]
+    branching: str | None
     replacing: frozenset[str]
     prefixes: Mapping[str, Program]
     moved: Program | None
@@ -103,6 +107,16 @@ class Plan:
         yield from ((layer.path, layer.index) for layer in layers)
         for tower in {layer.tower for layer in layers} - {layers[0].tower}:
             yield sites.tower_path(tower), None
+
+    def repeats(self, layer: int, training: bool) -> bool:
+        """Whether a layer, which is in training or not, gets the rows of a batch once for each channel of a Parallel.
+
+        What may be dropped in training of a sublayer's output, after the place of adapters, is the layer's own affair.
+        """
+        first = self.first_repeated
+        if first is None or layer < first:
+            return False
+        return layer > first or self.branching is None or training
 
 
 def compile_plan(
@@ -163,24 +177,28 @@ def compile_plan(
     prompts = {name: found for name in prompt_sites(sites) if (found := compiler.compile(name, Step)) is not None}
     for found in prompts.values():
         prompt.check(found, Split in kinds)
+    embeddings = compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None
+    layer_of = {place.name: place.layer for place in acting}
+    first_repeated = _first_repeated(setup, compiler.compiled, layer_of) if sites.batch_first else None
+    alone = [site for site in compiler.compiled if first_repeated is not None and layer_of[site] == first_repeated]
+    ends = {sublayer.name for sublayer in sites.sublayers if sublayer.ends_layer} - replacing
     return Plan(
         setup,
         skipped,
         sublayers,
+        alone[0] if len(alone) == 1 and alone[0] in ends else None,
         replacing,
         read,
         _moved(setup, read),
         own_norms,
         weights,
         experts,
-        compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
+        embeddings,
         layers,
         prompts,
         frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
         frozenset(compiler.compiled),
-        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
-        if sites.batch_first
-        else None,
+        first_repeated,
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,
         setup.rows,

@@ -107,6 +107,10 @@ class TrunkCacheMixin:
             dataset = self._with_states(dataset)
         return super()._get_dataloader(dataset, *args, **kwargs)  # type: ignore[misc]
 
+    def _training_rows(self) -> Any:
+        in_use = self._trunk_cache is not None and self.adapter_model.engine.trunk is not None
+        return self._with_states(self.train_dataset) if in_use else self.train_dataset
+
     def _get_train_sampler(self, rows: Any = None) -> Any:
         """As in transformers; how long rows are is known without their states."""
         return super()._get_train_sampler(rows.rows if isinstance(rows, WithStates) else rows)  # type: ignore[misc]

@@ -28,7 +28,8 @@ class Call(NamedTuple):
     tokens that ``generate`` began with. ``channels`` is how many times the rows are there, 1 until they are repeated
     for a ``Parallel``; ``task_ids`` are there once. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no
     text. ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq,
-    adapters]``. ``trunk`` is what the layers of a ``Trunk`` are to give, ``[batch, seq, width]`` as the model has them.
+    adapters]``. ``carried`` is what networks beside the base carry from layer to layer, by their adapters. ``trunk``
+    are the states that the layers of a ``Trunk`` are to give, ``[batch, seq, width]`` each, as the model has them.
     """
 
     task_ids: Tensor | None = None
@@ -38,7 +39,8 @@ class Call(NamedTuple):
     mask: Tensor | None = None
     decoder_mask: Tensor | None = None
     attentions: dict[str, dict[str, Tensor]] | None = None
-    trunk: Tensor | None = None
+    carried: dict[str, Tensor] | None = None
+    trunk: tuple[Tensor, ...] | None = None
 
 
 class Program(ABC):

@@ -58,7 +58,7 @@ LabelNames = Annotated[
         show_default="those in the data",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step.", metavar="N")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step, on average.", metavar="N")]
 MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text that are read.", metavar="N")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of all that is random; the first, where there are several.", metavar="N")
@@ -177,6 +177,10 @@ def train(
     batch_size: BatchSize = 32,
     max_length: MaxLength = 128,
     seed: Seed = 0,
+    base_dropout: Annotated[
+        bool,
+        typer.Option("--base-dropout", help="Keep the dropout of the frozen model in training, which takes longer."),
+    ] = False,
     fast: Annotated[
         bool,
         typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
@@ -210,6 +214,8 @@ def train(
 
     from adapterhub.training.data import load_data
     from adapterhub.training.fast import fast as choose_fast
+    from adapterhub.training.precision import FORMATS
+    from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
@@ -217,9 +223,13 @@ def train(
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
+    if base_dropout and (fast or trunk_cache):
+        raise typer.BadParameter("what is kept was computed without dropout", param_hint="--base-dropout")
     loaded = load_data(data, **_data_options(text_column, label_column, label_names))
     _announce(screen, loaded)
-    settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
+    settings = Settings(
+        model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed, base_dropout=base_dropout
+    )
     if fast:
         chosen = choose_fast(settings)
         settings = chosen.settings
@@ -245,6 +255,7 @@ def train(
         "validation": f"accuracy {100 * result.validation_accuracy:.1f} %",
         "trained": f"{result.trained:,} parameters, {100 * result.trained / result.base:.2f} % of the model; "
         f"the head has {result.head:,} more",
+        "time": f"{duration(result.seconds)}, computed in {FORMATS[result.precision]}",
         "note": "the loss ended where guessing would: nothing was learnt; try another --lr"
         if result.collapsed
         else None,

@@ -2,6 +2,8 @@
 
 import torch
 
+FORMATS = {"bf16": "bfloat16", "fp32": "float32"}
+
 
 def best_precision() -> str:
     """``"bf16"`` where the machine computes in bfloat16 faster than in float32, else ``"fp32"``."""

@@ -8,29 +8,27 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 from transformers import (
-    AutoTokenizer,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 
 from adapterhub.errors import TrainingError
 from adapterhub.model.flexible import FlexibleAdapterMixin
-from adapterhub.training.backbones import loading, resolve_backbone
+from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
 from adapterhub.training.precision import best_precision
-from adapterhub.training.preparing import build_model, tokenize
+from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
@@ -48,7 +46,7 @@ class Trained:
     pairs: bool
 
 
-class _FullTrainer(FastDropoutMixin, Trainer):
+class _FullTrainer(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -79,34 +77,16 @@ def train_classifier(
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
-    set_seed(settings.seed)
-    backbone = resolve_backbone(settings.model)
-    with loading(settings.model):
-        tokenizer = AutoTokenizer.from_pretrained(backbone)
-        model = build_model(settings, data, backbone, name)
-    splits = {
-        split: tokenize(getattr(data, split), tokenizer, settings.max_length)
-        for split in ("train", "validation", "test")
-    }
-    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    adapter = settings.method not in (FULL, HEAD)
-    trainer_class = partial(AdapterTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=scores,
-        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    task = prepare(settings, data, name)
+    model, tokenizer = task.model, task.tokenizer
+    trainer = build_trainer(settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress)
+    if trunk_cache is not None and isinstance(trainer, AdapterTrainer):
+        trainer.use_trunk_cache(trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
-    validation = trainer.evaluate(splits["validation"])
-    test = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    validation = trainer.evaluate(task.validation)
+    test = trainer.evaluate(task.test, metric_key_prefix="test")
     for wrapper in ("forward", "_original_forward"):  # mixed precision, which accelerate leaves around the model
         model.__dict__.pop(wrapper, None)
     history = trainer.state.log_history
@@ -126,9 +106,33 @@ def train_classifier(
         file_size=file_size(model, settings, name),
         seconds=seconds,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        precision="bf16" if arguments.bf16 else "fp32",
+        precision="bf16" if trainer.args.bf16 else "fp32",
     )
     return Trained(model, tokenizer, name, result, data.pairs)
+
+
+def build_trainer(
+    settings: Settings,
+    task: Task,
+    checkpoints: Path,
+    *,
+    keep_optimizer: bool = False,
+    progress: Progress | None = None,
+) -> Trainer:
+    """The trainer of a run: the seed is set, and nothing has been trained yet."""
+    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer)(
+        model=task.model,
+        args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
+        train_dataset=task.train,
+        eval_dataset=task.validation,
+        processing_class=task.tokenizer,
+        data_collator=DataCollatorWithPadding(task.tokenizer),
+        compute_metrics=scores,
+        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
+    )
+    trainer.tokens_per_batch, trainer.base_dropout = "auto", settings.base_dropout
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:

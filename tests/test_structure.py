@@ -24,6 +24,7 @@ ROOMS = [
     "checkpoints",
     "heads",
     "saving",
+    "pool",
     "model",
     "classes",
     "auto",

@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 from adapterhub.engine.reader import FIRST
 from adapterhub.errors import HeadError
 from adapterhub.methods.activations import activation
+from adapterhub.methods.stacked import StackableLinear
 from adapterhub.sites import is_decoder
 
 Pooling = Literal["first", "last", "eos", "mean", "pair"]
@@ -394,7 +395,10 @@ class Mlp(nn.Sequential):
     def forward(self, features: Tensor) -> Tensor:
         # A head keeps its own precision over a base model of another one.
         first: Any = self[1]
-        return super().forward(features.to(first.weight.dtype))
+        features = features.to(first.weight.dtype)
+        if first.weight.dim() == 2:
+            return super().forward(features)
+        return super().forward(features.unsqueeze(1)).squeeze(1)  # stacked parameters: those of each row
 
 
 def check_layers(count: int) -> None:
@@ -409,7 +413,7 @@ def check_layers(count: int) -> None:
 
 def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """A linear map, initialised as the base model initialises its own."""
-    made = nn.Linear(inputs, outputs, bias=bias)
+    made = StackableLinear(inputs, outputs, bias=bias)
     nn.init.normal_(made.weight, std=base.initializer_range)
     if bias:
         nn.init.zeros_(made.bias)

@@ -48,6 +48,10 @@ class ClassificationHead(Head):
         loss = None if context.labels is None else self.loss(logits, context.labels)
         return context.answer(self.output, loss=loss, logits=logits)
 
+    def takes_stacks(self) -> bool:
+        """Whether it runs with stacked parameters as it is, one set for each row."""
+        return type(self).forward is ClassificationHead.forward
+
     @property
     def problem_type(self) -> str | None:
         """Regression with one label, else classification."""

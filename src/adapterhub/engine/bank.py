@@ -131,17 +131,25 @@ class BankStep(StackedStep):
         return found.numbers.repeat(call.channels) if call.channels > 1 else found.numbers
 
     def tensors(self, chosen: Chosen) -> Sequence[Tensor]:
-        whole = [self.bank.stacked(path) for path in self.paths]
         if isinstance(chosen, int):
-            return [one[chosen] for one in whole]
+            return self._views(chosen)
         assert chosen is not None
-        # A copy for each row: next to a forward pass of 32 tokens, 1 % of its time (as has every way to sort rows).
+        # A copy for each row: next to a forward pass of 32 tokens, 1 % of its time.
+        whole = [self.bank.stacked(path) for path in self.paths]
         return [one.index_select(0, chosen.to(one.device)) for one in whole]
 
+    def _views(self, slot: int) -> Sequence[Tensor]:
+        """The tensors of a slot; those of the last one are kept at hand."""
+        whole = [self.bank.stacked(path) for path in self.paths]
+        state = slot, torch.is_inference_mode_enabled(), whole[0].data_ptr()
+        return self.kept(state, lambda: [one[slot] for one in whole])
+
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        return (
-            state if self._slots(call) is None else self._where_used(super().__call__(state, read, call), state, call)
-        )
+        found = self._slots(call)
+        if found is None:
+            return state
+        new = super().__call__(state, read, call)
+        return new if isinstance(found, int) else self._where_used(new, state, call)
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         if self._slots(call) is None:

@@ -68,7 +68,7 @@ SETUPS: list[tuple[Composition, list[Any]]] = [
     (Rows([Average(name, "a", weights=[3, 1]) for name in "bcdefa"]),
      [Average(name, "a", weights=[3, 1]) for name in "bcdefa"]),
     (Rows([Split(name, "a", splits=3) for name in "bcdefa"]), [Split(name, "a", splits=3) for name in "bcdefa"]),
-    (Rows([Fuse(*pair) for pair in ("ab", "cd", "ef", "ab", "cd", "a")]), 
+    (Rows([Fuse(*pair) for pair in ("ab", "cd", "ef", "ab", "cd", "a")]),
      [Fuse(*pair) for pair in ("ab", "cd", "ef", "ab", "cd", "a")]),
 ]  # fmt: skip
 METHODS = ("seq_bn", "double_seq_bn[use_gating=True]", "lora[attn_matrices=[q, v], output_lora=True]", "dora", "ia3",

@@ -85,7 +85,7 @@ SETUPS: list[tuple[Composition, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("setup", "of_row"), SETUPS, ids=repr)
+@pytest.mark.parametrize(("setup", "of_row"), SETUPS, ids=[repr(setup) for setup, _ in SETUPS])
 def test_a_bank_stands_in_a_composition_as_an_adapter_does(setup: Composition, of_row: Any) -> None:
     model, _ = prepared("seq_bn")
     inputs = tiny.inputs("bert", batch=3)

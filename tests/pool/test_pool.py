@@ -348,7 +348,6 @@ def test_any_order_of_use_within_a_budget(saved: Path, wanted: dict[str, Tensor]
 
 
 def test_host_memory_is_read_before_the_disk(folder: Path, wanted: dict[str, Tensor]) -> None:
-    one = slot_bytes(folder, "a0")
     everything = slot_bytes(folder, *ADAPTERS)
     model, pool = pooled(folder, device_bytes=slot_bytes(folder, "a4", "a5"), memory_bytes=everything)
     pool.load(*ADAPTERS)
@@ -470,6 +469,16 @@ def test_adapters_that_were_trained_otherwise_are_of_one_kind(tmp_path: Path) ->
     model, pool = pooled(tmp_path)
     pool.load("x", "y")
     assert len(model.engine.banks) == 1 and len(model.head_banks) == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "int4"])
+def test_values_that_are_stored_in_fewer_bits(tmp_path: Path, dtype: str) -> None:
+    model = fresh()
+    model.load_adapter(save(tmp_path / "plain", "x", SMALL, 2, 0))
+    model.save_adapter(tmp_path / "packed" / "x", "x", dtype=dtype)
+    pooled_model, pool = pooled(tmp_path / "packed")
+    pool.activate("x")
+    torch.testing.assert_close(logits(pooled_model), alone(tmp_path / "packed" / "x"))
 
 
 def test_values_in_half_the_bytes(saved: Path, wanted: dict[str, Tensor]) -> None:

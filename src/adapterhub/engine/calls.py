@@ -14,7 +14,7 @@ from adapterhub.engine.locations import attentions_of, gates_of
 from adapterhub.engine.program import Call, Slots
 from adapterhub.engine.reader import cut_encoder
 from adapterhub.engine.repeat import repeated_inputs
-from adapterhub.errors import CompositionError
+from adapterhub.errors import CompositionError, TrunkError
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 TASKS, ATTENTIONS, GATES = "task_ids", "output_adapter_fusion_attentions", "output_adapter_gating_scores"
 SLOTS = "adapter_slots"
-OPTIONS = (TASKS, ATTENTIONS, GATES, SLOTS)
+STATES = "trunk_states"  # by which what the layers of a trunk give is fed in
+OPTIONS = (TASKS, ATTENTIONS, GATES, SLOTS, STATES)
 _AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_features", "input_values", "decoder_input_ids")
 
@@ -31,13 +32,14 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
     """Call ``forward`` of the engine's model under the setup that is active.
 
     Beside the arguments of the model there may be ``task_ids`` ``[batch]``, for ``MultiTask``, ``adapter_slots``, for a
-    ``Bank``, and
+    ``Bank``, ``trunk_states`` ``[batch, seq, width]``, as a ``Trunk`` that is in use gives them, and
     ``output_adapter_fusion_attentions`` and ``output_adapter_gating_scores``: with these True the output has
     ``adapter_fusion_attentions`` (by fusion, number of the layer and kind of place, ``[batch, seq, adapters]``) and
     ``adapter_gating_scores`` (by adapter, layer and kind, ``[batch]``); ``get_adapter`` says which kinds there are.
 
     Raises:
         CompositionError: if the batch, ``task_ids`` or ``adapter_slots`` do not fit the setup.
+        TrunkError: if ``trunk_states`` do not fit it, or no trunk is in use.
     """
     given = {name: kwargs.pop(name, None) for name in OPTIONS}
     plan = engine.plan()
@@ -64,6 +66,8 @@ def run(engine: "Engine", forward: Callable[..., Any], args: tuple[Any, ...], kw
         attentions={} if given[ATTENTIONS] else None,
         apart=bool(given[ATTENTIONS] or given[GATES]),
     )
+    if given[STATES] is not None:
+        call = call._replace(trunk=_fed(engine, plan, given[STATES], rows, channels, kwargs))
     as_tuple = plan is not None and bool(plan.prompts) and not _as_dict(engine, kwargs)
     if as_tuple:
         kwargs["return_dict"] = True  # by the names in it is known what is to be cut
@@ -125,6 +129,16 @@ def batch_rows(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
     named = (kwargs.get(name) for name in (getattr(model, "main_input_name", "input_ids"), *_INPUTS))
     found = (value for value in (*args, *named, *kwargs.values()) if isinstance(value, Tensor) and value.dim())
     return next((value.shape[0] for value in found), 0)
+
+
+def _fed(
+    engine: "Engine", plan: "Plan | None", states: Tensor, rows: int, channels: int, kwargs: dict[str, Any]
+) -> Tensor:
+    if engine.trunk is None:
+        raise TrunkError(f"{STATES} were given, and no trunk is in use: call the model inside `with Trunk(model):`")
+    if len(states) != rows:
+        raise TrunkError(f"{STATES} are of {len(states)} rows, and the batch has {rows}")
+    return engine.trunk.feed(states if channels == 1 else repeated_inputs(states, rows, channels), plan, kwargs)
 
 
 def check_rows(plan: "Plan", rows: int) -> None:

@@ -5,7 +5,7 @@ from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
 
+if TYPE_CHECKING:
+    from adapterhub.engine.trunk import Trunk
+
 _NO_CALL = Call()
 
 
@@ -51,6 +54,7 @@ class Engine:
         self.fusions: NamedModules[Fusion] = NamedModules()
         self.banks: dict[str, Bank] = {}
         self.active: Plan | None = None
+        self.trunk: Trunk | None = None  # whose layers can be left out of calls
         self._in_use: Counter[Plan] = Counter()
         self._hooks: dict[str, Hook] = {}
         self._lock = threading.RLock()

@@ -66,6 +66,7 @@ class Plan:
     ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that are read (by the names of
     their places), some of those at ``prompts_apart`` where tokens are embedded already.
 
+    ``acting`` are the names of all places where something is done.
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
     the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
     ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
@@ -85,6 +86,7 @@ class Plan:
     layers: Mapping[str, Program]
     prompts: Mapping[str, Program]
     prompts_apart: frozenset[str]
+    acting: frozenset[str]
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
@@ -175,6 +177,7 @@ def compile_plan(
         layers,
         prompts,
         frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
+        frozenset(compiler.compiled),
         _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
         if sites.batch_first
         else None,

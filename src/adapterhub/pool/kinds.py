@@ -50,8 +50,8 @@ class Kinds:
         self.model = model
         self._kinds: dict[tuple[str, str], Kind] = {}
         self._bases: set[str] = set()  # what was said of base models, and fits
-        self._fit: set[tuple[int, int]] = set()  # kinds and the headers that fit them, which are kept here
-        self._headers: list[Any] = []
+        self._fit: set[tuple[int, int]] = set()  # kinds, and headers that fit them
+        self._kept: list[Any] = []
         self._base: Fingerprint | None = None
 
     def of(self, found: Found, allow_other_base: bool) -> dict[str, Kind]:
@@ -67,11 +67,11 @@ class Kinds:
             self._check_base(found)
         kinds = {part: self._kind(part, config, found.source.folder) for part, config in found.configs.items()}
         for part, kind in kinds.items():
-            form = found.forms[part]
-            if (id(kind), id(form)) not in self._fit:
+            alike = found.alike(part)
+            if (id(kind), id(alike)) not in self._fit:
                 match_tensors(kind.forms, found.forms_of(part), f"the {part} in {found.source.folder}")
-                self._fit.add((id(kind), id(form)))
-                self._headers.append(form)  # as long as it is kept, nothing else has its id
+                self._fit.add((id(kind), id(alike)))
+                self._kept.append(alike)  # as long as it is there, nothing else has its id
         return kinds
 
     def _check_base(self, found: Found) -> None:

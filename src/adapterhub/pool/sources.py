@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints import ADAPTER_MANIFEST
+from adapterhub.checkpoints.compact import is_quantised, unpacked
 from adapterhub.checkpoints.mapped import Header, Headers, mapped
 from adapterhub.checkpoints.native import look, weights_file
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError
@@ -40,22 +41,27 @@ class Source(ABC):
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds: parts with their configurations, and the forms of their tensors (on no device).
+    """What a folder holds: parts with their configurations, and files of weights, or forms of tensors on no device.
 
-    ``alike`` is equal for folders of which all of that is. ``base`` is what it says of its base model.
+    ``base`` is what it says of its base model.
     """
 
     name: str
     source: Source
     configs: Mapping[str, Mapping[str, Any]]
-    forms: "Mapping[str, Header | Mapping[str, Tensor]]"
+    stored: "Mapping[str, WeightsFile | Mapping[str, Tensor]]"
     base: Mapping[str, Any] | None
     is_native: bool
 
     def forms_of(self, part: str) -> Mapping[str, Tensor]:
         """The tensors of a part by name: shapes and types alone."""
-        found = self.forms[part]
-        return found.forms(str(self.source.folder)) if isinstance(found, Header) else found
+        found = self.stored[part]
+        return found.forms() if isinstance(found, WeightsFile) else found
+
+    def alike(self, part: str) -> Any:
+        """What is one object for parts whose tensors have the same forms."""
+        found = self.stored[part]
+        return found.header if isinstance(found, WeightsFile) else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,17 @@ class WeightsFile:
     path: Path
     header: Header
     digest: str
+    quantised: bool
+
+    def forms(self) -> Mapping[str, Tensor]:
+        """Its tensors by name, on no device."""
+        forms = self.header.forms(str(self.path))
+        return unpacked(forms, str(self.path)) if self.quantised else forms
+
+    def read(self) -> Mapping[str, Tensor]:
+        """Its tensors by name: mapped, or made of what is mapped."""
+        tensors = mapped(self.path, self.header, self.digest)
+        return unpacked(tensors, str(self.path)) if self.quantised else tensors
 
 
 @dataclass(frozen=True)
@@ -80,7 +97,7 @@ class NativeSource(Source):
 
     def read(self) -> Values:
         try:
-            return {part: mapped(file.path, file.header, file.digest) for part, file in self.files.items()}
+            return {part: file.read() for part, file in self.files.items()}
         except CheckpointError as error:
             raise type(error)(f"{error}. It changed since the adapter was registered: register it again.") from error
 
@@ -123,12 +140,12 @@ def _native(folder: Path, content: Mapping[str, Any], headers: Headers, with_hea
     for part in parts:
         weights = content[part]["weights"]
         path = weights_file(folder, weights["file"])
-        files[part] = WeightsFile(path, headers.read(path), weights["sha256"])
+        files[part] = WeightsFile(path, headers.read(path), weights["sha256"], is_quantised(weights.get("dtype")))
     return Found(
         str(content.get("name") or folder.name),
         NativeSource(folder, files),
         {part: content[part]["config"] for part in parts},
-        {part: file.header for part, file in files.items()},
+        files,
         content.get("base_model"),
         is_native=True,
     )

@@ -193,8 +193,7 @@ def test_heads_that_do_not_run_as_one(tmp_path: Path) -> None:
     for seed, name in enumerate(("x", "y")):
         model = fresh()
         model.add_adapter(name, config=SMALL)
-        model.add_tagging_head(name, num_labels=3, layers=2)
-        model.heads[name].takes_stacks = lambda: False
+        model.add_masked_lm_head(name)
         randomise(model.adapters[name], seed)
         randomise(model.heads[name], seed + 7)
         model.save_adapter(tmp_path / name, name)
@@ -203,6 +202,26 @@ def test_heads_that_do_not_run_as_one(tmp_path: Path) -> None:
         found = logits(model, **arguments)
     rows = [alone(tmp_path / name)[row] for row, name in enumerate(("y", "x", "y"))]
     torch.testing.assert_close(found, torch.stack(rows))
+
+
+@pytest.mark.parametrize("kind", ["tagging", "qa"])
+def test_heads_over_every_token(tmp_path: Path, kind: str) -> None:
+    for seed, name in enumerate(("x", "y")):
+        model = fresh()
+        model.add_adapter(name, config=SMALL)
+        getattr(model, f"add_{kind}_head")(name)
+        randomise(model.adapters[name], seed)
+        randomise(model.heads[name], seed + 7)
+        model.save_adapter(tmp_path / name, name)
+    model, pool = pooled(tmp_path)
+    key = "logits" if kind == "tagging" else "end_logits"
+    with pool.rows(["y", "x", "y"]) as arguments, torch.no_grad():
+        found = model(**INPUTS, **arguments)[key]
+    for row, name in enumerate(("y", "x", "y")):
+        other = fresh()
+        other.load_adapter(tmp_path / name, set_active=True)
+        with torch.no_grad():
+            torch.testing.assert_close(found[row], other(**INPUTS)[key][row])
 
 
 def test_several_heads_take_no_labels(saved: Path) -> None:

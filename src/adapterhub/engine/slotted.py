@@ -1,9 +1,9 @@
 """Tensors of many modules of one shape, stacked: each module has a slot of its own."""
 
 import math
+import mmap
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -140,10 +140,12 @@ def tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros: what is read of a slot that nothing is in must not be no number, though the result is not used."""
-    if device.type != "cpu":
+    size = math.prod(shape) * dtype.itemsize
+    if device.type != "cpu" or not size or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.zeros(shape, dtype=dtype, device=device)
-    # torch writes its zeros into memory, numpy asks the system for memory that is zero.
-    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+    # Pages that are zero, and there once they are written to; and that the system has back as soon as they are free.
+    pages = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
 
 
 def _check_capacity(name: str, capacity: object, least: int) -> None:

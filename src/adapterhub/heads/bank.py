@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 
 from adapterhub.engine.slotted import Slotted
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import Head, HeadContext
+from adapterhub.heads.base import FeatureHead, Head, HeadContext
 from adapterhub.heads.routing import part_of
 from adapterhub.methods.stacked import Stacked, Unit
 
@@ -38,7 +38,7 @@ class HeadBank(Slotted):
         super().__init__(name, head, capacity)
         self._like = head.eval().requires_grad_(False)
         self._run = Stacked(Unit(head))
-        self._paths = [path.removeprefix("part.") for path in self._run.names]
+        self._layers = Stacked(Unit(head.layers)) if isinstance(head, FeatureHead) else None
         self.active: int | None = None
         self._labels: Mapping[int, str] | None = None
 
@@ -97,32 +97,33 @@ class HeadBank(Slotted):
         slots = [self.active or 0] if given is None else [int(slot) for slot in given]
         used = list(dict.fromkeys(slots))
         if len(used) == 1:
-            return self._answer(context, [self.tensors(used[0])[path] for path in self._paths], stacked=False)
+            return self._answer(context, used[0])
         if targets:
             raise HeadError(f"{', '.join(targets)} given for rows of several heads, whose losses are apart")
         self._check_filled(used)
-        if self._takes_stacks():
-            numbers = torch.tensor(slots, device=self.device)
-            return self._answer(context, [self.stacked(path)[numbers] for path in self._paths], stacked=True)
+        if self._layers is not None and isinstance(self._like, FeatureHead):
+            return self._as_one(self._like, self._layers, context, slots)
         return self._one_by_one(context, used, slots)
 
-    def _takes_stacks(self) -> bool:
-        says = getattr(self._like, "takes_stacks", None)
-        return says is not None and bool(says())
-
-    def _answer(self, context: HeadContext, tensors: Sequence[Tensor], stacked: bool) -> ModelOutput:
-        answer: ModelOutput = self._run.run(tensors, "forward", (context,), stacked=stacked)
+    def _answer(self, context: HeadContext, slot: int) -> ModelOutput:
+        """What the head in a slot answers."""
+        own = self.tensors(slot)
+        tensors = [own[path.removeprefix("part.")] for path in self._run.names]
+        answer: ModelOutput = self._run.run(tensors, "forward", (context,), stacked=False)
         return answer
+
+    def _as_one(self, like: FeatureHead, layers: Stacked, context: HeadContext, slots: Sequence[int]) -> ModelOutput:
+        """What heads of linear maps answer, each for a row, by batched matrix products."""
+        numbers = torch.tensor(slots, device=self.device)
+        tensors = [self.stacked(f"layers.{path.removeprefix('part.')}")[numbers] for path in layers.names]
+        features = like.features(context).unflatten(0, (len(slots), -1)).to(tensors[0].dtype)
+        return like.answer(context, layers.run(tensors, "forward", (features,)).flatten(0, 1))
 
     def _one_by_one(self, context: HeadContext, used: Sequence[int], slots: Sequence[int]) -> ModelOutput:
         """What heads answer that cannot run as one, each for its own rows, in the order of the rows."""
         rows = [torch.tensor([row for row, slot in enumerate(slots) if slot == one]) for one in used]
         answers = [
-            self._answer(
-                part_of(context, own, len(slots), whole_batch=False),
-                [self.tensors(slot)[path] for path in self._paths],
-                stacked=False,
-            )
+            self._answer(part_of(context, own, len(slots), whole_batch=False), slot)
             for slot, own in zip(used, rows, strict=True)
         ]
         order = torch.cat(rows).argsort()

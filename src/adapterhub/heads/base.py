@@ -377,6 +377,31 @@ def build_head(values: Mapping[str, Any], base: BaseInfo) -> Head:
     return head_class(options.pop("head_type", "?")).from_options(options, base)
 
 
+class FeatureHead(Head):
+    """A head of linear maps over features that it reads of the base model's output.
+
+    Several of one shape, each with rows of its own, are computed as one: see ``adapterhub.heads.together``.
+    """
+
+    layers: "Mlp"
+
+    @abstractmethod
+    def features(self, context: HeadContext) -> Tensor:
+        """What ``layers`` read, ``[batch, ..., hidden]``, each row of that row of the output alone."""
+
+    @abstractmethod
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
+        """What the model answers, out of what ``layers`` gave; with a ``loss`` if the context has targets."""
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """What the features depend on beside the context."""
+        return ()
+
+    def forward(self, context: HeadContext) -> ModelOutput:
+        return self.answer(context, self.layers(self.features(context)))
+
+
 class Mlp(nn.Sequential):
     """``layers`` linear maps ``width -> ... -> out``, dropout before each, ``non_linearity`` between."""
 
@@ -392,13 +417,14 @@ class Mlp(nn.Sequential):
                 parts.append(Activation(non_linearity))
         super().__init__(*parts)
 
+    def takes_stacks(self) -> bool:
+        """Whether it runs with stacked parameters as it is (``adapterhub.methods.stacked``)."""
+        return True
+
     def forward(self, features: Tensor) -> Tensor:
         # A head keeps its own precision over a base model of another one.
         first: Any = self[1]
-        features = features.to(first.weight.dtype)
-        if first.weight.dim() == 2:
-            return super().forward(features)
-        return super().forward(features.unsqueeze(1)).squeeze(1)  # stacked parameters: those of each row
+        return super().forward(features.to(first.weight.dtype))
 
 
 def check_layers(count: int) -> None:

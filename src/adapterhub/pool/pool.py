@@ -231,6 +231,8 @@ class AdapterPool:
             CheckpointError: if its files are gone, or are not what they were; all others stay as they are.
             PoolError: if there is no room, and nothing that could make room.
         """
+        with self._changed:
+            self._device.expect({self._entry(name) for name in names})
         for name in names:
             self._release(self._acquire(name))
 

@@ -40,8 +40,8 @@ class Store(ABC):
         """A free slot, which is not free from now on; None if there is none."""
 
     @abstractmethod
-    def grow(self, most: int | None) -> None:
-        """Make more room: ``most`` slots more at most, and at least one."""
+    def grow(self, most: int | None, wanted: int = 1) -> None:
+        """Make more room: for ``wanted`` slots more, or even more than that; ``most`` at most, and at least one."""
 
     @abstractmethod
     def put(self, slot: int, name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -80,9 +80,9 @@ class BankStore(Store):
     def take(self) -> int | None:
         return heapq.heappop(self._free) if self._free else None
 
-    def grow(self, most: int | None) -> None:
+    def grow(self, most: int | None, wanted: int = 1) -> None:
         before = self.capacity
-        more = max(before, _FIRST)  # twice as many: what is copied in all stays within a few times what there is
+        more = max(before, _FIRST, wanted)  # twice as many: what is copied in all stays a few times what there is
         after = before + (more if most is None else min(more, max(most // 4, 1)))  # others may need room, too
         if self.bank is None:
             self.bank = self._make(after)
@@ -146,7 +146,7 @@ class ModelStore(Store):
     def take(self) -> int | None:
         return self._free.pop() if self._free else None
 
-    def grow(self, most: int | None) -> None:
+    def grow(self, most: int | None, wanted: int = 1) -> None:
         self._free.append(self._made)
         self._made += 1
 

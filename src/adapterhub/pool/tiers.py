@@ -1,7 +1,7 @@
 """The tiers above the disk: the device, and host memory; what was used longest ago goes first."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -94,6 +94,19 @@ class DeviceTier:
         """Note that a loaded adapter is used."""
         self._owners.move_to_end(entry)
 
+    def expect(self, entries: Iterable[Entry]) -> None:
+        """Make room for many that are to be loaded at once, where there is no limit."""
+        missing = Counter(kind for entry in entries if entry.slots is None for kind in entry.kinds.values())
+        for kind, count in missing.items() if self.limit is None else ():
+            store = self._store(kind)
+            if store.free < count:
+                store.grow(None, count - store.free)
+
+    def _store(self, kind: Kind) -> Store:
+        if kind not in self.stores:
+            self.stores[kind] = self._make(kind)
+        return self.stores[kind]
+
     def reserve(self, entry: Entry) -> dict[str, int]:
         """A slot for every part of an adapter.
 
@@ -110,9 +123,7 @@ class DeviceTier:
         return slots
 
     def _slot(self, entry: Entry, kind: Kind) -> int:
-        if kind not in self.stores:
-            self.stores[kind] = self._make(kind)
-        store = self.stores[kind]
+        store = self._store(kind)
         while (slot := store.take()) is None:
             most = None if self.limit is None else (self.limit - self.bytes) // store.slot_bytes
             if most is None or most > 0:

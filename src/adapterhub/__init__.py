@@ -27,6 +27,7 @@ _HOMES = {
     "AdapterMethod": "dropin",
     "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
+    "AdapterPool": "pool",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
     "AdapterTrainerCallback": "training.arguments",
@@ -213,6 +214,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
     from adapterhub.model.configurations import ModelAdaptersConfig
+    from adapterhub.pool import AdapterPool
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare

@@ -1,4 +1,4 @@
-"""Classifying the test rows of Rotten Tomatoes: our defaults against transformers' pipeline with an adapter of ``adapters``.
+"""Classifying the test rows of Rotten Tomatoes: our defaults against a pipeline with an adapter of ``adapters`` 1.3.0.
 
 Both have the same weights: an adapter that ``adapterhub train`` made, written in the format of the other library. Then
 precisions against ways of batching, ours alone.

@@ -21,7 +21,7 @@ from workers import answer, report
 def main(how: str, folder: str, file: str) -> None:
     texts = json.loads(Path(file).read_text(encoding="utf-8"))
     model = adapters.AutoAdapterModel.from_pretrained(backbone())
-    model.load_adapter(folder, set_active=True)
+    model.load_adapter(folder, set_active=True, use_safetensors=True)
     options = {}
     order = list(range(len(texts)))
     tokenizer = AutoTokenizer.from_pretrained(backbone(), model_max_length=128)

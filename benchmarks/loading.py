@@ -113,7 +113,7 @@ def run(made: Any, pool: Any, name: str) -> None:
 
 
 def imports(rounds: int) -> dict[str, Any]:
-    """Seconds of processes that import something, one after another in turn: medians, and those of ratios in a round."""
+    """Seconds of processes that import something, in turn: medians, and those of the ratios in a round."""
     times: dict[str, list[float]] = {name: [] for name in ("nothing", *IMPORTS, *COMMANDS)}
     commands = {"nothing": ["-c", "pass"]} | {name: ["-c", code] for name, code in IMPORTS.items()}
     commands |= {name: ["-m", "adapterhub", *arguments] for name, arguments in COMMANDS.items()}

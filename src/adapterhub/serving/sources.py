@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST
-from adapterhub.errors import HubIdError, HubNotFoundError
+from adapterhub.errors import HubIdError, HubNotFoundError, ServingError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.client.pulling import pull
 from adapterhub.hub.client.resolving import Wanted
@@ -48,6 +48,9 @@ class FolderSource:
     """The adapters in a folder, by the paths of their folders in it."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises ``ServingError`` if there is no such folder."""
+        if not folder.is_dir():
+            raise ServingError(f"{folder} is no folder of adapters: give one that is there, or none")
         self._folder = folder
 
     def find(self, name: str) -> Found:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Union
 from adapterhub.errors import CompositionError
 
 Expression = Union[str, "Composition"]
+SETUP = "adapter_setup.json"  # what ``adapters`` and we keep a composition in, beside the folders of its parts
 # How ``average_adapter`` makes one adapter of several.
 Strategy = Literal[
     "linear",
@@ -23,7 +24,7 @@ Strategy = Literal[
 class Composition:
     """A block of adapters that act together; its children are names or further blocks.
 
-    ``to_dict`` and ``composition_from_dict`` write and read what ``adapters`` keeps in ``adapter_setup.json``.
+    ``to_dict`` and ``composition_from_dict`` write and read what is kept in ``SETUP``.
     """
 
     children: tuple[Expression | None, ...]

@@ -231,6 +231,35 @@ function uploading() {
   drop.addEventListener("drop", async (event) => { event.preventDefault(); take(await dropped(event.dataTransfer)); });
 }
 
+function trying() {
+  for (const form of all("[data-try]")) {
+    const answer = form.parentElement.querySelector("[data-answer]"), button = form.querySelector("button");
+    const say = (text) => {
+      const said = document.createElement("p");
+      said.className = "soft";
+      said.textContent = text;
+      answer.replaceChildren(said);
+    };
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (button.disabled) return;
+      button.disabled = true;
+      say("Running…");
+      try {
+        const came = await fetch(form.action, { method: "POST", headers: { "X-Part": "answer" }, body: new URLSearchParams(new FormData(form)) });
+        if (came.headers.get("X-Part") === "answer") answer.innerHTML = await came.text(); // made and escaped by the server
+        else say("This page is out of date: load it again.");
+      } catch {
+        say("This hub does not answer: try again later.");
+      }
+      button.disabled = false;
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    });
+  }
+}
+
 copying();
 tabs();
 suggesting();
@@ -238,3 +267,4 @@ menus();
 selects();
 filters();
 uploading();
+trying();

@@ -9,28 +9,17 @@ import torch
 
 from adapterhub.serving.batching import Batcher, Limits, attempt
 from adapterhub.serving.errors import BrokenAdapterError, StoppingError, TooBusyError
-from adapterhub.serving.rows import Output, Row, cut
+from adapterhub.serving.rows import Output, Row
 from adapterhub.serving.waiting import Job, Waiting
 
 
 def row(length: int, head: str = "a") -> Row:
-    return Row([1] * length, None, None, head)
+    return Row({"input_ids": [1] * length}, None, head)
 
 
 def lengths(rows: Sequence[Row]) -> list[Output]:
     """The length of each row, for an answer."""
     return [{"length": torch.tensor(float(len(one)))} for one in rows]
-
-
-def test_batches_hold_like_lengths_and_no_more_tokens_than_they_may() -> None:
-    generator = torch.Generator().manual_seed(0)
-    rows = [row(int(size)) for size in torch.randint(1, 60, (200,), generator=generator)]
-    batches = list(cut(rows, 100))
-    assert sorted(number for batch in batches for number in batch) == list(range(200))
-    padded = [len(batch) * max(len(rows[number]) for number in batch) for batch in batches]
-    assert max(padded) <= 100
-    assert sum(padded) < 1.15 * sum(map(len, rows))
-    assert list(cut([row(300)], 100)) == [[0]]
 
 
 def test_tenants_take_turns_and_the_rows_of_each_come_in_order() -> None:

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
+from adapterhub.inference.batching import Sized, batches
 from adapterhub.serving import counters
 from adapterhub.serving.errors import BrokenAdapterError, StoppingError, TooBusyError
-from adapterhub.serving.rows import Output, Row, cut
+from adapterhub.serving.rows import Output, Row
 from adapterhub.serving.waiting import Job, Waiting
 
 Run = Callable[[Sequence[Row]], list[Output]]
@@ -107,8 +108,9 @@ class Batcher:
             await self._gathered()
             jobs = self._waiting.take(_AHEAD * self._limits.tokens)
             counters.WAITING.set(len(self._waiting))
-            for numbers in cut([job.row for job in jobs], self._limits.tokens):
-                await self._batch([job for number in numbers if (job := jobs[number]).is_wanted])
+            sized = (Sized(number, (job.row.tokens,)) for number, job in enumerate(jobs))
+            for batch in batches(sized, self._limits.tokens):
+                await self._batch([job for one in batch if (job := jobs[one.number]).is_wanted])
 
     async def _gathered(self) -> None:
         """Wait for a first row, and for more of them as long as there is room in a batch, and time."""

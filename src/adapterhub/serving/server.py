@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from adapterhub.hub.ids import is_place
+from adapterhub.inference.tasks import longest
 from adapterhub.serving.adapters import Adapters
 from adapterhub.serving.batching import Batcher, Limits
-from adapterhub.serving.encoding import Encoder
 from adapterhub.serving.engine import ServingEngine
 from adapterhub.serving.errors import StoppingError
 from adapterhub.serving.limits import Tokens
@@ -46,10 +46,9 @@ class Server:
         limits = Limits(settings.batch_tokens, settings.batch_wait, settings.queue_rows)
         self._batcher = Batcher(model.run, limits)
         self.name = Path(settings.model).name if is_place(settings.model) else public_name(settings.model)
-        self.max_tokens = settings.max_tokens or min(model.max_tokens, _MOST_TOKENS)
-        encoder = Encoder(model.tokenizer, self.max_tokens)
+        self.max_tokens = settings.max_tokens or min(longest(model.model, model.tokenizer), _MOST_TOKENS)
         self.engine = ServingEngine(
-            model, self.adapters, self._batcher, encoder, settings.max_inputs, settings.max_characters
+            model, self.adapters, self._batcher, self.max_tokens, settings.max_inputs, settings.max_characters
         )
         self._refreshing: asyncio.Task[None] | None = None
 

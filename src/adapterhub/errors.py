@@ -111,3 +111,9 @@ class UploadRefusedError(HubError, ValueError):
 
 class SignatureError(HubError, ValueError):
     """A key that cannot sign, or an adapter that is not signed by whom it was demanded of."""
+
+
+class ServingError(AdapterHubError, RuntimeError):
+    """A server of adapters that refuses a request or does not answer; ``status`` is that of HTTP, if any."""
+
+    status: int | None = None

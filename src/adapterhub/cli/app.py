@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, sharing, tables
+from adapterhub.cli import hub, serving, sharing, tables
 from adapterhub.cli.command import WRONG_USAGE, Resumable, command
 from adapterhub.cli.screen import Screen
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(sharing.app)
 app.add_typer(hub.app, name="hub")
+app.command()(serving.serve)
 
 _DATA = (
     "Labelled text: a CSV, TSV, JSON-lines or parquet file, a folder with [bold]train[/bold], "

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapterhub.errors import HubError, HubUnreachableError
+from adapterhub.http.limits import network
 from adapterhub.hub.server import limits
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.errors import status
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.limits import network
 from adapterhub.hub.server.web import trying
 from adapterhub.hub.server.web.forms import Fields, Form
 from adapterhub.hub.server.web.pages.repositories import adapter_of

@@ -1,18 +1,6 @@
 // What makes the pages nicer; all of them work without it.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-function themes() {
-  for (const button of all("[data-theme-switch]")) {
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      const root = document.documentElement;
-      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = dark ? "light" : "dark";
-      try { localStorage.setItem("theme", root.dataset.theme); } catch { /* kept for this page alone */ }
-    });
-  }
-}
-
 function copying() {
   for (const button of all("[data-copy]")) {
     button.hidden = false;
@@ -272,7 +260,6 @@ function trying() {
   }
 }
 
-themes();
 copying();
 tabs();
 suggesting();

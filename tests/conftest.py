@@ -9,7 +9,7 @@ import torch
 
 import tokens
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings
+from adapterhub.training.settings import Settings
 from adapterhub.training.single import ADAPTER, train_adapter
 
 

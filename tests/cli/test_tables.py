@@ -10,7 +10,7 @@ import tiny
 from adapterhub.cli import tables
 from adapterhub.sites import discover
 from adapterhub.training.compare import Comparison, MethodResult
-from adapterhub.training.recipe import Result, Settings
+from adapterhub.training.settings import Result, Settings
 
 
 def shown(part: RenderableType, width: int = 80) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from adapterhub.training import estimate
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings
+from adapterhub.training.settings import Settings
 
 
 @pytest.fixture

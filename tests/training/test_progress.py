@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings, train_classifier
+from adapterhub.training.recipe import train_classifier
+from adapterhub.training.settings import Settings
 
 
 def test_every_step_is_told_with_epoch_and_accuracy(backbone: Path, labelled: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from adapterhub.errors import DataError, TrainingError
 from adapterhub.training import compare, quickstart
 from adapterhub.training.classifier import load_classifier, predict
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings, train_classifier
+from adapterhub.training.recipe import train_classifier
+from adapterhub.training.settings import Settings
 
 METHOD = "seq_bn[reduction_factor=6]"
 

@@ -11,9 +11,11 @@ import torch
 
 from adapterhub import AutoAdapterModel
 from adapterhub.errors import BackboneError, ConfigError, TrainingError
-from adapterhub.training import recipe
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Result, Settings, build_model, train_classifier
+from adapterhub.training.outcome import is_collapsed
+from adapterhub.training.preparing import build_model
+from adapterhub.training.recipe import train_classifier
+from adapterhub.training.settings import Result, Settings
 
 ADAPTER = "seq_bn[reduction_factor=4]"
 
@@ -93,7 +95,7 @@ def test_a_model_trained_in_bf16_is_given_back_as_it_came(settings: Settings, la
 )
 def test_a_loss_at_chance_is_a_collapse(losses: list[float], collapsed: bool, labelled: Path) -> None:
     curve = tuple((float(epoch), loss) for epoch, loss in enumerate(losses))
-    assert recipe._is_collapsed(curve, load_data(labelled)) is collapsed  # two equal classes: ln 2 = 0.693
+    assert is_collapsed(curve, load_data(labelled)) is collapsed  # two equal classes: ln 2 = 0.693
 
 
 def test_a_collapse_is_named(settings: Settings, labelled: Path, tmp_path: Path) -> None:

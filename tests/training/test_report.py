@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from adapterhub.training.compare import Comparison, MethodResult
-from adapterhub.training.recipe import Result, Settings
 from adapterhub.training.report import headline, percent, row, size, title, write_report
+from adapterhub.training.settings import Result, Settings
 
 EVIL = '<script>alert("1")</script>'
 

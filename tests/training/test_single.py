@@ -11,7 +11,7 @@ import pytest
 from adapterhub.checkpoints import ADAPTER_MANIFEST, read
 from adapterhub.errors import ConfigError, TrainingError
 from adapterhub.training.data import load_data
-from adapterhub.training.recipe import Settings
+from adapterhub.training.settings import Settings
 from adapterhub.training.single import train_adapter
 from adapterhub.training.trainer import TrainingInterrupted
 from tokens import adapter_bytes

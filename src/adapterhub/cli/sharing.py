@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterhub.cli import tables
-from adapterhub.cli.command import command
+from adapterhub.cli.command import command, model_command
 from adapterhub.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def _list(screen: Screen, words: str, **narrowed: Any) -> None:
 
 
 @app.command()
-@command
+@model_command
 def verify(
     screen: Screen,
     name: Name,

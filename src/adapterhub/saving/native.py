@@ -22,6 +22,7 @@ from adapterhub.checkpoints import (
     HEAD_MANIFEST,
     Manifest,
     Part,
+    Storage,
     fingerprint_of,
     load_into,
     read,
@@ -73,6 +74,7 @@ def save_adapter(
     with_head: bool,
     meta: Mapping[str, Any] | None,
     tokenizer: PreTrainedTokenizerBase | None,
+    dtype: Storage | None,
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
@@ -81,7 +83,7 @@ def save_adapter(
     if head is not None:
         parts["head"] = head[1]
     info = described(model, name, tokenizer)
-    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
+    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts, dtype)
 
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:

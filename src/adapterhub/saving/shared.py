@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from adapterhub.errors import CheckpointNotFoundError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
-from adapterhub.hub.client.pulling import pull
-from adapterhub.hub.client.resolving import Wanted, is_identifier
-from adapterhub.hub.inspecting import config_hash
 from adapterhub.methods import load_config
 from adapterhub.saving import native
 
 if TYPE_CHECKING:
+    from adapterhub.hub.client.resolving import Wanted
     from adapterhub.model import AdapterMixin
 
 
@@ -36,7 +34,7 @@ class Chosen(PathLike[str]):
 
 def local_folder(
     name_or_path: str | PathLike[str],
-    wanted: Wanted,
+    wanted: "Wanted",
     *,
     hub: str | None = None,
     allow_pickle: bool = False,
@@ -49,7 +47,12 @@ def local_folder(
         HubError: as ``adapterhub.pull``.
     """
     path = Path(name_or_path).expanduser()
-    if path.exists() or isinstance(name_or_path, PathLike) or not is_identifier(str(name_or_path)):
+    if path.exists() or isinstance(name_or_path, PathLike):
+        return path
+    from adapterhub.hub.client.pulling import pull  # takes time, and a folder that is here needs none of it
+    from adapterhub.hub.client.resolving import is_identifier
+
+    if not is_identifier(str(name_or_path)):
         return path
     try:
         return pull(str(name_or_path), wanted, hub=hub, allow_pickle=allow_pickle, where=where).folder
@@ -73,7 +76,12 @@ def folder_for(
     if isinstance(name_or_path, Chosen):
         return name_or_path
     path = Path(name_or_path).expanduser()
-    if path.exists() or isinstance(name_or_path, PathLike) or not is_identifier(str(name_or_path)):
+    if path.exists() or isinstance(name_or_path, PathLike):
+        return Chosen(path)
+    from adapterhub.hub.client.resolving import Wanted, is_identifier
+    from adapterhub.hub.inspecting import config_hash
+
+    if not is_identifier(str(name_or_path)):
         return Chosen(path)
     fingerprint = native.fingerprint(model)
     asked = None if config is None else load_config(config)

@@ -27,7 +27,7 @@ from adapterhub.methods import load_config
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import SHIPPED, TextData, load_data
 from adapterhub.training.progress import Progress
-from adapterhub.training.recipe import FULL, HEAD, Result, Settings
+from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.sources import slug
 
 METHODS = ("seq_bn", "lora", FULL, HEAD)
@@ -238,7 +238,7 @@ class _Runner:
             task, result = Path(folder, "run.json"), Path(folder, "result.json")
             run = {"settings": asdict(settings), "data": self.data, "data_options": self.data_options}
             task.write_text(json.dumps(run | {"result": str(result)}), encoding="utf-8")
-            command = [sys.executable, "-m", "adapterhub.training.recipe", str(task)]
+            command = [sys.executable, "-m", "adapterhub.training.run", str(task)]
             with Path(folder, "errors").open("w+", encoding="utf-8") as errors:
                 with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
                     try:

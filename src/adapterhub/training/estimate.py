@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer
 
+from adapterhub.inference.precision import best_precision
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import fast_dropout
-from adapterhub.training.recipe import Settings, best_precision, build_model, tokenize
+from adapterhub.training.preparing import build_model, tokenize
+from adapterhub.training.settings import Settings
 
 _START = 10.0  # seconds until a process of its own has imported everything and read data and model
 _EVALUATION = 0.35  # of the time of a training step, for as many rows

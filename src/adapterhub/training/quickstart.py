@@ -11,8 +11,8 @@ from adapterhub.training.compare import Comparison, compare, default_rates
 from adapterhub.training.data import SHIPPED, TextData, load_data
 from adapterhub.training.estimate import estimate_seconds
 from adapterhub.training.progress import Progress
-from adapterhub.training.recipe import FULL, HEAD, Settings
 from adapterhub.training.report import write_report
+from adapterhub.training.settings import FULL, HEAD, Settings
 from adapterhub.training.single import ADAPTER, train_adapter
 
 METHOD = "seq_bn[reduction_factor=6]"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterhub.training.compare import Comparison, MethodResult
-from adapterhub.training.recipe import FULL, HEAD
+from adapterhub.training.settings import FULL, HEAD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

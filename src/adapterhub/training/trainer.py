@@ -3,13 +3,8 @@
 The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold the whole model.
 """
 
-import logging
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -25,8 +20,9 @@ from adapterhub.methods.fusion import FusionLayer
 from adapterhub.model import AdapterMixin
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
-
-logger = logging.getLogger(__name__)
+from adapterhub.training.interruption import Interruption
+from adapterhub.training.trunk_cache import TrunkCache
+from adapterhub.training.trunk_training import TrunkCacheMixin
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -43,7 +39,12 @@ class _Stop(TrainerCallback):
     """Ends training after the step under way, with a checkpoint, once a signal has come."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.interruption = Interruption()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has come."""
+        return self.interruption.wanted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.wanted:
@@ -75,7 +76,7 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(FastDropoutMixin, Trainer):
+class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
     """What the two trainers below add to those of transformers.
 
     Args:
@@ -84,6 +85,9 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         adapter_names: a setup to make active, where the model's own is not the one that is meant.
         group_by_length: put rows of like length into one batch, which spares padding; with ``False`` rows are drawn
             in random order. A ``train_sampling_strategy`` other than "random" in the arguments is left as it is.
+        trunk_cache: compute what layers below the lowest active adapter give once, and not in every epoch: True keeps
+            it in memory, a folder in files that later runs find again, a ``TrunkCache`` says more. These layers run
+            without dropout then.
 
     Raises:
         TrainingError: if ``model`` has no adapters.
@@ -98,6 +102,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         processing_class: Any = None,
         adapter_names: Any = None,
         group_by_length: bool = True,
+        trunk_cache: TrunkCache | str | Path | bool = False,
         **kwargs: Any,
     ) -> None:
         if model is not None and not isinstance(model, AdapterMixin):
@@ -112,6 +117,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
+        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self._stop = _Stop()
         self.add_callback(self._stop)
 
@@ -127,6 +133,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         Raises:
             TrainingError: if no adapter is active, or nothing would be trained.
             TrainingInterrupted: on SIGINT or SIGTERM; its text says how to resume.
+            TrunkError: with a trunk cache, if the model or the adapter leaves no layers to leave out.
         """
         model = self.adapter_model
         if model.active_adapters is None:
@@ -135,32 +142,13 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self._signals():
-            result = super().train(*args, **kwargs)
+        with self.trunk_in_use():
+            self.keep_states()
+            with self._stop.interruption.listening():
+                result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While training, a first signal asks to stop and a second one stops at once."""
-        self._stop.wanted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop.wanted:
-                raise KeyboardInterrupt
-            self._stop.wanted = True
-            logger.warning("stopping after this step; once more to stop at once")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""

@@ -13,13 +13,14 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from adapterhub.auto import AutoAdapterModel
+from adapterhub.checkpoints.described import SETUP
 from adapterhub.composition import Rows
 from adapterhub.engine import AdapterSetup
 from adapterhub.errors import BackboneError, HeadError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.heads import Head
 from adapterhub.saving import native
-from adapterhub.serving.errors import BrokenAdapterError
+from adapterhub.serving.errors import BadInputError, BrokenAdapterError
 from adapterhub.serving.rows import Output, Row
 from adapterhub.training.backbones import loading, resolve_backbone
 
@@ -96,8 +97,11 @@ class ServedModel:
 
         Raises:
             CheckpointError: if it cannot be read, or was made for another base model.
+            BadInputError: if it is a whole composition.
             AdapterHubError: as ``load_adapter`` of a model.
         """
+        if (folder / SETUP).is_file():
+            raise BadInputError(f"{folder} is a composition: ask for its parts by a stack")
         with self._lock:  # a module tree is not to be walked while it changes
             slot = f"slot-{next(self._slots)}"
             self.model.load_adapter(folder, load_as=slot)

@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1", tags=["adapters"])
 class ModelView(BaseModel):
     """The model that adapters have to be for."""
 
-    name: str = Field(description="As the server was told it")
+    name: str = Field(description="What it is called to those outside")
     max_tokens: int = Field(description="Of one row that it reads")
     fingerprint: dict[str, Any] = Field(description="What tells it from other models, as hubs and checkpoints have it")
 
@@ -22,4 +22,4 @@ class ModelView(BaseModel):
 @router.get("/model", responses=problems())
 def model(server: TheServer) -> ModelView:
     """The base model."""
-    return ModelView(name=server.settings.model, max_tokens=server.max_tokens, fingerprint=server.fingerprint.to_dict())
+    return ModelView(name=server.name, max_tokens=server.max_tokens, fingerprint=server.fingerprint.to_dict())

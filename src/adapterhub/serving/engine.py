@@ -60,7 +60,7 @@ class Answered:
     tokens: int
 
 
-class Predictor:
+class ServingEngine:
     """Answers requests.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, serving, sharing, sweeping, tables
+from adapterhub.cli import hub, serving, sharing, shrinking, sweeping, tables
 from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
 from adapterhub.cli.options import (
     DATA,
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(sharing.app)
 app.add_typer(sweeping.app)
+app.add_typer(shrinking.app)
 app.add_typer(hub.app, name="hub")
 app.command()(serving.serve)
 

@@ -231,3 +231,33 @@ def test_rows_are_generated_as_if_alone(beams: int) -> None:
             with AdapterSetup(Stack("f", name, last)):
                 alone = model.generate(ids[row : row + 1], **options)
             assert together[channel, row, : alone.shape[1]].tolist() == alone[0].tolist()
+
+
+LEAVING_OUT = "double_seq_bn[original_ln_after=False]"
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize(
+    ("setup", "rows", "tasks"),
+    [
+        (Rows(["a", None, "b"]), ["a", None, "b"], None),
+        (Rows(["b", "late", "a"]), ["b", "late", "a"], None),
+        (BatchSplit("late", "a", batch_sizes=[2, 1]), ["late", "late", "a"], None),
+        (Stack("c", Rows(["a", None, "b"])), [Stack("c", "a"), "c", Stack("c", "b")], None),
+        (MultiTask("a", "late"), ["a", "late", "a"], [0, 1, 0]),
+        (Split("a", "late", splits=3), [Split("a", "late", splits=3)] * 3, None),
+    ],
+    ids=lambda one: repr(one)[:50],
+)
+def test_rows_without_an_adapter_get_what_the_base_model_makes_of_them(
+    family: str, setup: Composition, rows: list[Any], tasks: list[int] | None
+) -> None:
+    """Also where adapters beside them leave out its residual and norm; ``late`` does not act in the first layer."""
+    model, inputs = prepared(LEAVING_OUT, family, count=3), tiny.inputs(family, batch=3)
+    model.add_adapter("late", config=LEAVING_OUT.replace("]", ", leave_out=[0]]"))
+    nn.init.normal_(model.adapters["late"].at("layers.1.feed_forward").up_proj.weight)
+    model.double().eval()
+    options = {} if tasks is None else {"task_ids": tasks}
+    together = run(model, setup, inputs, **options)
+    for row, own in enumerate(rows):
+        torch.testing.assert_close(together[row], run(model, own, of_row(inputs, row))[0], rtol=1e-6, atol=1e-8)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 from typing import Any
 
 import pytest
@@ -101,6 +102,36 @@ def test_rows_that_a_composition_divides_keep_their_slots() -> None:
     together = run(model, Rows(["bank", "a", Stack("a", "bank")]), inputs, adapter_slots=[5, -1, 4])
     alone = run(model, Rows(["c", "a", Stack("a", "b")]), inputs)
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-8)
+
+
+def test_rows_without_a_slot_get_what_the_base_model_makes_of_them() -> None:
+    model, _ = prepared("double_seq_bn[original_ln_after=False]")
+    inputs = tiny.inputs("bert", batch=3)
+    together = run(model, "bank", inputs, adapter_slots=[1, -1, 5])
+    alone = torch.stack([run(model, name, inputs)[row] for row, name in enumerate(("a", None, "c"))])
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-8)
+
+
+def test_threads_use_slots_of_their_own() -> None:
+    model, _ = prepared("houlsby_2019")
+    inputs = tiny.inputs("bert", batch=2)
+    wanted = {slot: run(model, name, inputs) for name, slot in SLOTS.items()}
+    model.set_active_adapters("bank")
+    wrong: list[int] = []
+
+    def work(slot: int) -> None:
+        with torch.no_grad():
+            for _ in range(20):
+                found = model(**inputs, adapter_slots=slot).last_hidden_state
+                if not torch.allclose(found, wanted[slot], rtol=1e-6, atol=1e-8):
+                    wrong.append(slot)
+
+    threads = [threading.Thread(target=work, args=(slot,)) for slot in wanted]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_several_banks_are_told_apart_by_their_names() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.experts import ExpertStep
-from adapterhub.engine.program import Call, Read, Slots, Step
+from adapterhub.engine.program import Call, Program, Read, Slots, Step
 from adapterhub.engine.slotted import Slotted, tensors_of
 from adapterhub.engine.stacked import Chosen, StackedStep
 from adapterhub.errors import CompositionError, ConfigError
@@ -123,6 +123,7 @@ class BankStep(StackedStep):
 
     bank: Bank
     paths: tuple[str, ...]
+    idle: Program | None = None  # what rows get that use no slot; None: their state as it is
 
     def chosen(self, call: Call) -> Chosen:
         found = self._slots(call)
@@ -147,11 +148,15 @@ class BankStep(StackedStep):
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
         found = self._slots(call)
         if found is None:
-            return state
+            return self._idle(state, read, call)
         new = super().__call__(state, read, call)
-        return new if isinstance(found, int) else self._where_used(new, state, call)
+        if isinstance(found, int) or found.used is None:
+            return new
+        return self._where_used(new, self._idle(state, read, call), call)
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        if self.idle is not None:
+            return self(state, read, call) - state
         if self._slots(call) is None:
             return torch.zeros_like(state)
         change = super().change(state, read, call)
@@ -174,6 +179,9 @@ class BankStep(StackedStep):
             return None
         used = found.used.repeat(call.channels)
         return used.repeat_interleave(rows // len(used))
+
+    def _idle(self, state: Tensor, read: Read, call: Call) -> Tensor:
+        return state if self.idle is None else self.idle(state, read, call)
 
     def _slots(self, call: Call) -> int | Slots | None:
         return (call.slots or {}).get(self.bank.name)

@@ -23,6 +23,7 @@ from adapterhub.composition import (
 from adapterhub.engine import extra, position_bias, prompt, side
 from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites, side_site
 from adapterhub.engine.bank import Bank
+from adapterhub.engine.completed import BaseOutput, completed
 from adapterhub.engine.divided import ByPosition, ByTask, Channels, Routed
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
@@ -148,9 +149,11 @@ def compile_plan(
     for sublayer in sites.sublayers:
         if sublayer.layer not in skipped:
             norm = norm_sites.get(sublayer.norm or "")
-            program = compiler.compile(sublayer.name, partial(_sublayer_step, adapters, norm, norms.get(norm or "")))
+            base = norms.get(norm or "")
+            program = compiler.compile(sublayer.name, partial(_sublayer_step, adapters, norm, base))
             if program is not None:
-                sublayers[sublayer.name] = program
+                own = BaseOutput(None if base is None else base.forward)
+                sublayers[sublayer.name] = program if program.keeps_base_output else completed(program, own)
             if (prefix := compiler.compile(prefix_site(sublayer), Step)) is not None:
                 extra.check(prefix, "prefixes")
                 position_bias.check(prefix, sublayer, sites.model_class)

@@ -27,6 +27,7 @@ _HOMES = {
     "AdapterMethod": "dropin",
     "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
+    "AdapterPool": "pool",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
     "AdapterTrainerCallback": "training.arguments",
@@ -98,6 +99,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PredictionHead": "heads",
+    "Predictor": "inference",
     "PrefixTuningConfig": "methods.prefix",
     "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
@@ -116,6 +118,7 @@ _HOMES = {
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
     "TaggingHead": "heads",
+    "train_many": "training.many",
     "Trunk": "engine",
     "TrunkCache": "training.trunk_cache",
     "UniPELTConfig": "methods.union",
@@ -175,6 +178,7 @@ if TYPE_CHECKING:
     from adapterhub.hub.client.catalogue import get_adapter_info, list_adapters
     from adapterhub.hub.client.pulling import pull
     from adapterhub.hub.client.pushing import push
+    from adapterhub.inference import Predictor
     from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
@@ -210,9 +214,11 @@ if TYPE_CHECKING:
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
     from adapterhub.model.configurations import ModelAdaptersConfig
+    from adapterhub.pool import AdapterPool
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare
+    from adapterhub.training.many import train_many
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
     from adapterhub.training.trunk_cache import TrunkCache
 

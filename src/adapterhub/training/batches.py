@@ -139,9 +139,13 @@ class TokenBatchesMixin:
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
+    def _rows_to_measure(self) -> Any:
+        """The rows whose lengths make batches; for a subclass to say."""
+        return self.train_dataset
+
     def _token_batches(self) -> TokenBatches:
         names = getattr(self.processing_class, "model_input_names", None) or ["input_ids"]
-        column, data = names[0], self.train_dataset
+        column, data = names[0], self._rows_to_measure()
         if not has_lengths(data, column):
             raise TrainingError(
                 f"tokens_per_batch needs rows that are dictionaries with {column!r}, which say how long they are"

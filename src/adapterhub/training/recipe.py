@@ -21,13 +21,13 @@ from transformers import (
 )
 
 from adapterhub.errors import TrainingError
+from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
-from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
 from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
@@ -46,7 +46,11 @@ class Trained:
     pairs: bool
 
 
-class _FullTrainer(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
+class _ClassifierTrainer(SeededStepsMixin, AdapterTrainer):
+    """The trainer of adapters."""
+
+
+class _FullTrainer(SeededStepsMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -120,7 +124,7 @@ def build_trainer(
     progress: Progress | None = None,
 ) -> Trainer:
     """The trainer of a run: the seed is set, and nothing has been trained yet."""
-    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer)(
+    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else _ClassifierTrainer)(
         model=task.model,
         args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
         train_dataset=task.train,
@@ -163,6 +167,7 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
+        data_seed=settings.data_seed,
         report_to=[],
         disable_tqdm=True,
         log_level="error",

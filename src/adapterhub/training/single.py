@@ -56,7 +56,6 @@ def train_adapter(
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
     write_json(folder / _BEGUN, {"settings": asdict(settings), "data": data.fingerprint})
-    name = data.name.replace(".", "-")  # dots are for the paths of parameters
     trained = train_classifier(
         settings,
         data,
@@ -64,7 +63,7 @@ def train_adapter(
         resume=resume,
         keep_optimizer=True,
         progress=progress,
-        name=name,
+        name=adapter_name(data),
         trunk_cache=trunk_cache,
     )
     save_classifier(trained, folder / ADAPTER)
@@ -72,6 +71,11 @@ def train_adapter(
     shutil.rmtree(checkpoints, ignore_errors=True)
     (folder / _BEGUN).unlink(missing_ok=True)
     return trained
+
+
+def adapter_name(data: TextData) -> str:
+    """What an adapter is called that is trained on some data: dots are for the paths of parameters."""
+    return data.name.replace(".", "-")
 
 
 def _check_same(folder: Path, settings: Settings, data: str) -> None:

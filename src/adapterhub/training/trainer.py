@@ -3,13 +3,8 @@
 The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold the whole model.
 """
 
-import logging
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -27,10 +22,9 @@ from adapterhub.training.batches import TokenBatchesMixin, has_lengths
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.frozen import FrozenBaseMixin
+from adapterhub.training.interruption import Interruption
 from adapterhub.training.trunk_cache import TrunkCache
 from adapterhub.training.trunk_training import TrunkCacheMixin
-
-logger = logging.getLogger(__name__)
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -47,7 +41,12 @@ class _Stop(TrainerCallback):
     """Ends training after the step under way, with a checkpoint, once a signal has come."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.interruption = Interruption()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has come."""
+        return self.interruption.wanted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.wanted:
@@ -171,7 +170,7 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TrunkCacheMixin, Token
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self._signals():
+        with self._stop.interruption.listening():
             result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
@@ -181,27 +180,6 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TrunkCacheMixin, Token
         """End the computing of hidden states once a signal has come; what is kept in a file is gone on with."""
         if self._stop.wanted:
             raise KeyboardInterrupt
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While training, a first signal asks to stop and a second one stops at once."""
-        self._stop.wanted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop.wanted:
-                raise KeyboardInterrupt
-            self._stop.wanted = True
-            logger.warning("stopping after this step; once more to stop at once")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""

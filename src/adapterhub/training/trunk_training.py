@@ -124,6 +124,10 @@ class TrunkCacheMixin:
             dataset = self._with_states(dataset, self._trunk[1])
         return super()._get_dataloader(dataset, *args, **kwargs)  # type: ignore[misc]
 
+    def _rows_to_measure(self) -> Any:
+        rows = self.train_dataset
+        return rows.rows if isinstance(rows, WithStates) else rows
+
     def _get_train_sampler(self, rows: Any = None) -> Any:
         """As in transformers; how long rows are is known without their states."""
         return super()._get_train_sampler(rows.rows if isinstance(rows, WithStates) else rows)  # type: ignore[misc]

@@ -15,7 +15,8 @@ from adapterhub.hub.bases import Base
 from adapterhub.hub.compatibility import Requirement, contradictions
 from adapterhub.hub.inspecting.adapter import inspect
 from adapterhub.hub.inspecting.files import check_files
-from adapterhub.hub.inspecting.info import AdapterInfo, Need
+from adapterhub.hub.inspecting.heads import head_needs
+from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need
 from adapterhub.methods import load_config
 from adapterhub.methods.registry import named_configs
 from uploads import Files, changed, files, opener
@@ -234,3 +235,9 @@ def test_another_shape_is_refused(saved) -> None:
             with pytest.raises(UploadRefusedError):
                 inspect(rewritten(given, tensors | {name: larger}))
                 print(name)
+
+
+def test_a_head_that_needs_no_tensors_has_none() -> None:
+    assert head_needs(HeadInfo("sentence_embedding"), {}, "head.safetensors") == ()
+    with pytest.raises(UploadRefusedError, match="holds no tensors of a head"):
+        head_needs(HeadInfo("tagging"), {}, "head.safetensors")

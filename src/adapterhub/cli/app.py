@@ -162,7 +162,7 @@ def train(
     ] = False,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
+        typer.Option("--fast", help="Adapt the upper two thirds of the layers; what lower ones give is computed once."),
     ] = False,
     trunk_cache: Annotated[
         Path | None,

@@ -198,7 +198,7 @@ def train(
     from dataclasses import asdict
 
     from adapterhub.training.data import load_data
-    from adapterhub.training.precision import FORMATS
+    from adapterhub.training.precision import FORMATS, chosen_precision
     from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
@@ -211,6 +211,8 @@ def train(
     settings = Settings(
         model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed, base_dropout=base_dropout
     )
+    dropout = "as in training" if base_dropout else "without dropout"
+    screen.say(f"computing in {FORMATS[chosen_precision(settings.precision)]}, the frozen model {dropout}")
     try:
         with screen.progress() as progress:
             trained = train_adapter(settings, loaded, output, resume=resume, overwrite=overwrite, progress=progress)

@@ -27,7 +27,7 @@ from adapterhub.training.data import TextData
 from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import best_precision
+from adapterhub.training.precision import chosen_precision
 from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
@@ -136,7 +136,6 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer: bool) -> TrainingArguments:
-    precision = best_precision() if settings.precision == "auto" else settings.precision
     return TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.batch_size,
@@ -154,7 +153,7 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         metric_for_best_model="accuracy",
         logging_steps=max(1, rows // settings.batch_size // 10),
         train_sampling_strategy="group_by_length",
-        bf16=precision == "bf16",
+        bf16=chosen_precision(settings.precision) == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
         report_to=[],

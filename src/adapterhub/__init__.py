@@ -97,6 +97,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PredictionHead": "heads",
+    "Predictor": "inference",
     "PrefixTuningConfig": "methods.prefix",
     "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
@@ -115,6 +116,9 @@ _HOMES = {
     "Stack": "composition",
     "StaticAdapterFusionConfig": "methods.fusion",
     "TaggingHead": "heads",
+    "train_many": "training.many",
+    "Trunk": "engine",
+    "TrunkCache": "training.trunk_cache",
     "UniPELTConfig": "methods.union",
     "validate_composition": "composition",
     "VeraConfig": "methods.vera",
@@ -155,7 +159,7 @@ if TYPE_CHECKING:
         ModelWithHeadsAdaptersMixin,
         MultiLabelClassificationHead,
     )
-    from adapterhub.engine import AdapterSetup
+    from adapterhub.engine import AdapterSetup, Trunk
     from adapterhub.heads import (
         CausalLMHead,
         ClassificationHead,
@@ -172,6 +176,7 @@ if TYPE_CHECKING:
     from adapterhub.hub.client.catalogue import get_adapter_info, list_adapters
     from adapterhub.hub.client.pulling import pull
     from adapterhub.hub.client.pushing import push
+    from adapterhub.inference import Predictor
     from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
@@ -209,7 +214,9 @@ if TYPE_CHECKING:
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare
+    from adapterhub.training.many import train_many
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
+    from adapterhub.training.trunk_cache import TrunkCache
 
 __all__ = [*_HOMES]
 

@@ -174,6 +174,24 @@ def test_train_saves_an_adapter_and_says_how_to_use_it(
     assert load_classifier(tmp_path / "out" / "adapter")[0].get_labels() == ["bad", "good"]
 
 
+def test_fast_says_what_it_trades_and_leaves_a_usual_adapter(
+    run: Any, labelled: Path, backbone: Path, tmp_path: Path
+) -> None:
+    command = training(labelled, backbone, tmp_path / "out", "--fast", "--trunk-cache", tmp_path / "states")
+    ended = run(*command)
+    assert ended.code == 0
+    assert "adapters act in the top 1 of 2 layers; what the lower 1 give is computed once a text" in ended.err
+    assert "hidden states of 48 rows below layer 1" in ended.err
+    assert len(list((tmp_path / "states").glob("*/states.safetensors"))) == 2
+    assert describe_adapter(tmp_path / "out/adapter")["options"]["leave_out"] == (0,)
+    again = run(*command)
+    assert "hidden states" not in again.err and again.out == ended.out
+    score = run("evaluate", tmp_path / "out/adapter", labelled, "--json").json["accuracy"]
+    assert score == pytest.approx(json.loads((tmp_path / "out/metrics.json").read_text())["test_accuracy"])
+    refused = run(*training(labelled, backbone, tmp_path / "3", "--trunk-cache", tmp_path / "states"))
+    assert refused.code == 1 and "no layer can be left out" in refused.err
+
+
 def test_quiet_is_quiet_and_json_is_one_document(run: Any, labelled: Path, backbone: Path, tmp_path: Path) -> None:
     ended = run(*training(labelled, backbone, tmp_path / "out", "--json", "--quiet"))
     assert ended.code == 0 and ended.err == ""
@@ -239,6 +257,35 @@ def test_predict_takes_texts_a_file_and_standard_input(
     assert run("predict", adapter, "-", "--json").json == expected
     shown = run("predict", adapter, *TEXTS)
     assert all(text in shown.out for text in TEXTS[:3]) and f"{expected[0]['score']:.2f}" in shown.out
+
+
+def test_predict_writes_a_file(run: Any, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    target = tmp_path / "out.jsonl"
+    ended = run("predict", adapter, "--in", tmp_path / "texts.txt", "--out", target, "--precision", "own", "--json")
+    assert ended.json == {"rows": len(TEXTS), "resumed": 0, "precision": None, "answers": str(target)}
+    wanted = predict(*load_classifier(adapter), TEXTS)
+    for line, one in zip(target.read_text().splitlines(), wanted, strict=True):
+        assert json.loads(line) == one | {"score": pytest.approx(one["score"])}
+    assert str(target) in run("predict", adapter, "-i", tmp_path / "texts.txt", "-o", target).out
+    for arguments in (["--in", "x"], ["--out", "x.csv"], ["text", "--in", "x", "--out", "y.csv"]):
+        assert run("predict", adapter, *arguments).code == 2
+    assert run("predict", adapter, "--in", "nowhere.csv", "--out", target).code == 1
+    assert run("predict", adapter, "a", "--precision", "fp64").code == 1
+
+
+def test_predict_with_another_head(run: Any, backbone: Path, tmp_path: Path) -> None:
+    model = adapterhub.AutoAdapterModel.from_pretrained(backbone)
+    model.add_adapter("a")
+    model.add_custom_head("sentence_embedding", "a", width=3)
+    model.save_adapter(tmp_path / "a", "a")
+    (answer,) = run("predict", tmp_path / "a", "the film", "-m", backbone, "--json").json
+    assert answer["text"] == "the film" and len(answer["embedding"]) == 3
+    assert "the film" in run("predict", tmp_path / "a", "the film", "-m", backbone).out
+    model.add_custom_head("question_answering", "a", overwrite_ok=True)
+    model.save_adapter(tmp_path / "qa", "a")
+    (answer,) = run("predict", tmp_path / "qa", "is it\tthe film is good", "-m", backbone, "--json").json
+    assert answer["answer"] in "the film is good" and answer["end"] > answer["start"]
 
 
 def test_predict_with_no_text_or_no_such_file(run: Any, adapter: Path, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from adapterhub.checkpoints.compact import Storage, check_storage, is_quantised, packed, unpacked
 from adapterhub.checkpoints.foreign import json_bytes
-from adapterhub.checkpoints.tensors import decode, encode
+from adapterhub.checkpoints.tensors import check_fit_to_save, decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.files import leads_out, locked, make_folder, replace
 
@@ -27,7 +28,7 @@ HEAD_MANIFEST = "head_config.json"
 FUSION_MANIFEST = "fusion_config.json"
 EMBEDDINGS_MANIFEST = "embeddings_config.json"
 FORMAT = "adapterhub"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # that of manifests with quantised weights; all others are of version 1
 _MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST, EMBEDDINGS_MANIFEST)
 _PARTS = ("adapter", "head", "fusion", "embeddings")
 _PART = f"({'|'.join(_PARTS)})"
@@ -63,7 +64,7 @@ class Manifest:
         return dict(self.content[kind]["config"])
 
     def tensors(self, kind: str) -> dict[str, Tensor]:
-        """The weights of a part, checked against the SHA-256 of the manifest.
+        """The weights of a part, checked against the SHA-256 of the manifest; quantised ones as floats.
 
         Raises:
             CorruptCheckpointError: if the file is missing, outside the folder, altered, no safetensors file, or
@@ -77,28 +78,42 @@ class Manifest:
             raise CorruptCheckpointError(
                 f"{path}: the file is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
             )
-        return decode(data, str(path))
+        tensors = decode(data, str(path))
+        return unpacked(tensors, str(path)) if is_quantised(weights.get("dtype")) else tensors
 
 
-def write(folder: str | os.PathLike[str], manifest: str, info: Mapping[str, Any], parts: Mapping[str, Part]) -> Path:
+def write(
+    folder: str | os.PathLike[str],
+    manifest: str,
+    info: Mapping[str, Any],
+    parts: Mapping[str, Part],
+    dtype: Storage | None = None,
+) -> Path:
     """Write ``parts`` (by kind) and a manifest of the given file name that holds ``info`` beside them.
 
-    The folder is made if needed; other files in it are left alone. Nothing is written unless all of it can be.
+    The folder is made if needed; other files in it are left alone. Nothing is written unless all of it can be. Values
+    are stored as they are, or as ``dtype``.
 
     Raises:
         CheckpointError: if a tensor or a value of the manifest cannot be saved (tensors that share memory, values
             that are not finite), or the folder cannot be written to.
+        ConfigError: for an unknown ``dtype``.
     """
+    if dtype is not None:
+        check_storage(dtype)
     folder = Path(folder)
-    content: dict[str, Any] = {**info, "format": FORMAT, "format_version": FORMAT_VERSION}
+    version = FORMAT_VERSION if is_quantised(dtype) else 1
+    content: dict[str, Any] = {**info, "format": FORMAT, "format_version": version}
     files: dict[str, bytes] = {}
     for kind, part in parts.items():
-        data = encode(part.tensors, f"the {kind}")
+        check_fit_to_save(part.tensors, f"the {kind}")
+        data = encode(part.tensors if dtype is None else packed(part.tensors, dtype), f"the {kind}")
         digest = hashlib.sha256(data).hexdigest()
         name = f"{kind}.{digest[:8]}.safetensors"
         files[name] = data
         sizes = [tensor.numel() for tensor in part.tensors.values()]
         weights = {"file": name, "sha256": digest, "tensors": len(sizes), "parameters": sum(sizes)}
+        weights |= {} if dtype is None else {"dtype": dtype}
         content[kind] = {"config": dict(part.config), "weights": weights}
     files[manifest] = json_bytes(content, "the manifest")  # the last one: replacing it is the commit
     try:

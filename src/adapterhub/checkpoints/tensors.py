@@ -50,13 +50,22 @@ def _to_bytes(
     arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     metadata: dict[str, str] | None,
 ) -> bytes:
-    for name, tensor in tensors.items():
-        _check_fit_to_save(name, tensor, what)
-    _check_apart(tensors, what)
+    check_fit_to_save(tensors, what)
     try:
         return save_safetensors(arrange({name: tensor.detach().cpu() for name, tensor in tensors.items()}), metadata)
     except Exception as error:  # safetensors raises all kinds
         raise CheckpointError(f"{what} cannot be saved as safetensors: {error}") from error
+
+
+def check_fit_to_save(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Pass tensors that come back from a file as they are.
+
+    Raises:
+        CheckpointError: for any others, as ``encode``.
+    """
+    for name, tensor in tensors.items():
+        _check_values(name, tensor, what)
+    _check_apart(tensors, what)
 
 
 def decode(data: bytes, what: str) -> dict[str, Tensor]:
@@ -140,7 +149,7 @@ def _form(tensor: Tensor) -> str:
     return f"{list(tensor.shape)}{kind}"
 
 
-def _check_fit_to_save(name: str, tensor: Tensor, what: str) -> None:
+def _check_values(name: str, tensor: Tensor, what: str) -> None:
     if _RUN.search(name) or name == "__metadata__":
         raise CheckpointError(f"{what}: a tensor cannot be named {name!r}, which means something else in the file")
     if tensor.is_meta or tensor.layout != torch.strided or tensor.dtype not in _TYPES:

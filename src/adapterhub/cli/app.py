@@ -8,8 +8,24 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, sharing, tables
-from adapterhub.cli.command import WRONG_USAGE, Resumable, command
+from adapterhub.cli import hub, serving, sharing, sweeping, tables
+from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
+from adapterhub.cli.options import (
+    DATA,
+    Adapter,
+    BatchSize,
+    Data,
+    LabelColumn,
+    LabelNames,
+    MaxLength,
+    Model,
+    OtherModel,
+    Seed,
+    TextColumn,
+    announce,
+    data_options,
+    try_it,
+)
 from adapterhub.cli.screen import Screen
 
 app = typer.Typer(
@@ -22,47 +38,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(sharing.app)
+app.add_typer(sweeping.app)
 app.add_typer(hub.app, name="hub")
-
-_DATA = (
-    "Labelled text: a CSV, TSV, JSON-lines or parquet file, a folder with [bold]train[/bold], "
-    "[bold]validation[/bold] and [bold]test[/bold] files, a data set on the Hugging Face Hub, or "
-    "[bold]reviews[/bold], which is shipped."
-)
-_MODEL = "The base model: a name on the Hugging Face Hub, a folder, or [bold]minilm[/bold], which comes as a package."
-_OTHER_MODEL = "Another base model than the one the adapter names."
-_ADAPTER = "The folder of a saved adapter."
-
-Data = Annotated[str, typer.Argument(help=_DATA, metavar="DATA")]
-Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL, metavar="NAME")]
-OtherModel = Annotated[str | None, typer.Option("--model", "-m", help=_OTHER_MODEL, metavar="NAME", show_default=False)]
-Adapter = Annotated[Path, typer.Argument(help=_ADAPTER, metavar="ADAPTER")]
-TextColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text-column",
-        help="The column with the text; given twice, the two make a pair.",
-        metavar="NAME",
-        show_default="found",
-    ),
-]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", help="The column with the class.", metavar="NAME", show_default="found")
-]
-LabelNames = Annotated[
-    str | None,
-    typer.Option(
-        "--label-names",
-        help="Names of classes that the data only numbers: [bold]negative,positive[/bold].",
-        metavar="NAMES",
-        show_default="those in the data",
-    ),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step, on average.", metavar="N")]
-MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text that are read.", metavar="N")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Seed of all that is random; the first, where there are several.", metavar="N")
-]
+app.command()(serving.serve)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -100,10 +78,10 @@ def _options(
 
 
 @app.command()
-@command
+@model_command
 def quickstart(
     screen: Screen,
-    data: Annotated[str, typer.Option("--data", "-d", help=_DATA, metavar="DATA")] = "reviews",
+    data: Annotated[str, typer.Option("--data", "-d", help=DATA, metavar="DATA")] = "reviews",
     model: Model = "minilm",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for all that comes out.", metavar="FOLDER")
@@ -140,20 +118,20 @@ def quickstart(
                 epochs=epochs,
                 seed=seed,
                 seeds=seeds,
-                data_options=_data_options(text_column, label_column, label_names),
+                data_options=data_options(text_column, label_column, label_names),
                 progress=progress,
                 say=screen.say,
             )
     except KeyboardInterrupt as error:
         raise Resumable(f"finished runs are kept in {output}", screen.command()) from error
     values = {"comparison": done.comparison.to_dict(), "adapter": done.adapter, "report": done.report}
-    places = {"report": done.report, "adapter": done.adapter, "try it": _try(screen, done.adapter)}
+    places = {"report": done.report, "adapter": done.adapter, "try it": try_it(screen, done.adapter)}
     parts = (tables.comparison(done.comparison), "", tables.predictions(done.examples), "", tables.pairs(places))
     screen.show(values | {"examples": done.examples}, *parts)
 
 
 @app.command()
-@command
+@model_command
 def train(
     screen: Screen,
     data: Data,
@@ -181,6 +159,19 @@ def train(
         bool,
         typer.Option("--base-dropout", help="Keep the dropout of the frozen model in training, which takes longer."),
     ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
+    ] = False,
+    trunk_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--trunk-cache",
+            help="Compute what layers below the lowest adapter give once, and keep it here for later runs.",
+            metavar="FOLDER",
+            show_default="with --fast in memory, else no cache",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     label_names: LabelNames = None,
@@ -193,29 +184,45 @@ def train(
 
     [bold]adapterhub train reviews.csv -o my-adapter[/bold]
 
+    [bold]adapterhub train reviews.csv --fast[/bold]
+
     [bold]adapterhub train reviews.csv --model roberta-base --adapter "seq_bn\[reduction_factor=8]" --lr 3e-4[/bold]
     """
     from dataclasses import asdict
 
+    from adapterhub.inference.precision import FORMATS, training_precision
     from adapterhub.training.data import load_data
-    from adapterhub.training.precision import FORMATS, chosen_precision
+    from adapterhub.training.fast import fast as choose_fast
     from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
+    from adapterhub.training.trunk_cache import TrunkCache
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
-    loaded = load_data(data, **_data_options(text_column, label_column, label_names))
-    _announce(screen, loaded)
+    loaded = load_data(data, **data_options(text_column, label_column, label_names))
+    announce(screen, loaded)
     settings = Settings(
         model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed, base_dropout=base_dropout
     )
+    if fast:
+        chosen = choose_fast(settings)
+        settings = chosen.settings
+        screen.say(chosen.trades)
     dropout = "as in training" if base_dropout else "without dropout"
-    screen.say(f"computing in {FORMATS[chosen_precision(settings.precision)]}, the frozen model {dropout}")
+    screen.say(f"computing in {FORMATS[training_precision(settings.precision)]}, the frozen model {dropout}")
     try:
         with screen.progress() as progress:
-            trained = train_adapter(settings, loaded, output, resume=resume, overwrite=overwrite, progress=progress)
+            trained = train_adapter(
+                settings,
+                loaded,
+                output,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                trunk_cache=TrunkCache(trunk_cache, progress=progress) if fast or trunk_cache else None,
+            )
     except TrainingInterrupted as error:
         again = screen.command("--resume", without=("--overwrite",))
         raise Resumable(f"{error.checkpoint} is kept", again) from error
@@ -232,13 +239,13 @@ def train(
         else None,
         "adapter": folder,
         "metrics": output / METRICS,
-        "try it": _try(screen, folder),
+        "try it": try_it(screen, folder),
     }
     screen.show(asdict(result) | {"adapter": folder}, tables.pairs(text))
 
 
 @app.command()
-@command
+@model_command
 def evaluate(
     screen: Screen,
     adapter: Adapter,
@@ -261,7 +268,7 @@ def evaluate(
     from adapterhub.training.evaluation import evaluate_classifier
 
     with screen.progress() as progress:
-        options = _data_options(text_column, label_column, label_names)
+        options = data_options(text_column, label_column, label_names)
         values = evaluate_classifier(adapter, data, split, model, data_options=options, progress=progress)
     text = {
         "accuracy": f"{100 * values['accuracy']:.1f} %",
@@ -272,7 +279,7 @@ def evaluate(
 
 
 @app.command()
-@command
+@model_command
 def predict(
     screen: Screen,
     adapter: Adapter,
@@ -283,31 +290,90 @@ def predict(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A file with a text a line.", metavar="FILE", show_default=False)
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--in",
+            "-i",
+            help="A table of any size: text (a row a line), CSV, TSV, JSON lines or parquet.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where the answers for [bold]--in[/bold] go: a .csv, .jsonl or .parquet file.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    text_column: TextColumn = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, fp32, bf16 or int8; own for that of the model.", metavar="NAME"),
+    ] = "auto",
+    token_budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens in a batch.", metavar="N", show_default="1024, on a GPU 32768"),
+    ] = None,
     model: OtherModel = None,
 ) -> None:
-    """Classify texts with a saved adapter.
+    """Ask a saved adapter about texts: their class, or what else its head gives.
 
-    An adapter that was trained on pairs of texts takes two with a tab between them.
+    An adapter that was trained on pairs of texts takes two with a tab between them. With --in and --out a file of any
+    size is read and another one written; interrupted, the same command goes on where it stopped.
 
     [bold]adapterhub predict runs/quickstart/adapter "What a lovely kettle."[/bold]
 
     [bold]adapterhub predict runs/quickstart/adapter --json - < reviews.txt[/bold]
+
+    [bold]adapterhub predict runs/quickstart/adapter --in reviews.csv --out answers.csv[/bold]
     """
-    from adapterhub.training.classifier import load_classifier, split_pairs
+    from adapterhub.training.classifier import load_trained, split_pairs
     from adapterhub.training.classifier import predict as do
 
+    if (source is None) != (target is None) or (source and (texts or file)):
+        raise typer.BadParameter("--in and --out go together, and without other texts", param_hint="--in")
+    options: Any = {"precision": precision, "token_budget": token_budget}
+    if source is not None and target is not None:
+        _predict_file(screen, adapter, source, target, text_column, model, options)
+        return
     lines = _lines(texts or [], file)
     if not lines:
-        raise typer.BadParameter("give at least one text, or a file (--file)", param_hint="TEXT")
+        raise typer.BadParameter("give at least one text, or a file (--file, --in)", param_hint="TEXT")
     wanted = split_pairs(adapter, lines)
-    loaded, tokenizer = load_classifier(adapter, model)
+    loaded, tokenizer = load_trained(adapter, model)
     with screen.progress() as progress:
-        answers = do(loaded, tokenizer, wanted, progress=progress if len(wanted) > 100 else None)
+        answers = do(loaded, tokenizer, wanted, progress=progress if len(wanted) > 100 else None, **options)
     screen.show(answers, tables.predictions(answers))
 
 
+def _predict_file(
+    screen: Screen,
+    adapter: Path,
+    source: Path,
+    target: Path,
+    text_column: list[str] | None,
+    model: str | None,
+    options: dict[str, Any],
+) -> None:
+    from adapterhub.training.predicting import predict_file
+
+    try:
+        with screen.progress() as progress:
+            done = predict_file(adapter, source, target, text_column, model, progress=progress, **options)
+    except KeyboardInterrupt as error:
+        raise Resumable("the answers so far are kept", screen.command()) from error
+    values = {"rows": done.rows, "resumed": done.resumed, "precision": done.precision, "answers": target}
+    shown = {"rows": f"{done.rows:,}" + (f" ({done.resumed:,} from before)" if done.resumed else "")}
+    screen.show(values, tables.pairs(shown | {"precision": done.precision, "answers": target}))
+
+
 @app.command()
-@command
+@model_command
 def compare(
     screen: Screen,
     data: Data,
@@ -370,7 +436,7 @@ def compare(
                 sweep_seeds=sweep_seeds,
                 learning_rates=_rates(rates or []),
                 settings=Settings(epochs=epochs, batch_size=batch_size, max_length=max_length),
-                data_options=_data_options(text_column, label_column, label_names),
+                data_options=data_options(text_column, label_column, label_names),
                 output_dir=output,
                 progress=progress,
             )
@@ -382,7 +448,7 @@ def compare(
 
 
 @app.command()
-@command
+@model_command
 def sites(
     screen: Screen,
     model: Annotated[
@@ -438,7 +504,7 @@ def sites(
 
 
 @app.command()
-@command
+@model_command
 def summary(
     screen: Screen,
     name: Annotated[
@@ -461,7 +527,7 @@ def summary(
 
 
 @app.command()
-@command
+@model_command
 def convert(
     screen: Screen,
     source: Annotated[
@@ -493,24 +559,6 @@ def convert(
     path = Path(source).expanduser()
     values = do(path if path.exists() else source, target, form, model, with_head=head, allow_pickle=allow_pickle)
     screen.show(values, tables.pairs(values | {"adapters": ", ".join(values["adapters"])}))
-
-
-def _announce(screen: Screen, data: Any) -> None:
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    for line in (f"{data.name}: {rows} rows; labels {', '.join(data.labels)}", *data.notes):
-        screen.say(line)
-
-
-def _try(screen: Screen, adapter: Path) -> str:
-    return screen.command(arguments=("predict", str(adapter), "your own text"))
-
-
-def _data_options(text_column: list[str] | None, label_column: str | None, label_names: str | None) -> dict[str, Any]:
-    """The arguments of ``load_data`` that were given."""
-    columns = text_column[0] if text_column and len(text_column) == 1 else text_column
-    names = [name.strip() for name in label_names.split(",")] if label_names else None
-    options = {"text_column": columns, "label_column": label_column, "label_names": names}
-    return {name: value for name, value in options.items() if value}
 
 
 def _lines(texts: Sequence[str], file: Path | None) -> list[str]:

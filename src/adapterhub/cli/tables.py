@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from adapterhub.sites import Layer, Sites
     from adapterhub.sweep import Report
     from adapterhub.training.compare import Comparison
+    from adapterhub.training.grid import Swept
 
 
 def pairs(values: Mapping[str, Any]) -> Text:
@@ -25,13 +26,15 @@ def pairs(values: Mapping[str, Any]) -> Text:
 
 
 def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
-    """Label, score and text, one a line."""
+    """Label, score and text, one a line; of another kind of answer all that it holds, and the text."""
     table = _bare()
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for answer in answers:
-        table.add_row(Text(answer["label"]), f"{answer['score']:.2f}", Text(answer["text"]))
+        rest = {name: value for name, value in answer.items() if name not in ("text", "score")}
+        shown = str(next(iter(rest.values()))) if len(rest) == 1 else ", ".join(f"{k} {v}" for k, v in rest.items())
+        table.add_row(Text(shown), f"{answer['score']:.2f}" if "score" in answer else "", Text(answer["text"]))
     return table
 
 
@@ -51,6 +54,34 @@ def comparison(compared: "Comparison") -> RenderableType:
         table.add_row(Text(cells["method"]), *(cells[name] for name in headings))
     notes = [f"{cells['method']}: {cells['note']}" for cells in rows if cells["note"]]
     return Group(Text(headline(compared), style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def grid(swept: "Swept") -> RenderableType:
+    """What was chosen, a line for each combination that was tried, and runs that failed."""
+    table = _bare(show_header=True)
+    table.add_column("method", overflow="fold")
+    for heading in ("size", "rate", "validation %", "runs", "trained", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    with_sizes = any(one.point.size is not None for one in swept.tried)
+    for one in swept.tried:
+        results = [outcome.result for outcome in one.outcomes if outcome.result is not None]
+        mean = f"{100 * one.mean:.1f} ± {100 * one.spread:.1f}" if results else "-"
+        size = one.point.size if with_sizes else None
+        numbers = ("" if size is None else str(size), f"{one.point.learning_rate:g}", mean, str(len(results)))
+        trained = f"{results[0].trained:,}" if results else ""
+        table.add_row(Text(one.point.method), *numbers, trained, "best" if one is swept.best else "")
+    notes = [f"{run.name}: {run.error}" for one in swept.tried for run in one.outcomes if run.error is not None]
+    notes += [
+        f"{run.name}: the loss ended where guessing would"
+        for one in swept.tried
+        for run in one.outcomes
+        if run.result is not None and run.result.collapsed
+    ]
+    result = swept.chosen.result
+    assert result is not None
+    validation, test = (f"{100 * value:.1f} %" for value in (result.validation_accuracy, result.test_accuracy))
+    headline = f"{swept.chosen.name}: {validation} on validation, {test} on test"
+    return Group(Text(headline, style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
 
 
 def listings(found: "Iterable[Listing]") -> Text:

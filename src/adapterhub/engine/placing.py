@@ -17,12 +17,12 @@ from adapterhub.engine.hooks import (
     NormHook,
     PrefixHook,
     RepeatHook,
-    SublayerHook,
     WeightHook,
 )
 from adapterhub.engine.moved import PositionHook
 from adapterhub.engine.plan import Plan
 from adapterhub.engine.prompt_hook import InsertHook, PromptHook
+from adapterhub.engine.sublayer_hook import SublayerHook
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
+M = TypeVar("M", bound=nn.Module)
 PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "prompt"]
 
 
@@ -29,6 +30,8 @@ class Weight(ABC):
     """
 
     experts: int | None = None
+    # Whether it can be applied to stacks: matrices ``[n, out, in]`` to inputs ``[n, ..., in]``.
+    takes_stacks: bool = False
 
     @property
     @abstractmethod
@@ -323,13 +326,19 @@ class OwnNorm(nn.Module):
 
 def trainable_copy(module: nn.Module) -> nn.Module:
     """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
+    made = bare_copy(module)
+    made._parameters = {
+        name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in module._parameters.items()
+    }
+    made._buffers = {name: None if b is None else b.clone() for name, b in module._buffers.items()}
+    return made
+
+
+def bare_copy(module: M) -> M:
+    """A shallow copy of a module, which holds the same tensors, without any hooks."""
     made = copy(module)
     made.__dict__.pop("forward", None)  # what accelerate puts over that of the class is for the original
     for name, value in nn.Module().__dict__.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             made.__dict__[name] = value
-    made._parameters = {
-        name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in module._parameters.items()
-    }
-    made._buffers = {name: None if b is None else b.clone() for name, b in module._buffers.items()}
     return made

@@ -22,6 +22,7 @@ from adapterhub.checkpoints import (
     HEAD_MANIFEST,
     Manifest,
     Part,
+    Storage,
     fingerprint_of,
     load_into,
     read,
@@ -63,6 +64,7 @@ class LoadOptions:
     overwrite_ok: bool = False
     allow_other_base: bool = False
     allow_pickle: bool = False
+    fingerprint: Fingerprint | None = None  # of the model, where it is known already
 
 
 def save_adapter(
@@ -72,6 +74,7 @@ def save_adapter(
     with_head: bool,
     meta: Mapping[str, Any] | None,
     tokenizer: PreTrainedTokenizerBase | None,
+    dtype: Storage | None,
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
@@ -80,7 +83,7 @@ def save_adapter(
     if head is not None:
         parts["head"] = head[1]
     info = described(model, name, tokenizer)
-    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
+    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts, dtype)
 
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
@@ -89,7 +92,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
     if not options.allow_other_base:
-        check_base(model, manifest)
+        check_base(model, manifest, options.fingerprint)
     name = options.load_as or str(manifest.content.get("name") or folder.name)
     model.engine.check_free(name, options.overwrite_ok)
     adapter = _read_adapter(model, manifest, name, options.leave_out)
@@ -220,8 +223,8 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     }
 
 
-def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
-    """Pass a checkpoint that was made for the base model of ``model``.
+def check_base(model: "AdapterMixin", manifest: Manifest, known: Fingerprint | None = None) -> None:
+    """Pass a checkpoint that was made for the base model of ``model``, whose fingerprint may be ``known``.
 
     Raises:
         BaseModelMismatchError: for any other.
@@ -232,7 +235,7 @@ def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
             "that it fits."
         )
     saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = fingerprint(model)
+    here = known or fingerprint(model)
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(

@@ -127,7 +127,7 @@ class TokenBatchesMixin:
         self.add_callback(_Order(batches))
         seed_workers = partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index)
         loader = DataLoader(
-            self.train_dataset,
+            self._training_rows(),
             batch_sampler=batches,
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="training"),
             num_workers=args.dataloader_num_workers,
@@ -138,6 +138,10 @@ class TokenBatchesMixin:
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
+
+    def _training_rows(self) -> Any:
+        """What batches are made of; for a subclass to say."""
+        return self.train_dataset
 
     def _token_batches(self) -> TokenBatches:
         names = getattr(self.processing_class, "model_input_names", None) or ["input_ids"]

@@ -7,6 +7,7 @@ step of a small transformer. Four elements share one draw here, which leaves the
 
 import math
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 _LEVELS = 1 << 16
 _SHORT = (
@@ -59,6 +60,24 @@ class FastDropoutMixin:
         wanted = self.args.device.type == "cpu" and not self.args.torch_compile
         with fast_dropout() if wanted else nullcontext():
             return super().training_step(*args, **kwargs)  # type: ignore[misc]
+
+
+class SeededStepsMixin:
+    """A ``Trainer`` of which each step draws random numbers that follow from its seed and the number of the step."""
+
+    args: TrainingArguments
+    state: TrainerState
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Do one step; see ``transformers.Trainer``."""
+        torch.manual_seed(step_seed(self.args.seed, self.state.global_step))
+        step: Tensor = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        return step
+
+
+def step_seed(seed: int, step: int) -> int:
+    """The seed of a step of a training, of 32 bits."""
+    return zlib.crc32(f"{seed} {step}".encode())
 
 
 class _Masked(torch.autograd.Function):

@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer
 
+from adapterhub.inference.precision import training_precision
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import fast_dropout
 from adapterhub.training.frozen import frozen_modules, half_precision_base, stop_dropout
-from adapterhub.training.precision import chosen_precision
 from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.settings import Settings
 
@@ -49,7 +49,7 @@ def _seconds_of_step(settings: Settings, data: TextData) -> float:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
     if not settings.base_dropout:
         stop_dropout(frozen_modules(model))
-    half = chosen_precision(settings.precision) == "bf16"
+    half = training_precision(settings.precision) == "bf16"
     autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
     count = min(len(data.train), (_STEPS + 1) * settings.batch_size)
     stride = max(1, len(data.train) // count)

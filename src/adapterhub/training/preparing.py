@@ -43,6 +43,16 @@ def prepare(settings: Settings, data: TextData, name: str = "task") -> Task:
 def build_model(settings: Settings, data: TextData, backbone: str, name: str) -> FlexibleAdapterMixin:
     """The backbone with a classification head ``name`` (and an adapter of that name), ready to train."""
     model = AutoAdapterModel.from_pretrained(backbone)
+    add_classifier(model, settings, data, name)
+    return model
+
+
+def add_classifier(model: FlexibleAdapterMixin, settings: Settings, data: TextData, name: str) -> None:
+    """Add a classification head ``name`` (and an adapter of that name) to a model; nothing else trains then.
+
+    Their values depend on the seed, and not on what was added before.
+    """
+    set_seed(settings.seed)
     labels = dict(enumerate(data.labels))
     if settings.method not in (FULL, HEAD):
         model.add_adapter(name, config=settings.method)
@@ -53,7 +63,6 @@ def build_model(settings: Settings, data: TextData, backbone: str, name: str) ->
         model.freeze_model()
     else:
         model.train_adapter(name)
-    return model
 
 
 def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,17 +22,18 @@ from transformers import (
 )
 
 from adapterhub.errors import TrainingError
+from adapterhub.inference.precision import training_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
-from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
 from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import chosen_precision
 from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
+from adapterhub.training.trunk_cache import TrunkCache
 
 
 @dataclass
@@ -45,7 +47,11 @@ class Trained:
     pairs: bool
 
 
-class _FullTrainer(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
+class _ClassifierTrainer(SeededStepsMixin, AdapterTrainer):
+    """The trainer of adapters."""
+
+
+class _FullTrainer(SeededStepsMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -58,16 +64,19 @@ def train_classifier(
     keep_optimizer: bool = False,
     progress: Progress | None = None,
     name: str = "task",
+    trunk_cache: TrunkCache | None = None,
 ) -> Trained:
     """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
 
     Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one, for
-    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end.
+    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end. With a
+    ``trunk_cache`` what layers below the lowest adapter give is computed once.
 
     Raises:
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
         TrainingError: if there is no checkpoint to resume from.
         BackboneError: if the base model cannot be loaded.
+        TrunkError: with a trunk cache, if the adapter acts in the lowest layer, or the model cannot run above it.
     """
     checkpoints = folder / "checkpoints"
     last = last_checkpoint(checkpoints)
@@ -75,7 +84,9 @@ def train_classifier(
         raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
     task = prepare(settings, data, name)
     model, tokenizer = task.model, task.tokenizer
-    trainer = build_trainer(settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress)
+    trainer = build_trainer(
+        settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress, trunk_cache=trunk_cache
+    )
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
@@ -112,9 +123,12 @@ def build_trainer(
     *,
     keep_optimizer: bool = False,
     progress: Progress | None = None,
+    trunk_cache: TrunkCache | None = None,
 ) -> Trainer:
     """The trainer of a run: the seed is set, and nothing has been trained yet."""
-    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer)(
+    adapter = settings.method not in (FULL, HEAD)
+    trainer_class = partial(_ClassifierTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
+    trainer = trainer_class(
         model=task.model,
         args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
         train_dataset=task.train,
@@ -153,9 +167,10 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         metric_for_best_model="accuracy",
         logging_steps=max(1, rows // settings.batch_size // 10),
         train_sampling_strategy="group_by_length",
-        bf16=chosen_precision(settings.precision) == "bf16",
+        bf16=training_precision(settings.precision) == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
+        data_seed=settings.data_seed,
         report_to=[],
         disable_tqdm=True,
         log_level="error",

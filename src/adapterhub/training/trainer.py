@@ -3,13 +3,8 @@
 The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold the whole model.
 """
 
-import logging
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -27,8 +22,9 @@ from adapterhub.training.batches import TokenBatchesMixin, has_lengths
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
 from adapterhub.training.frozen import FrozenBaseMixin
-
-logger = logging.getLogger(__name__)
+from adapterhub.training.interruption import Interruption
+from adapterhub.training.trunk_cache import TrunkCache
+from adapterhub.training.trunk_training import TrunkCacheMixin
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -45,7 +41,12 @@ class _Stop(TrainerCallback):
     """Ends training after the step under way, with a checkpoint, once a signal has come."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.interruption = Interruption()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has come."""
+        return self.interruption.wanted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.wanted:
@@ -91,7 +92,7 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
+class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """What the two trainers below add to those of transformers.
 
     With ``bf16=True`` in the arguments, the frozen base is kept in bfloat16 while it trains or evaluates; see
@@ -108,6 +109,9 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Tra
             rows.
         base_dropout: with ``False``, a base of which nothing trains computes as in evaluation: without dropout, which
             saves time. What adapters and heads drop is dropped either way.
+        trunk_cache: compute what layers below the lowest active adapter give once, and not in every epoch: True keeps
+            it in memory, a folder in files that later runs find again, a ``TrunkCache`` says more. These layers run
+            without dropout then.
 
     Raises:
         TrainingError: if ``model`` has no adapters.
@@ -124,6 +128,7 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Tra
         group_by_length: bool = True,
         tokens_per_batch: int | Literal["auto"] | None = None,
         base_dropout: bool = True,
+        trunk_cache: TrunkCache | str | Path | bool = False,
         **kwargs: Any,
     ) -> None:
         if model is not None and not isinstance(model, AdapterMixin):
@@ -138,6 +143,7 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Tra
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
+        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self.tokens_per_batch, self.base_dropout = tokens_per_batch, base_dropout
         self._stop = _Stop()
         self.add_callback(self._stop)
@@ -155,6 +161,7 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Tra
         Raises:
             TrainingError: if no adapter is active, or nothing would be trained.
             TrainingInterrupted: on SIGINT or SIGTERM; its text says how to resume.
+            TrunkError: with a trunk cache, if the model or the adapter leaves no layers to leave out.
         """
         model = self.adapter_model
         if model.active_adapters is None:
@@ -163,32 +170,13 @@ class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Tra
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self._signals():
-            result = super().train(*args, **kwargs)
+        with self.trunk_in_use():
+            self.keep_states()
+            with self._stop.interruption.listening():
+                result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While training, a first signal asks to stop and a second one stops at once."""
-        self._stop.wanted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop.wanted:
-                raise KeyboardInterrupt
-            self._stop.wanted = True
-            logger.warning("stopping after this step; once more to stop at once")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""

@@ -201,6 +201,8 @@ def train(
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
+    if base_dropout and (fast or trunk_cache):
+        raise typer.BadParameter("what is kept was computed without dropout", param_hint="--base-dropout")
     loaded = load_data(data, **data_options(text_column, label_column, label_names))
     announce(screen, loaded)
     settings = Settings(

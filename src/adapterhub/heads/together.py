@@ -11,10 +11,12 @@ from transformers.utils import ModelOutput
 from adapterhub.engine.alike import alike
 from adapterhub.engine.program import Step
 from adapterhub.engine.stacked import MembersStep
+from adapterhub.heads.bank import HeadBank
 from adapterhub.heads.base import FeatureHead, Head, HeadContext
 from adapterhub.heads.routing import for_channels, part_of
 
-Own = tuple[Head, Tensor]  # a head, and the numbers of its rows
+Answering = Head | HeadBank
+Own = tuple[Answering, Tensor]  # a head, and the numbers of its rows
 _NOT_ANSWERED = ("last_hidden_state", "pooler_output")  # outputs that are read for features alone
 
 
@@ -22,7 +24,7 @@ class SideBySide:
     """Runs heads side by side; what it made for those that it ran last is kept for the next call."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[Head, ...], list[tuple[list[int], MembersStep | None]]] | None = None
+        self._last: tuple[tuple[Answering, ...], list[tuple[list[int], MembersStep | None]]] | None = None
 
     def answers(self, heads: Sequence[Own], context: HeadContext, total: int, channels: int) -> list[ModelOutput]:
         """What each head answers for its rows, out of ``total``; with several ``channels``, each for one of these."""
@@ -36,7 +38,7 @@ class SideBySide:
             found |= zip(numbers, answers, strict=True)
         return [found[number] for number in range(len(heads))]
 
-    def _groups(self, heads: tuple[Head, ...]) -> list[tuple[list[int], MembersStep | None]]:
+    def _groups(self, heads: tuple[Answering, ...]) -> list[tuple[list[int], MembersStep | None]]:
         """The numbers of heads that are alike, and what runs as their layers; None for a head by itself."""
         if torch.compiler.is_compiling():  # a compiler sees all heads, and joins them as it likes
             return [([number], None) for number in range(len(heads))]
@@ -78,12 +80,12 @@ def _as_one(
     ]
 
 
-def _step(heads: Sequence[Head]) -> MembersStep | None:
+def _step(heads: Sequence[Answering]) -> MembersStep | None:
     known = [head for head in heads if isinstance(head, FeatureHead)]
     return MembersStep.of([Step(head.name, head.layers) for head in known]) if len(known) > 1 else None
 
 
-def _alike(one: Head, other: Head) -> bool:
+def _alike(one: Answering, other: Answering) -> bool:
     """Whether two heads differ in the values of their parameters alone, and the names of their classes."""
     if type(one) is not type(other) or not isinstance(one, FeatureHead) or not isinstance(other, FeatureHead):
         return False
@@ -91,5 +93,5 @@ def _alike(one: Head, other: Head) -> bool:
     return not hooked and one is not other and one.reading == other.reading and alike(one.layers, other.layers)
 
 
-def _is(one: Head, other: Head) -> bool:
+def _is(one: Answering, other: Answering) -> bool:
     return one is other

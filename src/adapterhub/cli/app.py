@@ -191,7 +191,7 @@ def train(
     """
     from dataclasses import asdict
 
-    from adapterhub.inference.precision import FORMATS
+    from adapterhub.inference.precision import FORMATS, training_precision
     from adapterhub.training.data import load_data
     from adapterhub.training.fast import fast as choose_fast
     from adapterhub.training.quickstart import duration
@@ -213,6 +213,8 @@ def train(
         chosen = choose_fast(settings)
         settings = chosen.settings
         screen.say(chosen.trades)
+    dropout = "as in training" if base_dropout else "without dropout"
+    screen.say(f"computing in {FORMATS[training_precision(settings.precision)]}, the frozen model {dropout}")
     try:
         with screen.progress() as progress:
             trained = train_adapter(

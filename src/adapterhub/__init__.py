@@ -69,6 +69,7 @@ _HOMES = {
     "InvertibleAdaptersMixin": "dropin",
     "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
+    "LadderConfig": "methods.ladder",
     "LHUCConfig": "methods.lhuc",
     "list_adapters": "hub.client.catalogue",
     "load_adapter": "loading",
@@ -97,6 +98,7 @@ _HOMES = {
     "PfeifferConfig": "methods.bottleneck",
     "PfeifferInvConfig": "methods.bottleneck",
     "PredictionHead": "heads",
+    "Predictor": "inference",
     "PrefixTuningConfig": "methods.prefix",
     "PromptTuningConfig": "methods.prompt",
     "QuestionAnsweringHead": "heads",
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
     from adapterhub.hub.client.catalogue import get_adapter_info, list_adapters
     from adapterhub.hub.client.pulling import pull
     from adapterhub.hub.client.pushing import push
+    from adapterhub.inference import Predictor
     from adapterhub.loading import load_adapter
     from adapterhub.methods import AdapterConfig, get_adapter_config_hash, load_config, named_configs
     from adapterhub.methods.bitfit import BitFitConfig
@@ -198,6 +201,7 @@ if TYPE_CHECKING:
     )
     from adapterhub.methods.fusion import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
     from adapterhub.methods.ia3 import IA3Config
+    from adapterhub.methods.ladder import LadderConfig
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig

@@ -345,6 +345,24 @@ def parse_composition(adapter_composition: Any, level: int = 0, model_type: str 
     raise CompositionError(f"an adapter setup is a name, a composition or a list of them, not {expression!r}")
 
 
+def renamed(composition: Composition, names: Mapping[str, str]) -> Composition:
+    """The same composition of adapters of other names; ``names`` has a new one for each of those in it.
+
+    Raises:
+        CompositionError: if a name is missing.
+    """
+    return composition_from_dict(_renamed(composition.to_dict(), names))
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if values["type"] != "single":
+        return {**values, "children": [_renamed(child, names) for child in values["children"]]}
+    name = values["children"][0]
+    if name is not None and name not in names:
+        raise CompositionError(f"there is no other name for {name!r}; there are some for {', '.join(names) or 'none'}")
+    return _single(None if name is None else names[name])
+
+
 def validate_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> None:
     """Pass what ``parse_composition`` makes something of; arguments are the same.
 

@@ -115,3 +115,9 @@ class SignatureError(HubError, ValueError):
 
 class TrunkError(AdapterHubError, ValueError):
     """A model that cannot run from one of its layers on, or hidden states that do not fit it or its data."""
+
+
+class ServingError(AdapterHubError, RuntimeError):
+    """A server of adapters that refuses a request or does not answer; ``status`` is that of HTTP, if any."""
+
+    status: int | None = None

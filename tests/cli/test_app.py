@@ -261,6 +261,35 @@ def test_predict_takes_texts_a_file_and_standard_input(
     assert all(text in shown.out for text in TEXTS[:3]) and f"{expected[0]['score']:.2f}" in shown.out
 
 
+def test_predict_writes_a_file(run: Any, adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    target = tmp_path / "out.jsonl"
+    ended = run("predict", adapter, "--in", tmp_path / "texts.txt", "--out", target, "--precision", "own", "--json")
+    assert ended.json == {"rows": len(TEXTS), "resumed": 0, "precision": None, "answers": str(target)}
+    wanted = predict(*load_classifier(adapter), TEXTS)
+    for line, one in zip(target.read_text().splitlines(), wanted, strict=True):
+        assert json.loads(line) == one | {"score": pytest.approx(one["score"])}
+    assert str(target) in run("predict", adapter, "-i", tmp_path / "texts.txt", "-o", target).out
+    for arguments in (["--in", "x"], ["--out", "x.csv"], ["text", "--in", "x", "--out", "y.csv"]):
+        assert run("predict", adapter, *arguments).code == 2
+    assert run("predict", adapter, "--in", "nowhere.csv", "--out", target).code == 1
+    assert run("predict", adapter, "a", "--precision", "fp64").code == 1
+
+
+def test_predict_with_another_head(run: Any, backbone: Path, tmp_path: Path) -> None:
+    model = adapterhub.AutoAdapterModel.from_pretrained(backbone)
+    model.add_adapter("a")
+    model.add_custom_head("sentence_embedding", "a", width=3)
+    model.save_adapter(tmp_path / "a", "a")
+    (answer,) = run("predict", tmp_path / "a", "the film", "-m", backbone, "--json").json
+    assert answer["text"] == "the film" and len(answer["embedding"]) == 3
+    assert "the film" in run("predict", tmp_path / "a", "the film", "-m", backbone).out
+    model.add_custom_head("question_answering", "a", overwrite_ok=True)
+    model.save_adapter(tmp_path / "qa", "a")
+    (answer,) = run("predict", tmp_path / "qa", "is it\tthe film is good", "-m", backbone, "--json").json
+    assert answer["answer"] in "the film is good" and answer["end"] > answer["start"]
+
+
 def test_predict_with_no_text_or_no_such_file(run: Any, adapter: Path, tmp_path: Path) -> None:
     assert run("predict", adapter).code == 2
     missing = run("predict", adapter, "--file", tmp_path / "missing")

@@ -29,7 +29,7 @@ def test_scores_are_those_of_the_model(adapter: Path) -> None:
     model, tokenizer = load_classifier(adapter)
     assert not model.training and list(model.active_adapters.flatten()) == ["sentences"]
     texts = ["the film is good", "the soup was very awful and not nice", "a"]
-    for text, answer in zip(texts, predict(model, tokenizer, texts, batch_size=2), strict=True):
+    for text, answer in zip(texts, predict(model, tokenizer, texts, token_budget=16), strict=True):
         with torch.no_grad():
             scores = model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0]
         assert answer["text"] == text

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, sharing, sweeping, tables
+from adapterhub.cli import hub, serving, sharing, sweeping, tables
 from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
 from adapterhub.cli.options import (
     DATA,
@@ -40,6 +40,7 @@ app = typer.Typer(
 app.add_typer(sharing.app)
 app.add_typer(sweeping.app)
 app.add_typer(hub.app, name="hub")
+app.command()(serving.serve)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -189,9 +190,9 @@ def train(
     """
     from dataclasses import asdict
 
+    from adapterhub.inference.precision import FORMATS
     from adapterhub.training.data import load_data
     from adapterhub.training.fast import fast as choose_fast
-    from adapterhub.training.precision import FORMATS
     from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
@@ -200,6 +201,8 @@ def train(
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
+    if base_dropout and (fast or trunk_cache):
+        raise typer.BadParameter("what is kept was computed without dropout", param_hint="--base-dropout")
     loaded = load_data(data, **data_options(text_column, label_column, label_names))
     announce(screen, loaded)
     settings = Settings(
@@ -287,27 +290,86 @@ def predict(
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A file with a text a line.", metavar="FILE", show_default=False)
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--in",
+            "-i",
+            help="A table of any size: text (a row a line), CSV, TSV, JSON lines or parquet.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where the answers for [bold]--in[/bold] go: a .csv, .jsonl or .parquet file.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    text_column: TextColumn = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="auto, fp32, bf16 or int8; own for that of the model.", metavar="NAME"),
+    ] = "auto",
+    token_budget: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens in a batch.", metavar="N", show_default="1024, on a GPU 32768"),
+    ] = None,
     model: OtherModel = None,
 ) -> None:
-    """Classify texts with a saved adapter.
+    """Ask a saved adapter about texts: their class, or what else its head gives.
 
-    An adapter that was trained on pairs of texts takes two with a tab between them.
+    An adapter that was trained on pairs of texts takes two with a tab between them. With --in and --out a file of any
+    size is read and another one written; interrupted, the same command goes on where it stopped.
 
     [bold]adapterhub predict runs/quickstart/adapter "What a lovely kettle."[/bold]
 
     [bold]adapterhub predict runs/quickstart/adapter --json - < reviews.txt[/bold]
+
+    [bold]adapterhub predict runs/quickstart/adapter --in reviews.csv --out answers.csv[/bold]
     """
-    from adapterhub.training.classifier import load_classifier, split_pairs
+    from adapterhub.training.classifier import load_trained, split_pairs
     from adapterhub.training.classifier import predict as do
 
+    if (source is None) != (target is None) or (source and (texts or file)):
+        raise typer.BadParameter("--in and --out go together, and without other texts", param_hint="--in")
+    options: Any = {"precision": precision, "token_budget": token_budget}
+    if source is not None and target is not None:
+        _predict_file(screen, adapter, source, target, text_column, model, options)
+        return
     lines = _lines(texts or [], file)
     if not lines:
-        raise typer.BadParameter("give at least one text, or a file (--file)", param_hint="TEXT")
+        raise typer.BadParameter("give at least one text, or a file (--file, --in)", param_hint="TEXT")
     wanted = split_pairs(adapter, lines)
-    loaded, tokenizer = load_classifier(adapter, model)
+    loaded, tokenizer = load_trained(adapter, model)
     with screen.progress() as progress:
-        answers = do(loaded, tokenizer, wanted, progress=progress if len(wanted) > 100 else None)
+        answers = do(loaded, tokenizer, wanted, progress=progress if len(wanted) > 100 else None, **options)
     screen.show(answers, tables.predictions(answers))
+
+
+def _predict_file(
+    screen: Screen,
+    adapter: Path,
+    source: Path,
+    target: Path,
+    text_column: list[str] | None,
+    model: str | None,
+    options: dict[str, Any],
+) -> None:
+    from adapterhub.training.predicting import predict_file
+
+    try:
+        with screen.progress() as progress:
+            done = predict_file(adapter, source, target, text_column, model, progress=progress, **options)
+    except KeyboardInterrupt as error:
+        raise Resumable("the answers so far are kept", screen.command()) from error
+    values = {"rows": done.rows, "resumed": done.resumed, "precision": done.precision, "answers": target}
+    shown = {"rows": f"{done.rows:,}" + (f" ({done.resumed:,} from before)" if done.resumed else "")}
+    screen.show(values, tables.pairs(shown | {"precision": done.precision, "answers": target}))
 
 
 @app.command()

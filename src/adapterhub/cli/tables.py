@@ -26,13 +26,15 @@ def pairs(values: Mapping[str, Any]) -> Text:
 
 
 def predictions(answers: Iterable[Mapping[str, Any]]) -> Table:
-    """Label, score and text, one a line."""
+    """Label, score and text, one a line; of another kind of answer all that it holds, and the text."""
     table = _bare()
-    table.add_column(style="bold", no_wrap=True)
+    table.add_column(style="bold", overflow="fold")
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for answer in answers:
-        table.add_row(Text(answer["label"]), f"{answer['score']:.2f}", Text(answer["text"]))
+        rest = {name: value for name, value in answer.items() if name not in ("text", "score")}
+        shown = str(next(iter(rest.values()))) if len(rest) == 1 else ", ".join(f"{k} {v}" for k, v in rest.items())
+        table.add_row(Text(shown), f"{answer['score']:.2f}" if "score" in answer else "", Text(answer["text"]))
     return table
 
 

@@ -20,6 +20,7 @@ from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
+from adapterhub.engine.side import text_of
 from adapterhub.sites import Attention, Embeddings, Layer, Norm, attention, experts, handled
 
 if TYPE_CHECKING:
@@ -132,6 +133,28 @@ class LayerHook(Hook):
         rows = rows_first(self.engine, hidden, hidden)
         positions = rows_first(self.engine, positions_of(rows, self.engine.call, self.layer.tower), hidden)
         hidden = run(self.engine, program, hidden, (positions,))
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
+
+
+class SideHook(Hook):
+    """Runs what a plan has beside a layer, on what the layer read and gave."""
+
+    def __init__(self, engine: "Engine", layer: Layer) -> None:
+        super().__init__(engine)
+        self.layer = layer
+        module = engine.model.get_submodule(layer.path)
+        self._handles.append(module.register_forward_hook(self.adapt, with_kwargs=True))
+
+    def adapt(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Hook of the layer."""
+        plan = self.engine.plan()
+        program = None if plan is None else plan.sides.get(self.layer.path)
+        if program is None:
+            return output
+        read = args[0] if args else next(value for value in kwargs.values() if isinstance(value, Tensor))
+        hidden = output if isinstance(output, Tensor) else output[0]
+        text = text_of(rows_first(self.engine, hidden, hidden), self.engine.call)
+        hidden = run(self.engine, program, hidden, (read, rows_first(self.engine, text, hidden)))
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 

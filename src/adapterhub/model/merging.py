@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 Originals = dict[str, dict[str, Tensor]]
 
 
+def modules_changed(model: "AdapterMixin", name: str) -> set[str]:
+    """The paths of the modules whose parameters ``merge`` writes to.
+
+    Raises:
+        AdapterNotFoundError, MergeError: as ``merge``.
+    """
+    norms = {norm.name: norm.path for norm in model.sites.norms}
+    return {held_by(place) or norms[place.name] for place, _ in _parts(model, model.engine.get(name))}
+
+
 @torch.no_grad()
 def merge(model: "AdapterMixin", name: str) -> Originals:
     """Write what an adapter comes to into the weights and norms of the base model; returns what was there.

@@ -127,7 +127,7 @@ class TokenBatchesMixin:
         self.add_callback(_Order(batches))
         seed_workers = partial(seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index)
         loader = DataLoader(
-            self._training_rows(),
+            self.train_dataset,
             batch_sampler=batches,
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="training"),
             num_workers=args.dataloader_num_workers,
@@ -139,13 +139,13 @@ class TokenBatchesMixin:
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
-    def _training_rows(self) -> Any:
-        """What batches are made of; for a subclass to say."""
+    def _rows_to_measure(self) -> Any:
+        """The rows whose lengths make batches; for a subclass to say."""
         return self.train_dataset
 
     def _token_batches(self) -> TokenBatches:
         names = getattr(self.processing_class, "model_input_names", None) or ["input_ids"]
-        column, data = names[0], self.train_dataset
+        column, data = names[0], self._rows_to_measure()
         if not has_lengths(data, column):
             raise TrainingError(
                 f"tokens_per_batch needs rows that are dictionaries with {column!r}, which say how long they are"

@@ -57,7 +57,7 @@ def find_columns(table: Table, text_column: str | Sequence[str] | None, label_co
     Raises:
         DataError: if a column is not there, or is the text and the label at once.
     """
-    texts, pair = _text_columns(table, text_column)
+    texts, pair = find_text_columns(table, text_column)
     label = _one(table, (label_column,) if label_column else LABELS, "label")
     if label in texts:
         raise DataError(
@@ -67,7 +67,12 @@ def find_columns(table: Table, text_column: str | Sequence[str] | None, label_co
     return Columns(texts, pair, label)
 
 
-def _text_columns(table: Table, wanted: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+def find_text_columns(table: Table, wanted: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+    """The columns with text, as ``find_columns`` finds them, and whether they make a pair.
+
+    Raises:
+        DataError: if one is not there.
+    """
     if wanted is not None:
         names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
         if not 1 <= len(names) <= 2:

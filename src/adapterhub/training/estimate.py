@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer
 
+from adapterhub.inference.precision import best_precision
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import fast_dropout
-from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.settings import Settings
 

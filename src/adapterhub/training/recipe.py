@@ -8,7 +8,6 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,13 +21,13 @@ from transformers import (
 )
 
 from adapterhub.errors import TrainingError
+from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
 from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
@@ -84,9 +83,9 @@ def train_classifier(
         raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
     task = prepare(settings, data, name)
     model, tokenizer = task.model, task.tokenizer
-    trainer = build_trainer(
-        settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress, trunk_cache=trunk_cache
-    )
+    trainer = build_trainer(settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress)
+    if trunk_cache is not None and isinstance(trainer, AdapterTrainer):
+        trainer.use_trunk_cache(trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
@@ -123,12 +122,9 @@ def build_trainer(
     *,
     keep_optimizer: bool = False,
     progress: Progress | None = None,
-    trunk_cache: TrunkCache | None = None,
 ) -> Trainer:
     """The trainer of a run: the seed is set, and nothing has been trained yet."""
-    adapter = settings.method not in (FULL, HEAD)
-    trainer_class = partial(_ClassifierTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
-    trainer = trainer_class(
+    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else _ClassifierTrainer)(
         model=task.model,
         args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
         train_dataset=task.train,

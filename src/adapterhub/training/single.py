@@ -56,7 +56,6 @@ def train_adapter(
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
     write_json(folder / _BEGUN, {"settings": asdict(settings), "data": data.fingerprint})
-    name = adapter_name(data)
     trained = train_classifier(
         settings,
         data,
@@ -64,7 +63,7 @@ def train_adapter(
         resume=resume,
         keep_optimizer=True,
         progress=progress,
-        name=name,
+        name=adapter_name(data),
         trunk_cache=trunk_cache,
     )
     save_classifier(trained, folder / ADAPTER)

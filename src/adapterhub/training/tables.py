@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,25 @@ def _parse(kind: str, text: str, where: str) -> Table:
 
 
 def _delimited(text: str, delimiter: str, quoting: Any, where: str) -> Table:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    rows: list[list[str]] = []
-    header: list[str] = []
+    header, *rows = records(io.StringIO(text, newline=""), delimiter, quoting, where)
+    return Table(where, dict(zip(header, map(list, zip(*rows, strict=True)), strict=False)))
+
+
+def records(lines: Iterable[str], delimiter: str, quoting: Any, where: str) -> Iterator[list[str]]:
+    """The header of a CSV or TSV, and then its rows, one at a time; empty lines are none.
+
+    Raises:
+        DataError: for a row that has not as many fields as the header, quotes that do not fit, or a name that the
+            header has twice.
+    """
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        if twice := sorted({name for name in header if header.count(name) > 1}):
+            raise DataError(
+                f"{where}: the header names {', '.join(map(repr, twice))} more than once. Rename one of them."
+            )
+        yield header
         for row in reader:
             if row and len(row) != len(header):
                 raise DataError(
@@ -120,26 +134,27 @@ def _delimited(text: str, delimiter: str, quoting: Any, where: str) -> Table:
                     f"({', '.join(header)}). Put quotes around fields that contain the separator."
                 )
             if row:
-                rows.append(row)
+                yield row
     except csv.Error as error:
         raise DataError(
             f"{where}, line {reader.line_num}: {error}. Look for a quote that is not closed or not doubled."
         ) from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{where}: the header names {', '.join(map(repr, twice))} more than once. Rename one of them.")
-    return Table(where, dict(zip(header, map(list, zip(*rows, strict=True)), strict=False)))
 
 
 def _json(text: str, where: str) -> Table:
     if text.lstrip().startswith("["):
-        return _objects(enumerate(_decode(text, where), 1), where, "element")
+        return _objects(enumerate(decode(text, where), 1), where, "element")
     lines = enumerate(text.split("\n"), 1)
-    rows = ((number, _decode(line, f"{where}, line {number}")) for number, line in lines if line.strip())
+    rows = ((number, decode(line, f"{where}, line {number}")) for number, line in lines if line.strip())
     return _objects(rows, where, "line")
 
 
-def _decode(text: str, place: str) -> Any:
+def decode(text: str, place: str) -> Any:
+    """A JSON text that stands at ``place``.
+
+    Raises:
+        DataError: if it is none.
+    """
     try:
         return json.loads(text)
     except ValueError as error:

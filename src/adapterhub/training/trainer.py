@@ -92,7 +92,7 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
+class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TrunkCacheMixin, TokenBatchesMixin, Trainer):
     """What the two trainers below add to those of transformers.
 
     With ``bf16=True`` in the arguments, the frozen base is kept in bfloat16 while it trains or evaluates; see
@@ -143,8 +143,8 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, FrozenBaseMixin, Token
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
-        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self.tokens_per_batch, self.base_dropout = tokens_per_batch, base_dropout
+        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self._stop = _Stop()
         self.add_callback(self._stop)
         self.add_callback(_ShortBackward())
@@ -170,13 +170,16 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, FrozenBaseMixin, Token
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self.trunk_in_use():
-            self.keep_states()
-            with self._stop.interruption.listening():
-                result = super().train(*args, **kwargs)
+        with self._stop.interruption.listening():
+            result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result
+
+    def check_interrupted(self) -> None:
+        """End the computing of hidden states once a signal has come; what is kept in a file is gone on with."""
+        if self._stop.wanted:
+            raise KeyboardInterrupt
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""

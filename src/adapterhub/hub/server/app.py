@@ -14,6 +14,7 @@ from adapterhub.hub.server.jobs.kinds import kinds
 from adapterhub.hub.server.jobs.runner import Runner
 from adapterhub.hub.server.limits import Limiter
 from adapterhub.hub.server.middleware import add_middleware
+from adapterhub.hub.server.predictions import Predictions
 from adapterhub.hub.server.readiness import Readiness
 from adapterhub.hub.server.settings import Settings
 
@@ -31,6 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         for one in beside:
             one.stop()
+        app.state.predictions.close()
         hub.close()
 
     app = FastAPI(
@@ -43,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     app.state.hub, app.state.downloads, app.state.readiness = hub, Downloads(hub.database), Readiness(hub)
+    app.state.predictions = Predictions(settings)
     limiter = Limiter(hub.database, settings)
     failures.add_handlers(app)
     add_middleware(app, hub, limiter)

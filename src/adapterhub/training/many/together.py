@@ -16,6 +16,7 @@ from adapterhub.auto import AutoAdapterModel
 from adapterhub.composition import BatchSplit
 from adapterhub.engine import Trunk
 from adapterhub.errors import AdapterHubError, ConfigError
+from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.classifier import save_classifier
@@ -29,7 +30,6 @@ from adapterhub.training.many.passes import Passes
 from adapterhub.training.many.runs import Run
 from adapterhub.training.many.state import load_state, runs_in, save_state
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.precision import best_precision
 from adapterhub.training.preparing import Task, add_classifier, tokenize
 from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import Trained, build_trainer

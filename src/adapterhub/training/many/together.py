@@ -86,6 +86,7 @@ class Together:
             for stream in self.streams:
                 stream.skip(max((learner.progressed.steps for learner in stream.learners), default=0))
         interruption = Interruption()
+        self._tell(progress)
         with self._computing(), interruption.listening():
             while going := [stream for stream in self.streams if stream.learners]:
                 self._step(going)

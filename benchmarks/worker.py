@@ -1,6 +1,6 @@
 """One library, one task, timed step by step.
 
-Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency).
+Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency, compiled).
 
 ``bare`` is the plain transformers model, ``idle`` ours with an adapter that is not active, ``plain`` our model in the
 trainer of transformers.
@@ -87,7 +87,14 @@ def training(library: str):
 
 
 def latency(library: str):
-    model = load(library, AutoModel).eval()
+    return one_row(load(library, AutoModel).eval())
+
+
+def compiled(library: str):
+    return one_row(torch.compile(load(library, AutoModel).eval()))
+
+
+def one_row(model):
     ids = torch.randint(1000, 20000, (1, SHORT), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
 
@@ -100,7 +107,7 @@ def latency(library: str):
 
 def main(library: str, task: str) -> None:
     torch.manual_seed(0)
-    step, trained = {"train": training, "latency": latency}[task](library)
+    step, trained = {"train": training, "latency": latency, "compiled": compiled}[task](library)
 
     def steps(count: int) -> list[float]:
         seconds = []

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 def run(engine: "Engine", program: Program, state: Tensor, read: Read) -> Tensor:
     """Run a program on a state of the base model, whose rows it is to find first."""
+    if engine.sites.batch_first:
+        return program(state, read, engine.call)
     turned = tuple(rows_first(engine, one, state) for one in read)
     return rows_first(engine, program(rows_first(engine, state, state), turned, engine.call), state)
 
@@ -103,14 +105,14 @@ class SublayerHook(NotingHook):
         if program is None:
             return output
         given = output if isinstance(output, Tensor) else output[0]
-        hidden = given if given.shape == residual.shape else given.reshape(residual.shape)  # experts take tokens alone
-        hidden = run(self.engine, program, hidden, (residual,))
+        alike = given.shape == residual.shape  # experts take tokens alone
+        hidden = run(self.engine, program, given if alike else given.reshape(residual.shape), (residual,))
         if self.site.name in plan.replacing:
             if self.layer_norm is None:
                 hidden = hidden - residual  # the base model adds it back
             else:
                 self._noted.result = hidden
-        hidden = hidden if hidden.shape == given.shape else hidden.reshape(given.shape)
+        hidden = hidden if alike else hidden.reshape(given.shape)
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
     def replace_norm(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

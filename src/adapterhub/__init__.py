@@ -70,6 +70,7 @@ _HOMES = {
     "InvertibleAdaptersMixin": "dropin",
     "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
+    "LadderConfig": "methods.ladder",
     "LHUCConfig": "methods.lhuc",
     "list_adapters": "hub.client.catalogue",
     "load_adapter": "loading",
@@ -201,6 +202,7 @@ if TYPE_CHECKING:
     )
     from adapterhub.methods.fusion import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
     from adapterhub.methods.ia3 import IA3Config
+    from adapterhub.methods.ladder import LadderConfig
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig

@@ -63,8 +63,7 @@ def expected(place: Place, name: str, text: str) -> dict[str, Any]:
 def _span(place: Place, text: str) -> dict[str, Any]:
     output, offsets, encoded = alone(place, "answers", QUESTION, text)
     inside = (encoded["token_type_ids"][0] == 1).nonzero().flatten().tolist()[:-1]
-    start = output["start_logits"][0][inside].softmax(-1)
-    end = output["end_logits"][0][inside].softmax(-1)
+    start, end = (output[f"{one}_logits"][0][[0, *inside]].softmax(-1)[1:] for one in ("start", "end"))
     pairs = {(i, j): (start[i] * end[j]).item() for i in range(len(inside)) for j in range(i, len(inside))}
     i, j = max(pairs, key=pairs.__getitem__)
     begin, stop = offsets[inside[i]][0], offsets[inside[j]][1]

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.compact import Storage, check_storage, is_quantised, packed, unpacked
+from adapterhub.checkpoints.compact import Storage, is_quantised, packed, storage, unpacked
 from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import check_fit_to_save, decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
@@ -100,7 +100,7 @@ def write(
         ConfigError: for an unknown ``dtype``.
     """
     if dtype is not None:
-        check_storage(dtype)
+        storage(dtype)
     folder = Path(folder)
     version = FORMAT_VERSION if is_quantised(dtype) else 1
     content: dict[str, Any] = {**info, "format": FORMAT, "format_version": version}

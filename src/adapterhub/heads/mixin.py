@@ -25,7 +25,8 @@ from adapterhub.heads.base import (
     register_head,
     registered_heads,
 )
-from adapterhub.heads.routing import assigned_rows, for_channels, part_of
+from adapterhub.heads.routing import assigned_rows, for_channels
+from adapterhub.heads.together import SideBySide
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
 
     heads: NamedModules[Head]
     head_banks: dict[str, HeadBank]
+    _side_by_side: SideBySide
     _active_head: str | tuple[str, ...] | Composition | None = (
         None  # a base class may run the model before there are heads
     )
@@ -127,6 +129,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         self.heads = NamedModules()
         self.head_banks = {}
         self._active_head = None
+        self._side_by_side = SideBySide()
         self._own_labels = (config.id2label, config.label2id, config.problem_type)
         for name, values in config.__dict__.pop("prediction_heads", {}).items():
             self.add_prediction_head_from_config(name, values, set_active=False)
@@ -378,7 +381,8 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         whole = isinstance(heads, Parallel)
         if channels > 1 and not whole:
             context = for_channels(context, total // channels, channels)
-        answers = [self._known(name)(part_of(context, rows, total, whole)) for name, rows in found]
+        own = [(self._known(name), rows) for name, rows in found]
+        answers = self._side_by_side.answers(own, context, total, channels if whole else 1)
         return replace(_together(answers), rows=tuple(rows for _, rows in found))
 
     def _split(self, given: dict[str, Any], heads: Sequence[Head | HeadBank]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -93,7 +93,7 @@ class Adapters:
             yield leased
         finally:
             for one in leased.values():
-                await self._give_back(one)
+                self._give_back(one)
 
     async def load(self, name: str) -> Loaded:
         """The newest version of an adapter, in the place of the one that is in the model, if that is another.
@@ -115,7 +115,8 @@ class Adapters:
         if name not in self._current:
             raise UnknownAdapterError(f"the adapter {name!r} is not in the model")
         self._pinned.discard(name)
-        await self._retire(self._current.pop(name))
+        self._retire(self._current.pop(name))
+        self._tell()
 
     async def pin(self, name: str, pinned: bool) -> None:
         """Keep an adapter in the model whatever else there is, or no longer; one that is not there is loaded."""
@@ -124,7 +125,7 @@ class Adapters:
                 self._pinned.add(name)
         else:
             self._pinned.discard(name)
-            await self._make_room()
+            self._make_room()
 
     async def refresh(self) -> None:
         """Load the newer versions of all that are in the model; where that fails, the one that is there stays."""
@@ -181,24 +182,28 @@ class Adapters:
         loaded.used = asyncio.get_running_loop().time()
         return loaded
 
-    async def _give_back(self, loaded: Loaded) -> None:
+    def _give_back(self, loaded: Loaded) -> None:
         loaded.uses -= 1
-        if loaded.retired and not loaded.uses:
-            await self._remove(loaded)
+        self._drop_unused(loaded)
 
     async def _load(self, name: str) -> Loaded:
         """Load it once, however many ask meanwhile; who stops waiting stops none of the others."""
         task = self._loading.get(name)
         if task is None:
             task = self._loading[name] = asyncio.create_task(self._newest(name), name=f"load {name}")
-            task.add_done_callback(lambda done: self._loading.pop(name, None))
+            task.add_done_callback(lambda done: self._finished(name, done))
         return await asyncio.shield(task)
+
+    def _finished(self, name: str, done: asyncio.Task[Loaded]) -> None:
+        del self._loading[name]
+        if not done.cancelled():
+            done.exception()  # asked for, or it would be told where nobody waits any more
 
     async def _newest(self, name: str) -> Loaded:
         begun = time.monotonic()
         before = self._current.get(name)
         try:
-            found = await self._in_thread(self._downloads, lambda: self._source.find(name))
+            found = await self._in_thread(self._downloads, lambda: self._found(name))
             if before is not None and before.found.version == found.version and not before.retired:
                 return before
             held = await self._in_thread(self._loads, lambda: self._held(name, found))
@@ -210,11 +215,11 @@ class Adapters:
         loaded = Loaded(name, found, held, used=asyncio.get_running_loop().time())
         self._failed.pop(name, None)
         if (old := self._current.pop(name, None)) is not None:
-            await self._retire(old)
+            self._retire(old)
         self._current[name] = loaded
         counters.LOADS.labels("loaded").inc()
         counters.LOAD_SECONDS.observe(time.monotonic() - begun)
-        await self._make_room(loaded)
+        self._make_room(loaded)
         return loaded
 
     def _remember_failure(self, name: str, error: AdapterHubError) -> None:
@@ -222,6 +227,14 @@ class Adapters:
         self._failed[name] = time.monotonic() + _FAILED_SECONDS, error
         if len(self._failed) > _MOST_FAILED:
             del self._failed[next(iter(self._failed))]
+
+    def _found(self, name: str) -> Found:
+        try:
+            return self._source.find(name)
+        except OSError as error:
+            if isinstance(error, AdapterHubError):
+                raise
+            raise BrokenAdapterError(f"the files of {name!r} cannot be read: {error.strerror}") from error
 
     def _held(self, name: str, found: Found) -> Held:
         try:
@@ -235,7 +248,7 @@ class Adapters:
                 f"the adapter {name!r} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
 
-    async def _make_room(self, newest: Loaded | None = None) -> None:
+    def _make_room(self, newest: Loaded | None = None) -> None:
         """Retire what was not used for the longest, until the rest is no larger than it may be."""
         size = sum(one.held.nbytes for one in self._current.values())
         idle = (one for one in self._current.values() if not one.uses and one is not newest)
@@ -246,17 +259,27 @@ class Adapters:
                 size -= one.held.nbytes
                 del self._current[one.name]
                 counters.EVICTIONS.inc()
-                await self._retire(one)
+                self._retire(one)
+        self._tell()
+
+    def _tell(self) -> None:
         counters.LOADED.set(len(self._current))
-        counters.LOADED_BYTES.set(size)
+        counters.LOADED_BYTES.set(sum(one.held.nbytes for one in self._current.values()))
 
-    async def _retire(self, loaded: Loaded) -> None:
+    def _retire(self, loaded: Loaded) -> None:
         loaded.retired = True
-        if not loaded.uses:
-            await self._remove(loaded)
+        self._drop_unused(loaded)
 
-    async def _remove(self, loaded: Loaded) -> None:
-        await self._in_thread(self._loads, lambda: self._model.unload(loaded.held.slot))
+    def _drop_unused(self, loaded: Loaded) -> None:
+        """Take what nobody uses any more out of the model, after what is being loaded."""
+        if loaded.retired and not loaded.uses:
+            self._loads.submit(self._unload, loaded)
+
+    def _unload(self, loaded: Loaded) -> None:
+        try:
+            self._model.unload(loaded.held.slot)
+        except Exception:
+            logger.exception("the adapter %s stays in the model", loaded.name)
 
     @staticmethod
     async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:

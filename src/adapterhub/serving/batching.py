@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
+from adapterhub.inference.batching import Sized, batches
 from adapterhub.serving import counters
 from adapterhub.serving.errors import BrokenAdapterError, StoppingError, TooBusyError
-from adapterhub.serving.rows import Output, Row, cut
+from adapterhub.serving.rows import Output, Row
 from adapterhub.serving.waiting import Job, Waiting
 
 Run = Callable[[Sequence[Row]], list[Output]]
@@ -44,6 +45,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "forward")
         self._came, self._speed = asyncio.Event(), 0.0  # tokens a second
         self._work: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Run what comes from now on."""
@@ -51,11 +53,10 @@ class Batcher:
 
     async def stop(self) -> None:
         """Run what waits, and end."""
-        while len(self._waiting) and self._work is not None and not self._work.done():
-            await asyncio.sleep(0.01)
+        self._stopping = True
+        self._came.set()
         if self._work is not None:
-            self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)
+            await self._work
         self._thread.shutdown()
 
     def check_running(self) -> None:
@@ -64,7 +65,7 @@ class Batcher:
         Raises:
             StoppingError: before and after that.
         """
-        if self._work is None or self._work.done():
+        if self._work is None or self._work.done() or self._stopping:
             raise StoppingError("the server answers nothing: it has not begun, or it ends")
 
     def check_room(self, rows: int) -> None:
@@ -103,17 +104,18 @@ class Batcher:
                 job.answer.cancel()
 
     async def _run_all(self) -> None:
-        while True:
+        while len(self._waiting) or not self._stopping:
             await self._gathered()
             jobs = self._waiting.take(_AHEAD * self._limits.tokens)
             counters.WAITING.set(len(self._waiting))
-            for numbers in cut([job.row for job in jobs], self._limits.tokens):
-                await self._batch([job for number in numbers if (job := jobs[number]).is_wanted])
+            sized = (Sized(number, (job.row.tokens,)) for number, job in enumerate(jobs))
+            for batch in batches(sized, self._limits.tokens, int):
+                await self._batch([job for one in batch if (job := jobs[one.number]).is_wanted])
 
     async def _gathered(self) -> None:
         """Wait for a first row, and for more of them as long as there is room in a batch, and time."""
         loop = asyncio.get_running_loop()
-        while self._waiting.tokens < self._limits.tokens:
+        while self._waiting.tokens < self._limits.tokens and not self._stopping:
             self._came.clear()
             left = self._waiting.oldest + self._limits.wait - loop.time()
             if left <= 0:

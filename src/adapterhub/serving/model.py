@@ -13,18 +13,19 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from adapterhub.auto import AutoAdapterModel
+from adapterhub.checkpoints.described import SETUP
 from adapterhub.composition import Rows
 from adapterhub.engine import AdapterSetup
 from adapterhub.errors import BackboneError, HeadError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.heads import Head
+from adapterhub.inference.batching import padded
 from adapterhub.saving import native
-from adapterhub.serving.errors import BrokenAdapterError
+from adapterhub.serving.errors import BadInputError
 from adapterhub.serving.rows import Output, Row
 from adapterhub.training.backbones import loading, resolve_backbone
 
-# The head for who asks for vectors and has no head for them: the mean over the tokens, of length 1.
-MEAN = "mean-of-tokens"
+_MEAN = "mean-of-tokens"
 # The head that the checkpoint of the model brought.
 OWN = "default"
 
@@ -55,7 +56,7 @@ class ServedModel:
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         self._slots, self._lock = itertools.count(), threading.Lock()
-        model.add_custom_head("sentence_embedding", MEAN, set_active=False)
+        model.add_custom_head("sentence_embedding", _MEAN, set_active=False)
 
     @classmethod
     def open(cls, name: str, device: str = "cpu") -> "ServedModel":
@@ -73,18 +74,15 @@ class ServedModel:
         return cls(model.to(device), tokenizer)
 
     @property
-    def max_tokens(self) -> int:
-        """How many tokens of a text the model reads, at most."""
-        config = self.model.config
-        own = [getattr(config, name, None) for name in ("max_position_embeddings", "n_positions")]
-        # Positions of RoBERTa and its like begin behind that of the padding.
-        known = [size - (config.pad_token_id or 0) - 1 if _after_padding(config) else size for size in own if size]
-        return min([*known, self.tokenizer.model_max_length])
-
-    @property
     def fingerprint(self) -> Fingerprint:
         """What tells this base model from others."""
         return native.fingerprint(self.model)
+
+    @property
+    def mean(self) -> Head:
+        """The head that makes vectors where there is none for them: the mean over the tokens, of length 1."""
+        found: Head = self.model.heads[_MEAN]
+        return found
 
     def head(self, name: str) -> Head | None:
         """The head of that name in the model."""
@@ -96,8 +94,11 @@ class ServedModel:
 
         Raises:
             CheckpointError: if it cannot be read, or was made for another base model.
+            BadInputError: if it is a whole composition.
             AdapterHubError: as ``load_adapter`` of a model.
         """
+        if (folder / SETUP).is_file():
+            raise BadInputError(f"{folder} is a composition: ask for its parts by a stack")
         with self._lock:  # a module tree is not to be walked while it changes
             slot = f"slot-{next(self._slots)}"
             self.model.load_adapter(folder, load_as=slot)
@@ -113,12 +114,19 @@ class ServedModel:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Output]:
-        """What its head gives for each row, in one forward pass: tensors without the batch, padding at their ends."""
+        """What its head gives for each row, in one forward pass, and the ids of its tokens.
+
+        Tensors are without the batch, and have the padding of the batch at their ends.
+        """
+        tokens = [row.tokens for row in rows]
+        inputs = {
+            name: one.to(self.model.device) for name, one in padded(tokens, self.tokenizer, max(map(len, rows))).items()
+        }
         setups = [row.setup for row in rows]
         setup = Rows(setups) if any(one is not None for one in setups) else None
         with AdapterSetup(setup, head_setup=Rows([row.head for row in rows])):
-            answered = self.model(**self._padded(rows))
-        outputs: list[Output] = [{} for _ in rows]
+            answered = self.model(**inputs)
+        outputs: list[Output] = [{"input_ids": ids} for ids in inputs["input_ids"].cpu()]
         for of_head, own in zip(answered, answered.rows, strict=True):
             for name, tensor in _by_row(of_head, len(own)):
                 for number, one in zip(own.tolist(), tensor.float().cpu(), strict=True):
@@ -128,31 +136,6 @@ class ServedModel:
     def _holders(self) -> tuple[Any, ...]:
         return self.model.adapters, self.model.heads
 
-    def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Rows as one batch: ``[rows, longest]`` each."""
-        longest, pad = max(map(len, rows)), self.tokenizer.pad_token_id or 0
-        inputs = {
-            "input_ids": [[*row.ids, *[pad] * (longest - len(row))] for row in rows],
-            "attention_mask": [[1] * len(row) + [0] * (longest - len(row)) for row in rows],
-        }
-        if all(row.types is not None for row in rows):
-            inputs["token_type_ids"] = [[*(row.types or ()), *[0] * (longest - len(row))] for row in rows]
-        return {name: torch.tensor(value, device=self.model.device) for name, value in inputs.items()}
-
-
-def _after_padding(config: Any) -> bool:
-    return "roberta" in config.model_type or config.model_type in ("camembert", "longformer", "mpnet", "esm")
-
 
 def _by_row(output: Any, rows: int) -> list[tuple[str, Tensor]]:
     return [(name, one) for name, one in output.items() if isinstance(one, Tensor) and one.shape[:1] == (rows,)]
-
-
-def check_finite(output: Output) -> None:
-    """Pass what is made of numbers.
-
-    Raises:
-        BrokenAdapterError: for anything else.
-    """
-    if not all(torch.isfinite(tensor).all() for tensor in output.values()):
-        raise BrokenAdapterError("the adapter gives values that are no numbers: it was saved broken, train it again")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import uvicorn
 
+from adapterhub.errors import ServingError
 from adapterhub.http.listening import OPTIONS, listen
 from adapterhub.serving.app import create_app
 from adapterhub.serving.server import Server
@@ -23,4 +24,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]
         app = create_app(Server.open(settings))
         ready(listener.getsockname()[1])
         config = uvicorn.Config(app, **OPTIONS, forwarded_allow_ips=settings.trusted_proxies)
-        uvicorn.Server(config).run([listener])
+        server = uvicorn.Server(config)
+        server.run([listener])
+    if not server.started:
+        raise ServingError("the server could not start; what is said above is why")

@@ -1,6 +1,6 @@
 """What is run: one row of a batch for each text, with the adapters and the head that answer it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -15,14 +15,12 @@ class Row:
     """One text as the model reads it, and what acts on it.
 
     Attributes:
-        ids: of its tokens, without padding.
-        types: of its tokens, where the model tells the texts of a pair apart.
+        tokens: the ids of its tokens (``input_ids``), and what else the model reads of them; without padding.
         setup: the adapters, by the names that they have in the model; None for the bare model.
         head: the head that answers, by the name that it has in the model.
     """
 
-    ids: Sequence[int]
-    types: Sequence[int] | None
+    tokens: Mapping[str, Sequence[int]]
     setup: Composition | None
     head: str
 
@@ -32,19 +30,4 @@ class Row:
         return f"{self.setup!r} {self.head}"
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-
-def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
-    """The numbers of rows of batches of like lengths, each of at most that many tokens with its padding.
-
-    A row that is longer than that is a batch of its own.
-    """
-    batch: list[int] = []
-    for number in sorted(range(len(rows)), key=lambda number: len(rows[number])):
-        if batch and (len(batch) + 1) * len(rows[number]) > tokens:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
+        return len(self.tokens["input_ids"])

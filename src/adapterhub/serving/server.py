@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from adapterhub.hub.ids import is_place
+from adapterhub.inference.tasks import longest
 from adapterhub.serving.adapters import Adapters
 from adapterhub.serving.batching import Batcher, Limits
-from adapterhub.serving.encoding import Encoder
+from adapterhub.serving.engine import ServingEngine
 from adapterhub.serving.errors import StoppingError
 from adapterhub.serving.limits import Tokens
 from adapterhub.serving.model import ServedModel
-from adapterhub.serving.predictor import Predictor
 from adapterhub.serving.settings import Settings
 from adapterhub.serving.sources import FolderSource, HubSource, Source, Sources
 from adapterhub.training.backbones import public_name
@@ -33,21 +33,24 @@ class Server:
 
     Attributes:
         name: what the base model is called to those outside.
+        fingerprint: what tells it from other models.
     """
 
     def __init__(self, settings: Settings, model: ServedModel) -> None:
         self.settings, self.model, self.tokens = settings, model, Tokens(settings)
-        sources: list[Source] = [] if settings.adapters is None else [FolderSource(settings.adapters.expanduser())]
+        self.fingerprint = model.fingerprint
+        sources: list[Source] = []
+        if settings.adapters is not None:
+            sources.append(FolderSource(settings.adapters.expanduser()))
         if settings.hub:
-            sources.append(HubSource(settings.hub, model.fingerprint))
+            sources.append(HubSource(settings.hub, self.fingerprint))
         self.adapters = Adapters(model, Sources(sources), settings.adapter_bytes)
         limits = Limits(settings.batch_tokens, settings.batch_wait, settings.queue_rows)
         self._batcher = Batcher(model.run, limits)
         self.name = Path(settings.model).name if is_place(settings.model) else public_name(settings.model)
-        self.max_tokens = settings.max_tokens or min(model.max_tokens, _MOST_TOKENS)
-        encoder = Encoder(model.tokenizer, self.max_tokens)
-        self.predictor = Predictor(
-            model, self.adapters, self._batcher, encoder, settings.max_inputs, settings.max_characters
+        self.max_tokens = settings.max_tokens or min(longest(model.model, model.tokenizer), _MOST_TOKENS)
+        self.engine = ServingEngine(
+            model, self.adapters, self._batcher, self.max_tokens, settings.max_inputs, settings.max_characters
         )
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -79,7 +82,7 @@ class Server:
             self._refreshing.cancel()
         await self._batcher.stop()
         await self.adapters.stop()
-        self.predictor.stop()
+        self.engine.stop()
 
     def check_ready(self) -> None:
         """Pass if requests are answered.

@@ -1,13 +1,12 @@
 """Where adapters come from: a folder, or a hub."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST
-from adapterhub.errors import HubIdError, HubNotFoundError
+from adapterhub.errors import HubIdError, HubNotFoundError, ServingError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.client.pulling import pull
 from adapterhub.hub.client.resolving import Wanted
@@ -48,24 +47,24 @@ class FolderSource:
     """The adapters in a folder, by the paths of their folders in it."""
 
     def __init__(self, folder: Path) -> None:
+        """Raises ``ServingError`` if there is no such folder."""
+        if not folder.is_dir():
+            raise ServingError(f"{folder} is no folder of adapters: give one that is there, or none")
         self._folder = folder
 
     def find(self, name: str) -> Found:
-        # Looked up among those there are: no name leads out of the folder.
-        found = dict(self._adapters()).get(name)
-        if found is None:
+        found = self._folder / name
+        plain = PurePosixPath(name)
+        outside = plain.is_absolute() or ".." in plain.parts or plain.as_posix() != name
+        if outside or not plain.parts or not (found / ADAPTER_MANIFEST).is_file():
             raise UnknownAdapterError(f"the folder of this server has no adapter {name!r}")
         files = sorted(path for path in found.rglob("*") if path.is_file())
         seen = [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in files]
         return Found(found, hashlib.sha256(repr(seen).encode()).hexdigest()[:16], "folder")
 
     def names(self) -> list[str]:
-        return sorted(name for name, _ in self._adapters())
-
-    def _adapters(self) -> Iterator[tuple[str, Path]]:
-        for manifest in self._folder.rglob(ADAPTER_MANIFEST):
-            if manifest.parent != self._folder:
-                yield manifest.parent.relative_to(self._folder).as_posix(), manifest.parent
+        manifests = (path.parent for path in self._folder.rglob(ADAPTER_MANIFEST))
+        return sorted(one.relative_to(self._folder).as_posix() for one in manifests if one != self._folder)
 
 
 class HubSource:

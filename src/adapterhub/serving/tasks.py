@@ -1,9 +1,12 @@
-"""What heads answer: the task of each kind."""
+"""What heads answer: the name of the task of each kind."""
 
 from enum import StrEnum
 
-from adapterhub.heads import Head, StaticHead
-from adapterhub.heads.base import LabelledConfig
+from adapterhub.heads import Head
+from adapterhub.inference import Classification, Embedding, MaskedLM, MultiLabel, QuestionAnswering, Tagging
+from adapterhub.inference import Task as How
+from adapterhub.inference.tasks import task_of
+from adapterhub.serving.errors import WrongHeadError
 
 
 class Task(StrEnum):
@@ -18,35 +21,24 @@ class Task(StrEnum):
     fill_mask = "fill-mask"
 
 
-_TASKS = {
-    "classification": Task.classification,
-    "multilabel_classification": Task.multi_label,
-    "tagging": Task.tagging,
-    "question_answering": Task.question_answering,
-    "sentence_embedding": Task.embedding,
-    "masked_lm": Task.fill_mask,
-}
-_CLASSES = {
-    "ForSequenceClassification": Task.classification,
-    "ForTokenClassification": Task.tagging,
-    "ForQuestionAnswering": Task.question_answering,
-    "ForMaskedLM": Task.fill_mask,
+_NAMES: dict[type[How], Task] = {
+    Classification: Task.classification,
+    MultiLabel: Task.multi_label,
+    Tagging: Task.tagging,
+    QuestionAnswering: Task.question_answering,
+    Embedding: Task.embedding,
+    MaskedLM: Task.fill_mask,
 }
 
 
-def task_of(head: Head) -> Task | None:
-    """What a head answers; None for one that answers nothing of these."""
-    if isinstance(head, StaticHead):
-        name = head.config.architecture
-        task = next((task for ending, task in _CLASSES.items() if name.endswith(ending)), None)
-    else:
-        task = _TASKS.get(head.head_type)
-    if task is not Task.classification:
-        return task
-    if head.problem_type == "multi_label_classification":
-        return Task.multi_label
-    return Task.regression if _count(head) == 1 else task
+def name_of(head: Head) -> Task:
+    """What a head answers.
 
-
-def _count(head: Head) -> int:
-    return head.config.count if isinstance(head.config, LabelledConfig) else len(head.labels or ())
+    Raises:
+        HeadError: if it is of a kind that answers nothing by itself.
+        WrongHeadError: if it answers something that is not served.
+    """
+    task = _NAMES.get(kind := task_of(head))
+    if task is None:
+        raise WrongHeadError(f"heads for {kind.__name__} are not served")
+    return Task.regression if task is Task.classification and head.problem_type == "regression" else task

@@ -6,11 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from adapterhub.errors import AdapterHubError
+from adapterhub.heads import Head
 from adapterhub.serving.adapters import Listed, State
 from adapterhub.serving.api.asking import Name
 from adapterhub.serving.api.context import TheServer
 from adapterhub.serving.failures import problems
-from adapterhub.serving.tasks import Task, task_of
+from adapterhub.serving.tasks import Task, name_of
 
 router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
 InPath = Annotated[Name, Path()]
@@ -43,13 +45,20 @@ class AdapterView(BaseModel):
             pinned=one.pinned,
             source=None if there is None else there.found.source,
             version=None if there is None else there.found.version,
-            task=None if head is None else task_of(head),
+            task=None if head is None else _task(head),
             labels=None if labels is None else list(labels.values()),
             bytes=None if there is None else there.held.nbytes,
             loaded=None if there is None else datetime.fromtimestamp(there.loaded, UTC),
             requests=None if there is None else there.requests,
             error=one.error,
         )
+
+
+def _task(head: Head) -> Task | None:
+    try:
+        return name_of(head)
+    except AdapterHubError:
+        return None
 
 
 class AdapterList(BaseModel):

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapterhub.serving.api.asking import read_setup
 from adapterhub.serving.api.context import TheServer
+from adapterhub.serving.engine import Asked
 from adapterhub.serving.failures import problems
-from adapterhub.serving.predictor import Asked
 from adapterhub.serving.server import while_connected
 from adapterhub.serving.tasks import Task
 from adapterhub.serving.texts import Text
@@ -59,7 +59,7 @@ async def embed(request: Request, server: TheServer, given: EmbeddingRequest) ->
     texts = [Text(one) for one in ([given.input] if isinstance(given.input, str) else given.input)]
     setup = None if given.model in ("", server.name) else read_setup(given.model)
     asked = Asked(texts, setup, task=Task.embedding, seconds=server.settings.timeout)
-    found = await while_connected(request, server.predictor.predict(asked))
+    found = await while_connected(request, server.engine.predict(asked))
     vectors = [answer.embedding or [] for answer in found.answers]
     data = [
         Embedding(index=index, embedding=vector if given.encoding_format == "float" else _packed(vector))

@@ -9,8 +9,8 @@ from adapterhub.serving.answers import Answer, Fill, Score, Span
 from adapterhub.serving.api.adapters import InPath
 from adapterhub.serving.api.asking import QuestionBody, read_inputs, read_setup
 from adapterhub.serving.api.context import TheServer
+from adapterhub.serving.engine import Asked
 from adapterhub.serving.failures import problems
-from adapterhub.serving.predictor import Asked
 from adapterhub.serving.server import while_connected
 from adapterhub.serving.tasks import Task
 from adapterhub.serving.texts import Input, Text
@@ -46,7 +46,7 @@ async def infer(request: Request, server: TheServer, name: InPath, given: Infere
     setup = None if name == server.name else read_setup(name)
     task = Task.embedding if isinstance(given.inputs, Sentences) else None
     asked = Asked(_inputs(given.inputs), setup, None, task, given.parameters.top_k, server.settings.timeout)
-    found = await while_connected(request, server.predictor.predict(asked))
+    found = await while_connected(request, server.engine.predict(asked))
     texts = [one.text if isinstance(one, Text) else one.context for one in asked.inputs]
     shaped = [_shaped(found.task, text, answer) for text, answer in zip(texts, found.answers, strict=True)]
     # For classes, that of one text is a list of one, as there.

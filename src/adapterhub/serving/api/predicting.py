@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from adapterhub.serving.answers import Answer
 from adapterhub.serving.api.asking import Name, One, Seconds, Setup, read_inputs, read_setup
 from adapterhub.serving.api.context import TheServer
+from adapterhub.serving.engine import Asked
 from adapterhub.serving.failures import problems
-from adapterhub.serving.predictor import Asked
 from adapterhub.serving.server import Server, while_connected
 from adapterhub.serving.tasks import Task
 
@@ -84,5 +84,5 @@ async def _all(server: Server, given: Prediction, setups: list[Setup | None]) ->
 async def _one(server: Server, given: Prediction, setup: Setup | None) -> tuple[Result, int]:
     seconds = given.timeout or server.settings.timeout
     asked = Asked(read_inputs(given.inputs), read_setup(setup), given.head, None, given.top_k, seconds)
-    found = await server.predictor.predict(asked)
+    found = await server.engine.predict(asked)
     return Result(adapter=setup, task=found.task, versions=found.versions, outputs=found.answers), found.tokens

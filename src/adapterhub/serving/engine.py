@@ -5,17 +5,21 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from adapterhub.composition import Composition, renamed
+from adapterhub.errors import HeadError
+from adapterhub.heads import Head
+from adapterhub.inference.tasks import Reader
 from adapterhub.serving.adapters import Adapters, Loaded
-from adapterhub.serving.answers import Answer, Reader
+from adapterhub.serving.answers import Answer
 from adapterhub.serving.batching import Batcher
-from adapterhub.serving.encoding import Encoded, Encoder
 from adapterhub.serving.errors import BadInputError, DeadlineError, InputTooLargeError, WrongHeadError
-from adapterhub.serving.model import MEAN, OWN, ServedModel
+from adapterhub.serving.model import OWN, ServedModel
+from adapterhub.serving.reading import Encoded, HeadReader
 from adapterhub.serving.rows import Output, Row
-from adapterhub.serving.tasks import Task, task_of
+from adapterhub.serving.tasks import Task, name_of
 from adapterhub.serving.texts import Input, check
 
 _T = TypeVar("_T")
@@ -60,10 +64,11 @@ class Answered:
     tokens: int
 
 
-class Predictor:
+class ServingEngine:
     """Answers requests.
 
     Args:
+        max_tokens: of a row.
         max_inputs: of one request.
         max_characters: of one text.
     """
@@ -73,11 +78,11 @@ class Predictor:
         model: ServedModel,
         adapters: Adapters,
         batcher: Batcher,
-        encoder: Encoder,
+        max_tokens: int,
         max_inputs: int,
         max_characters: int,
     ) -> None:
-        self._model, self._adapters, self._batcher, self._encoder = model, adapters, batcher, encoder
+        self._model, self._adapters, self._batcher, self._max_tokens = model, adapters, batcher, max_tokens
         self._max_inputs, self._max_characters = max_inputs, max_characters
         self._threads = ThreadPoolExecutor(_ENCODERS, "texts")
 
@@ -116,50 +121,45 @@ class Predictor:
             yield leased
 
     async def _answered(self, asked: Asked, leased: Mapping[str, Loaded], due: float) -> Answered:
-        head, task = self._head(asked, leased)
-        encoded = await self._threaded(lambda: [self._encoder.encode(one, task) for one in asked.inputs])
+        head = self._head(asked, leased)
+        reader = self._reader(asked, head)
+        encoded = await self._threaded(lambda: reader.encode(asked.inputs))
         setup = asked.setup and renamed(asked.setup, {name: one.held.slot for name, one in leased.items()})
-        windows = [window for parts in encoded for part in parts for window in part.windows]
-        types = self._encoder.has_types
-        rows = [Row(window.ids, window.type_ids if types else None, setup, head) for window in windows]
+        rows = [Row(tokens, setup, head.name) for one in encoded for tokens in one.rows]
         outputs = await self._batcher.answers(rows, repr(asked.setup), due)
-        reader = Reader(task, self._labels(head), self._model.tokenizer, asked.top)
-        answers = await self._threaded(lambda: _read(reader, asked.inputs, encoded, outputs))
+        answers = await self._threaded(lambda: _read(reader, encoded, outputs))
         versions = {name: one.found.version for name, one in leased.items()}
-        return Answered(task, answers, versions, sum(map(len, rows)))
+        return Answered(reader.task, answers, versions, sum(map(len, rows)))
 
-    def _head(self, asked: Asked, leased: Mapping[str, Loaded]) -> tuple[str, Task]:
-        """The head that answers, by its name in the model, and its task."""
+    def _head(self, asked: Asked, leased: Mapping[str, Loaded]) -> Head:
+        """The head that answers."""
         name = asked.head or (asked.setup.last() if asked.setup else None)
-        slot = OWN if name is None else leased[name].held.slot
-        head = self._model.head(slot)
-        task = None if head is None else task_of(head)
-        if asked.task is Task.embedding and task is not Task.embedding and not asked.head:
-            return MEAN, Task.embedding
+        head = self._model.head(OWN if name is None else leased[name].held.slot)
         whose = "the model itself" if name is None else f"the adapter {name!r}"
+        if asked.task is Task.embedding and not asked.head and (head is None or not _is_for(head, asked.task)):
+            return self._model.mean
         if head is None:
             raise WrongHeadError(f"{whose} has no head that could answer: name one by 'head', or ask for embeddings")
-        if task is None:
-            kind = head.to_dict().get("architecture", head.head_type)
-            raise WrongHeadError(f"{whose} has a head of the kind {kind}, which is not served")
-        if asked.task not in (None, task):
-            raise WrongHeadError(f"{whose} is for {task}, and {asked.task} was asked for")
-        return slot, task
+        if asked.task is not None and not _is_for(head, asked.task):
+            raise WrongHeadError(f"the head of {whose} is not for {asked.task}")
+        return head
 
-    def _labels(self, head: str) -> dict[int, str]:
-        found = self._model.head(head)
-        return dict(found.labels or {}) if found is not None else {}
+    def _reader(self, asked: Asked, head: Head) -> HeadReader:
+        known = Reader(self._model.tokenizer, self._max_tokens, head.labels or {}, head.problem_type)
+        return HeadReader(head, known, asked.top)
 
     async def _threaded(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _read(
-    reader: Reader, inputs: Sequence[Input], encoded: Sequence[Sequence[Encoded]], outputs: Sequence[Output]
-) -> list[Answer]:
+def _is_for(head: Head, task: Task) -> bool:
+    try:
+        return name_of(head) is task
+    except HeadError:
+        return False
+
+
+def _read(reader: HeadReader, encoded: Sequence[Encoded], outputs: Sequence[Output]) -> list[Answer]:
     """The answers to inputs, whose rows follow one another."""
-    left, answers = iter(outputs), []
-    for one, parts in zip(inputs, encoded, strict=True):
-        own = [next(left) for part in parts for _ in part.windows]
-        answers.append(reader.read(one, parts, own))
-    return answers
+    left = iter(outputs)
+    return [reader.read(one, list(islice(left, len(one.rows)))) for one in encoded]

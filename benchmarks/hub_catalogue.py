@@ -1,11 +1,12 @@
-"""How long a hub with 100,000 adapters takes to search, count, browse, compare and resolve; one request at a time.
+"""How long a hub with 100,000 adapters takes to search, count, browse, compare and resolve, and to make its pages.
+
+One request at a time. The pages are asked of a server that runs.
 
 python benchmarks/hub_catalogue.py hub_archive.tar.gz [sqlite|postgresql] [adapters] [requests]
 """
 
 import random
 import sqlite3
-import statistics
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ from adapterhub.hub.server.settings import Settings
 from workers import ROOT, machine, save
 
 sys.path.insert(0, str(ROOT / "tests"))
+
+import hub_pages
 
 Request = Callable[[Session], Any]
 
@@ -164,16 +167,7 @@ def measure(hub: Hub, number: int) -> dict[str, Any]:
                 ask(session)
             if turn >= 5:  # the first ones warm up
                 times[name].append((time.perf_counter() - start) * 1000)
-    return {name: summary(values) for name, values in times.items()}
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Median, 99th percentile and the longest."""
-    ordered = sorted(values)
-    p99 = ordered[min(len(ordered) - 1, round(0.99 * len(ordered)))]
-    return {
-        name: round(one, 2) for name, one in (("median", statistics.median(values)), ("p99", p99), ("max", ordered[-1]))
-    }
+    return {name: hub_pages.summary(values) for name, values in times.items()}
 
 
 @contextmanager
@@ -206,9 +200,13 @@ def main(archive: str, kind: str = "sqlite", adapters: int = 100_000, number: in
             session.execute(text("ANALYZE"))
             rows = session.scalar(select(func.count()).select_from(Adapter))
         results = measure(hub, number)
+        asked = Requests(hub)
+        pages = hub_pages.measure(Path(folder), hub.settings.database, asked.row, asked.words, number)
     versions = {"database": database, "python": sys.version.split()[0], "sqlalchemy": version("sqlalchemy")}
     about = {"machine": before, "versions": versions, "adapters": rows, "requests of each kind": number}
-    save(f"hub_catalogue_{kind}", {"milliseconds": results, **about, "seconds to fill": round(filled, 1)})
+    save(
+        f"hub_catalogue_{kind}", {"milliseconds": results, "pages": pages, **about, "seconds to fill": round(filled, 1)}
+    )
 
 
 if __name__ == "__main__":

@@ -75,12 +75,12 @@ class Worker:
 
 
 @contextmanager
-def running(task: str, **libraries: Path) -> Iterator[dict[str, Worker]]:
+def running(task: str, *, script: str = "worker.py", **libraries: Path) -> Iterator[dict[str, Worker]]:
     """A worker for each library (``ours``, ``adapters``, ...) in the environment that is given for it."""
     with ExitStack() as stack:
         workers = {}
         for name, python in libraries.items():
-            workers[name] = Worker(python, name.partition("_")[0], task)
+            workers[name] = Worker(python, name.partition("_")[0], task, script=script)
             stack.callback(workers[name].close)
         yield workers
 

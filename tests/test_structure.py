@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +20,12 @@ ROOMS = [
     "methods",
     "composition",
     "engine",
+    "http",
     "hub",
     "checkpoints",
     "heads",
     "saving",
+    "pool",
     "model",
     "classes",
     "auto",
@@ -30,6 +35,7 @@ ROOMS = [
     "loading",
     "converting",
     "verifying",
+    "serving",
     "sweep",
     "cli",
     "__main__",
@@ -86,14 +92,27 @@ def test_public_names_are_documented(name: str) -> None:
             assert method.startswith("_") or not ours or inspect.getdoc(function), f"{name}.{method}"
 
 
-def test_importing_the_package_is_cheap() -> None:
-    import subprocess
-    import sys
+def loaded_by(code: str, *names: str) -> list[str]:
+    """Which of some modules a new process has loaded once it ran ``code``."""
+    asked = f"{code}\nimport json, sys; print(json.dumps([one for one in {names!r} if one in sys.modules]))"
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
 
-    code = "import sys, adapterhub; print([m for m in ('torch', 'transformers') if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+
+def test_importing_the_package_is_cheap() -> None:
+    assert loaded_by("import adapterhub", "torch", "transformers") == []
+
+
+def test_models_with_adapters_load_nothing_of_a_hub() -> None:
+    assert loaded_by("import adapterhub; adapterhub.AutoAdapterModel, adapterhub.init", "httpx", "rich", "pandas") == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["hub", "user", "list", "--dir", "hub"], ["list", "--hub", "http://127.0.0.1:9"]]
+)
+def test_commands_of_a_hub_load_no_models(arguments: list[str], tmp_path: Path) -> None:
+    code = f"import os; os.chdir({str(tmp_path)!r})\nfrom adapterhub.cli.app import run; run({arguments!r})"
+    assert loaded_by(code, "torch", "transformers") == []
 
 
 def test_models_of_every_kind_have_names() -> None:

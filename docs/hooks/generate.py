@@ -99,16 +99,28 @@ def _commands(path: str, group: Any) -> Iterator[str]:
 
 
 def settings() -> str:
-    """Every setting of a server, from the documentation of its class."""
+    """Every setting of a hub."""
     from adapterhub.hub.server.settings import Settings
 
+    return _settings(Settings)
+
+
+def serving_settings() -> str:
+    """Every setting of a server of a model."""
+    from adapterhub.serving.settings import Settings
+
+    return _settings(Settings)
+
+
+def _settings(kind: Any) -> str:
+    """Every setting of a server, from the documentation of its class."""
     lines = ["| setting | default | |", "|---|---|---|"]
-    text = (Settings.__doc__ or "").partition("Attributes:")[2]
+    text = (kind.__doc__ or "").partition("Attributes:")[2]
     for names, meaning in re.findall(r"^        (\w[\w, ]*): (.*(?:\n            .*)*)", text, re.MULTILINE):
-        fields = [Settings.model_fields[name] for name in names.split(", ")]
+        fields = [kind.model_fields[name] for name in names.split(", ")]
         defaults = (_default(field.get_default(call_default_factory=True)) for field in fields)
         shown = ", ".join(f"`{text}`" for text in defaults if text)
-        given = ", ".join(f"`ADAPTERHUB_{name.upper()}`" for name in names.split(", "))
+        given = ", ".join(f"`{kind.model_config['env_prefix']}{name.upper()}`" for name in names.split(", "))
         lines.append(f"| {given} | {shown} | {' '.join(meaning.replace('``', '`').split())} |")
     return "\n".join(lines)
 

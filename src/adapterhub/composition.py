@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Union
 from adapterhub.errors import CompositionError
 
 Expression = Union[str, "Composition"]
+SETUP = "adapter_setup.json"  # what ``adapters`` and we keep a composition in, beside the folders of its parts
 # How ``average_adapter`` makes one adapter of several.
 Strategy = Literal[
     "linear",
@@ -23,7 +24,7 @@ Strategy = Literal[
 class Composition:
     """A block of adapters that act together; its children are names or further blocks.
 
-    ``to_dict`` and ``composition_from_dict`` write and read what ``adapters`` keeps in ``adapter_setup.json``.
+    ``to_dict`` and ``composition_from_dict`` write and read what is kept in ``SETUP``.
     """
 
     children: tuple[Expression | None, ...]
@@ -342,6 +343,24 @@ def parse_composition(adapter_composition: Any, level: int = 0, model_type: str 
     if isinstance(expression, (list, tuple)):
         return Stack(*expression) if expression else None
     raise CompositionError(f"an adapter setup is a name, a composition or a list of them, not {expression!r}")
+
+
+def renamed(composition: Composition, names: Mapping[str, str]) -> Composition:
+    """The same composition of adapters of other names; ``names`` has a new one for each of those in it.
+
+    Raises:
+        CompositionError: if a name is missing.
+    """
+    return composition_from_dict(_renamed(composition.to_dict(), names))
+
+
+def _renamed(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if values["type"] != "single":
+        return {**values, "children": [_renamed(child, names) for child in values["children"]]}
+    name = values["children"][0]
+    if name is not None and name not in names:
+        raise CompositionError(f"there is no other name for {name!r}; there are some for {', '.join(names) or 'none'}")
+    return _single(None if name is None else names[name])
 
 
 def validate_composition(adapter_composition: Any, level: int = 0, model_type: str | None = None) -> None:

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from adapterhub.checkpoints.described import SETUP, describe
+from adapterhub.checkpoints.described import describe
+from adapterhub.composition import SETUP
 from adapterhub.errors import CheckpointError
 from adapterhub.loading import load_adapter
 from adapterhub.saving.foreign import is_foreign

@@ -29,6 +29,10 @@ class EmbeddingsError(AdapterHubError, ValueError):
     """Embeddings of a name that is taken or unknown, or that do not fit the model."""
 
 
+class PoolError(AdapterHubError, RuntimeError):
+    """A pool of adapters without room for one more, or an adapter in it that is in use."""
+
+
 class HeadError(AdapterHubError, ValueError):
     """A prediction head that is missing, unknown, or given input that it cannot use."""
 
@@ -111,3 +115,13 @@ class UploadRefusedError(HubError, ValueError):
 
 class SignatureError(HubError, ValueError):
     """A key that cannot sign, or an adapter that is not signed by whom it was demanded of."""
+
+
+class TrunkError(AdapterHubError, ValueError):
+    """A model that cannot run from one of its layers on, or hidden states that do not fit it or its data."""
+
+
+class ServingError(AdapterHubError, RuntimeError):
+    """A server of adapters that refuses a request or does not answer; ``status`` is that of HTTP, if any."""
+
+    status: int | None = None

@@ -499,7 +499,7 @@ def put(value: Any, *path: str) -> Spoil:
             "is of the format of the adapters library, not of the native",
             manifest(b'{"config": {"architecture": null}, "model_class": "BertAdapterModel", "name": "sst-2"}'),
         ),
-        ("format version 2; .* reads up to 1. Upgrade adapterhub", put(2, "format_version")),
+        ("format version 3; .* reads up to 2. Upgrade adapterhub", put(3, "format_version")),
         ("format_version must be a positive number, and is '1'", put("1", "format_version")),
         ("format_version must be a positive number, and is True", put(True, "format_version")),
         ("format_version must be a positive number, and is 0", put(0, "format_version")),

@@ -22,7 +22,7 @@ from adapterhub.cli import app, main
 from adapterhub.training.classifier import load_classifier, predict
 from adapterhub.training.evaluation import describe_adapter, evaluate_classifier, sites_of
 
-COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert")
+COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert", "shrink")
 
 
 @dataclass
@@ -172,6 +172,24 @@ def test_train_saves_an_adapter_and_says_how_to_use_it(
     assert "sentences: 48 train, 16 validation, 16 test rows; labels bad, good" in ended.err
     assert "epoch 1/2" in ended.err and "epoch 2/2, validation" in ended.err
     assert load_classifier(tmp_path / "out" / "adapter")[0].get_labels() == ["bad", "good"]
+
+
+def test_fast_says_what_it_trades_and_leaves_a_usual_adapter(
+    run: Any, labelled: Path, backbone: Path, tmp_path: Path
+) -> None:
+    command = training(labelled, backbone, tmp_path / "out", "--fast", "--trunk-cache", tmp_path / "states")
+    ended = run(*command)
+    assert ended.code == 0
+    assert "adapters act in the top 1 of 2 layers; what the lower 1 give is computed once a text" in ended.err
+    assert "hidden states of 48 rows below layer 1" in ended.err
+    assert len(list((tmp_path / "states").glob("*/states.safetensors"))) == 2
+    assert describe_adapter(tmp_path / "out/adapter")["options"]["leave_out"] == (0,)
+    again = run(*command)
+    assert "hidden states" not in again.err and again.out == ended.out
+    score = run("evaluate", tmp_path / "out/adapter", labelled, "--json").json["accuracy"]
+    assert score == pytest.approx(json.loads((tmp_path / "out/metrics.json").read_text())["test_accuracy"])
+    refused = run(*training(labelled, backbone, tmp_path / "3", "--trunk-cache", tmp_path / "states"))
+    assert refused.code == 1 and "no layer can be left out" in refused.err
 
 
 def test_quiet_is_quiet_and_json_is_one_document(run: Any, labelled: Path, backbone: Path, tmp_path: Path) -> None:
@@ -365,3 +383,17 @@ def test_quickstart_shows_what_it_found(run: Any, monkeypatch: pytest.MonkeyPatc
     ended = run("quickstart", "-o", tmp_path, "--seed", 4)
     assert ended.code == 130 and f"finished runs are kept in {tmp_path}" in ended.err
     assert f"adapterhub quickstart -o {tmp_path} --seed 4" in ended.err
+
+
+# shrink
+
+
+def test_shrink_stores_and_searches(run: Any, adapter: Path, labelled: Path, tmp_path: Path) -> None:
+    ended = run("shrink", adapter, "-o", tmp_path / "a", "--json")
+    assert ended.json["after"]["bytes"] < ended.json["before"]["bytes"] and ended.json["after"]["accuracy"] is None
+    options = ("--data", labelled, "--label-names", "bad,good")
+    shown = run("shrink", adapter, "-o", tmp_path / "b", "--max-drop", "10", *options).out
+    assert "hidden units" in shown and "int4" in shown and "validation" in shown
+    assert run("shrink", adapter, "-o", tmp_path / "c", "--keep", "0.5").code == 2
+    assert run("shrink", adapter, "-o", tmp_path / "c", "--dtype", "int7").code == 1
+    assert not (tmp_path / "c").exists()

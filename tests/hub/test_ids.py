@@ -11,6 +11,7 @@ from adapterhub.errors import HubIdError
 from adapterhub.hub.ids import (
     Coordinate,
     Identifier,
+    Page,
     Reference,
     RepositoryId,
     Revision,
@@ -208,3 +209,25 @@ def test_coordinates_that_name_nothing_are_refused() -> None:
             Coordinate(**wrong)
     with pytest.raises(HubIdError, match="Which author's v1"):
         Coordinate("nli", revision=Revision("v1"))
+
+
+@pytest.mark.parametrize(
+    ("address", "revision"),
+    [
+        ("https://hub.example.org/me/one", None),
+        ("http://127.0.0.1:8400/me/one/", None),
+        ("https://hub.example.org/me/one/version/v1.0", "v1.0"),
+        (f"https://hub.example.org/me/one/tree/{PIN}/folder", PIN),
+        ("https://hub.example.org/me/one/resolve/a%2Fb/adapter_config.json", "a/b"),
+    ],
+)
+def test_pages_are_names(address: str, revision: str | None) -> None:
+    assert Page.parse(address) == Page(address.split("/me/")[0], repository("me/one", revision))
+
+
+@pytest.mark.parametrize(
+    "address", ["https://hub.example.org/me", "ftp://x/me/one", "https:///me/one", "https://[/me/one", "https://x/a/-b"]
+)
+def test_addresses_that_are_of_no_page_are_refused(address: str) -> None:
+    with pytest.raises(HubIdError):
+        Page.parse(address)

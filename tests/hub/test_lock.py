@@ -8,7 +8,7 @@ import pytest
 
 from adapterhub import files
 from adapterhub.errors import CorruptCheckpointError
-from adapterhub.hub.ids import Identifier, RepositoryId
+from adapterhub.hub.ids import RepositoryId
 from adapterhub.hub.lock import LOCK_FILE, Lock, LockedAdapter, LockedFile, file_of, pin
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -19,7 +19,7 @@ ADAPTER = LockedAdapter(
     COMMIT,
     {name: LockedFile(hashlib.sha256(data).hexdigest(), len(data)) for name, data in DATA.items()},
 )
-NAMES = ("sentiment/sst-2@ukp", "@me/name", f"lang/de@ukp@{COMMIT}")
+NAMES = ("sentiment/sst-2@ukp", "@me/name", f"lang/de@ukp@{COMMIT}", "https://hub.example.org/me/name/tree/v1")
 
 
 @pytest.fixture
@@ -44,15 +44,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 def test_one_is_locked_beside_the_others(tmp_path: Path) -> None:
     path = tmp_path / LOCK_FILE
     for name in NAMES:
-        pin(path, Identifier.parse(name), ADAPTER)
+        pin(path, name, ADAPTER)
     other = LockedAdapter("https://other", RepositoryId("a", "b"), COMMIT[::-1], {})
-    pin(path, Identifier.parse(NAMES[0]), other)
-    assert Lock.read(path).adapters == {NAMES[0]: other, NAMES[1]: ADAPTER, NAMES[2]: ADAPTER}
+    pin(path, NAMES[0], other)
+    assert Lock.read(path).adapters == dict.fromkeys(NAMES, ADAPTER) | {NAMES[0]: other}
 
 
 def _pin_many(path: Path, who: int) -> None:
     for number in range(10):
-        pin(path, Identifier.parse(f"me/adapter-{who}-{number}"), ADAPTER)
+        pin(path, f"me/adapter-{who}-{number}", ADAPTER)
 
 
 def test_what_several_processes_lock_is_all_there(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_what_several_processes_lock_is_all_there(tmp_path: Path) -> None:
 
 def test_a_crash_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / LOCK_FILE
-    pin(path, Identifier.parse(NAMES[0]), ADAPTER)
+    pin(path, NAMES[0], ADAPTER)
     before = path.read_bytes()
     monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError("no space")))
     with pytest.raises(OSError, match="no space"):
-        pin(path, Identifier.parse(NAMES[1]), ADAPTER)
+        pin(path, NAMES[1], ADAPTER)
     assert path.read_bytes() == before and [one.name for one in tmp_path.iterdir()] == [LOCK_FILE]
 
 
@@ -133,7 +133,7 @@ def test_what_is_no_lock_is_refused_and_stays(content: bytes | dict, tmp_path: P
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     before = path.read_bytes()
     with pytest.raises(CorruptCheckpointError, match=LOCK_FILE):
-        pin(path, Identifier.parse("a/b"), ADAPTER)
+        pin(path, "a/b", ADAPTER)
     assert path.read_bytes() == before
     path.write_text(json.dumps(changed()))
     assert Lock.read(path).adapters["a/b"].commit == COMMIT

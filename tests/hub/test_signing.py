@@ -5,15 +5,19 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import model_signing
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from adapterhub.errors import SignatureError, UploadRefusedError
 from adapterhub.hub import identities, signing
+from adapterhub.hub.identities import Identity
 from adapterhub.hub.inspecting import check_file, check_type, signatures
 from hub import keys
 
@@ -161,3 +165,28 @@ def certified(folder: Path) -> bytes:
     bundle = json.loads(signing.sign(digests(FILES), keys.write(folder, "key")[0]))
     bundle["verificationMaterial"] = {"certificate": {"rawBytes": "MIIB"}, "tlogEntries": []}
     return json.dumps(bundle).encode()
+
+
+@pytest.mark.parametrize(("oid", "value"), [("8", b"\x0c\x16https://id.example.org"), ("1", b"https://id.example.org")])
+def test_who_a_certificate_is_for(oid: str, value: bytes) -> None:
+    """As Fulcio writes them: the issuer as UTF8String, and before that as plain bytes."""
+    key, now = keys.private(ec.SECP256R1()), datetime.now(UTC)
+    nobody = x509.Name([])
+    names = x509.SubjectAlternativeName([x509.RFC822Name("ann@example.org")])
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{oid}"), value)
+    made = x509.CertificateBuilder(nobody, nobody, key.public_key(), 1, now, now + timedelta(minutes=10))
+    made = made.add_extension(names, critical=True).add_extension(extension, critical=False)
+    assert identities._of(made.sign(key, hashes.SHA256())) == Identity("ann@example.org", "https://id.example.org")
+
+
+def test_who_cannot_reach_sigstore_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_network(tmp_path, monkeypatch)
+    with pytest.raises(SignatureError, match=r"Sigstore did not sign: .*\. Sign with a key instead"):
+        identities.sign(digests(FILES))
+
+
+def without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was fetched before, and nobody who answers."""
+    for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(folder / name))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")

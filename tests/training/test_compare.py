@@ -9,8 +9,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from adapterhub.errors import BackboneError, ConfigError, DataError, TrainingErr
 from adapterhub.training import compare as module
 from adapterhub.training.compare import Comparison, compare, default_rates
 from adapterhub.training.settings import Result, Settings
+from processes import children, runs, wait_for
 
 Run = tuple[str, float, int]
 RATES = {"seq_bn": (1e-3, 3e-3), "full": (1e-5, 2e-5), "head": (1e-2, 3e-2)}
@@ -227,20 +226,7 @@ def test_an_interruption_keeps_finished_runs_and_leaves_no_process(
     assert process.returncode == 130
     error = json.loads(output)["error"]
     assert error["type"] == "Interrupted" and shlex.split(error["resume"]) == ["adapterhub", *arguments]
-    assert not any(Path(f"/proc/{pid}").exists() for pid in child)
+    wait_for(lambda: not any(runs(pid) for pid in child))
     before = first.stat().st_mtime_ns
     assert cli.run(arguments) == 0
     assert first.stat().st_mtime_ns == before and (tmp_path / "comparison.json").exists()
-
-
-def wait_for(found: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (value := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
-
-
-def children(process: int) -> list[int]:
-    """Processes that this one has started, without libraries that are not there on every machine."""
-    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

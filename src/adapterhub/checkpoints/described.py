@@ -7,9 +7,9 @@ from typing import Any
 
 from adapterhub.checkpoints.foreign import read_json
 from adapterhub.checkpoints.native import ADAPTER_MANIFEST
+from adapterhub.composition import SETUP
 from adapterhub.errors import CheckpointNotFoundError
 
-SETUP = "adapter_setup.json"
 _TASKS = {  # of PEFT
     "SEQ_CLS": "AutoModelForSequenceClassification",
     "TOKEN_CLS": "AutoModelForTokenClassification",

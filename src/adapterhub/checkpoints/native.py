@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor
 
+from adapterhub.checkpoints.compact import Storage, is_quantised, packed, storage, unpacked
 from adapterhub.checkpoints.foreign import json_bytes
-from adapterhub.checkpoints.tensors import decode, encode
+from adapterhub.checkpoints.tensors import check_fit_to_save, decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.files import leads_out, locked, make_folder, replace
 
@@ -27,7 +28,7 @@ HEAD_MANIFEST = "head_config.json"
 FUSION_MANIFEST = "fusion_config.json"
 EMBEDDINGS_MANIFEST = "embeddings_config.json"
 FORMAT = "adapterhub"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # that of manifests with quantised weights; all others are of version 1
 _MANIFESTS = (ADAPTER_MANIFEST, HEAD_MANIFEST, FUSION_MANIFEST, EMBEDDINGS_MANIFEST)
 _PARTS = ("adapter", "head", "fusion", "embeddings")
 _PART = f"({'|'.join(_PARTS)})"
@@ -63,7 +64,7 @@ class Manifest:
         return dict(self.content[kind]["config"])
 
     def tensors(self, kind: str) -> dict[str, Tensor]:
-        """The weights of a part, checked against the SHA-256 of the manifest.
+        """The weights of a part, checked against the SHA-256 of the manifest; quantised ones as floats.
 
         Raises:
             CorruptCheckpointError: if the file is missing, outside the folder, altered, no safetensors file, or
@@ -77,28 +78,42 @@ class Manifest:
             raise CorruptCheckpointError(
                 f"{path}: the file is truncated or altered: its SHA-256 is not that of the manifest. Copy it again."
             )
-        return decode(data, str(path))
+        tensors = decode(data, str(path))
+        return unpacked(tensors, str(path)) if is_quantised(weights.get("dtype")) else tensors
 
 
-def write(folder: str | os.PathLike[str], manifest: str, info: Mapping[str, Any], parts: Mapping[str, Part]) -> Path:
+def write(
+    folder: str | os.PathLike[str],
+    manifest: str,
+    info: Mapping[str, Any],
+    parts: Mapping[str, Part],
+    dtype: Storage | None = None,
+) -> Path:
     """Write ``parts`` (by kind) and a manifest of the given file name that holds ``info`` beside them.
 
-    The folder is made if needed; other files in it are left alone. Nothing is written unless all of it can be.
+    The folder is made if needed; other files in it are left alone. Nothing is written unless all of it can be. Values
+    are stored as they are, or as ``dtype``.
 
     Raises:
         CheckpointError: if a tensor or a value of the manifest cannot be saved (tensors that share memory, values
             that are not finite), or the folder cannot be written to.
+        ConfigError: for an unknown ``dtype``.
     """
+    if dtype is not None:
+        storage(dtype)
     folder = Path(folder)
-    content: dict[str, Any] = {**info, "format": FORMAT, "format_version": FORMAT_VERSION}
+    version = FORMAT_VERSION if is_quantised(dtype) else 1
+    content: dict[str, Any] = {**info, "format": FORMAT, "format_version": version}
     files: dict[str, bytes] = {}
     for kind, part in parts.items():
-        data = encode(part.tensors, f"the {kind}")
+        check_fit_to_save(part.tensors, f"the {kind}")
+        data = encode(part.tensors if dtype is None else packed(part.tensors, dtype), f"the {kind}")
         digest = hashlib.sha256(data).hexdigest()
         name = f"{kind}.{digest[:8]}.safetensors"
         files[name] = data
         sizes = [tensor.numel() for tensor in part.tensors.values()]
         weights = {"file": name, "sha256": digest, "tensors": len(sizes), "parameters": sum(sizes)}
+        weights |= {} if dtype is None else {"dtype": dtype}
         content[kind] = {"config": dict(part.config), "weights": weights}
     files[manifest] = json_bytes(content, "the manifest")  # the last one: replacing it is the commit
     try:
@@ -134,6 +149,41 @@ def read(folder: str | os.PathLike[str], manifest: str) -> Manifest:
             return Manifest(folder, content, files)
 
 
+def look(folder: Path, manifest: str) -> dict[str, Any] | None:
+    """What a manifest says, checked; of the weights that it names nothing is read. None for another library's.
+
+    Raises:
+        CheckpointNotFoundError, CorruptCheckpointError: as ``read``.
+    """
+    path = folder / manifest
+    if not folder.is_dir():
+        raise CheckpointNotFoundError(f"{folder} is not a folder. Give the folder that save_adapter wrote.")
+    content = _json(path, _read_manifest(path))
+    if isinstance(content, dict) and "format" not in content:
+        return None
+    _check_content(path, content)
+    return dict(content)
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """The path of a weights file that a manifest names.
+
+    Raises:
+        CorruptCheckpointError: if it is outside the folder, or none.
+    """
+    try:
+        if leads_out(folder, name):
+            raise CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
+    except ValueError:  # a character that no file name can hold
+        raise CorruptCheckpointError(
+            f"{folder}: the manifest names a weights file that cannot be one: {name!r}"
+        ) from None
+    return path
+
+
 def _read_manifest(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -151,18 +201,14 @@ def _read_manifest(path: Path) -> bytes:
 def _read_weights(folder: Path, name: str) -> bytes | CheckpointError:
     """The content of a file that a manifest names, or why there is none; it must lie in the folder, links resolved."""
     try:
-        path = folder / name
-        if leads_out(folder, name):
-            return CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
-        if path.exists() and not path.is_file():
-            return CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
-        return path.read_bytes()
+        return weights_file(folder, name).read_bytes()
+    except CorruptCheckpointError as error:
+        return error
     except OSError as error:
         return CorruptCheckpointError(
-            f"{path}: the manifest names this file, and it could not be read ({error.strerror}). Copy it again."
+            f"{folder / name}: the manifest names this file, and it could not be read ({error.strerror}). Copy it "
+            "again."
         )
-    except ValueError:  # a character that no file name can hold
-        return CorruptCheckpointError(f"{folder}: the manifest names a weights file that cannot be one: {name!r}")
 
 
 def _remove_stale(folder: Path) -> None:
@@ -183,12 +229,16 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    content = _json(path, data)
+    _check_content(path, content)
+    return dict(content)
+
+
+def _json(path: Path, data: bytes) -> Any:
     try:
-        content = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CorruptCheckpointError(f"{path} is not JSON: {error}. Copy it again.") from error
-    _check_content(path, content)
-    return content
 
 
 def _check_content(path: Path, content: Any) -> None:

@@ -50,13 +50,22 @@ def _to_bytes(
     arrange: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     metadata: dict[str, str] | None,
 ) -> bytes:
-    for name, tensor in tensors.items():
-        _check_fit_to_save(name, tensor, what)
-    _check_apart(tensors, what)
+    check_fit_to_save(tensors, what)
     try:
         return save_safetensors(arrange({name: tensor.detach().cpu() for name, tensor in tensors.items()}), metadata)
     except Exception as error:  # safetensors raises all kinds
         raise CheckpointError(f"{what} cannot be saved as safetensors: {error}") from error
+
+
+def check_fit_to_save(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Pass tensors that come back from a file as they are.
+
+    Raises:
+        CheckpointError: for any others, as ``encode``.
+    """
+    for name, tensor in tensors.items():
+        _check_values(name, tensor, what)
+    _check_apart(tensors, what)
 
 
 def decode(data: bytes, what: str) -> dict[str, Tensor]:
@@ -69,16 +78,36 @@ def decode(data: bytes, what: str) -> dict[str, Tensor]:
         stacked = load_safetensors(data)
     except Exception as error:  # safetensors raises all kinds, and whoever wrote the file chose its content
         raise CorruptCheckpointError(f"{what} is not a whole safetensors file: {error}. Copy it again.") from error
+    tensors = unstack(stacked, what)
+    check_tensors(tensors, what)
+    return tensors
+
+
+def unstack(stacked: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The tensors of a file one by one, where ``encode`` stacked them: views.
+
+    Raises:
+        CorruptCheckpointError: if a name and a shape do not go together, or two are of one name.
+    """
     tensors: dict[str, Tensor] = {}
     for name, tensor in stacked.items():
         for own, one in _unstack(name, tensor, what):
             if own in tensors:
                 raise CorruptCheckpointError(f"{what} holds tensor {own} twice")
-            if one.dtype not in _TYPES:
-                raise CorruptCheckpointError(f"{what}: tensor {own} is of the type {one.dtype}, which is not read")
-            check_finite(own, one, what)
             tensors[own] = one
     return tensors
+
+
+def check_tensors(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Pass tensors of a file that are of a known type, with values that are finite.
+
+    Raises:
+        CorruptCheckpointError: for any other.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _TYPES:
+            raise CorruptCheckpointError(f"{what}: tensor {name} is of the type {tensor.dtype}, which is not read")
+        check_finite(name, tensor, what)
 
 
 def check_finite(name: str, tensor: Tensor, what: str) -> None:
@@ -87,7 +116,7 @@ def check_finite(name: str, tensor: Tensor, what: str) -> None:
     Raises:
         CorruptCheckpointError: for any other.
     """
-    if not torch.isfinite(tensor).all():
+    if not _is_finite(tensor):
         raise CorruptCheckpointError(f"{what}: tensor {name} holds values that are not finite")
 
 
@@ -140,18 +169,25 @@ def _form(tensor: Tensor) -> str:
     return f"{list(tensor.shape)}{kind}"
 
 
-def _check_fit_to_save(name: str, tensor: Tensor, what: str) -> None:
+def _check_values(name: str, tensor: Tensor, what: str) -> None:
     if _RUN.search(name) or name == "__metadata__":
         raise CheckpointError(f"{what}: a tensor cannot be named {name!r}, which means something else in the file")
     if tensor.is_meta or tensor.layout != torch.strided or tensor.dtype not in _TYPES:
         raise CheckpointError(
             f"{what}: tensor {name} has no values that can be saved ({tensor.dtype}, {tensor.layout}, {tensor.device})"
         )
-    if not torch.isfinite(tensor).all():
+    if not _is_finite(tensor):
         raise CheckpointError(
             f"{what}: tensor {name} holds values that are not finite, so it is not saved. If it was trained, the "
             "training diverged: lower the learning rate."
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers: the least and the greatest are not finite, or no number, if any is not."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
 
 
 def _check_apart(tensors: Mapping[str, Tensor], what: str) -> None:

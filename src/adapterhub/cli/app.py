@@ -8,8 +8,24 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, sharing, tables
-from adapterhub.cli.command import WRONG_USAGE, Resumable, command
+from adapterhub.cli import hub, serving, sharing, shrinking, sweeping, tables
+from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
+from adapterhub.cli.options import (
+    DATA,
+    Adapter,
+    BatchSize,
+    Data,
+    LabelColumn,
+    LabelNames,
+    MaxLength,
+    Model,
+    OtherModel,
+    Seed,
+    TextColumn,
+    announce,
+    data_options,
+    try_it,
+)
 from adapterhub.cli.screen import Screen
 
 app = typer.Typer(
@@ -22,47 +38,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(sharing.app)
+app.add_typer(sweeping.app)
+app.add_typer(shrinking.app)
 app.add_typer(hub.app, name="hub")
-
-_DATA = (
-    "Labelled text: a CSV, TSV, JSON-lines or parquet file, a folder with [bold]train[/bold], "
-    "[bold]validation[/bold] and [bold]test[/bold] files, a data set on the Hugging Face Hub, or "
-    "[bold]reviews[/bold], which is shipped."
-)
-_MODEL = "The base model: a name on the Hugging Face Hub, a folder, or [bold]minilm[/bold], which comes as a package."
-_OTHER_MODEL = "Another base model than the one the adapter names."
-_ADAPTER = "The folder of a saved adapter."
-
-Data = Annotated[str, typer.Argument(help=_DATA, metavar="DATA")]
-Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL, metavar="NAME")]
-OtherModel = Annotated[str | None, typer.Option("--model", "-m", help=_OTHER_MODEL, metavar="NAME", show_default=False)]
-Adapter = Annotated[Path, typer.Argument(help=_ADAPTER, metavar="ADAPTER")]
-TextColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text-column",
-        help="The column with the text; given twice, the two make a pair.",
-        metavar="NAME",
-        show_default="found",
-    ),
-]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", help="The column with the class.", metavar="NAME", show_default="found")
-]
-LabelNames = Annotated[
-    str | None,
-    typer.Option(
-        "--label-names",
-        help="Names of classes that the data only numbers: [bold]negative,positive[/bold].",
-        metavar="NAMES",
-        show_default="those in the data",
-    ),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step.", metavar="N")]
-MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text that are read.", metavar="N")]
-Seed = Annotated[
-    int, typer.Option(min=0, help="Seed of all that is random; the first, where there are several.", metavar="N")
-]
+app.command()(serving.serve)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -100,10 +79,10 @@ def _options(
 
 
 @app.command()
-@command
+@model_command
 def quickstart(
     screen: Screen,
-    data: Annotated[str, typer.Option("--data", "-d", help=_DATA, metavar="DATA")] = "reviews",
+    data: Annotated[str, typer.Option("--data", "-d", help=DATA, metavar="DATA")] = "reviews",
     model: Model = "minilm",
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for all that comes out.", metavar="FOLDER")
@@ -140,20 +119,20 @@ def quickstart(
                 epochs=epochs,
                 seed=seed,
                 seeds=seeds,
-                data_options=_data_options(text_column, label_column, label_names),
+                data_options=data_options(text_column, label_column, label_names),
                 progress=progress,
                 say=screen.say,
             )
     except KeyboardInterrupt as error:
         raise Resumable(f"finished runs are kept in {output}", screen.command()) from error
     values = {"comparison": done.comparison.to_dict(), "adapter": done.adapter, "report": done.report}
-    places = {"report": done.report, "adapter": done.adapter, "try it": _try(screen, done.adapter)}
+    places = {"report": done.report, "adapter": done.adapter, "try it": try_it(screen, done.adapter)}
     parts = (tables.comparison(done.comparison), "", tables.predictions(done.examples), "", tables.pairs(places))
     screen.show(values | {"examples": done.examples}, *parts)
 
 
 @app.command()
-@command
+@model_command
 def train(
     screen: Screen,
     data: Data,
@@ -177,6 +156,23 @@ def train(
     batch_size: BatchSize = 32,
     max_length: MaxLength = 128,
     seed: Seed = 0,
+    base_dropout: Annotated[
+        bool,
+        typer.Option("--base-dropout", help="Keep the dropout of the frozen model in training, which takes longer."),
+    ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
+    ] = False,
+    trunk_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--trunk-cache",
+            help="Compute what layers below the lowest adapter give once, and keep it here for later runs.",
+            metavar="FOLDER",
+            show_default="with --fast in memory, else no cache",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     label_names: LabelNames = None,
@@ -189,23 +185,45 @@ def train(
 
     [bold]adapterhub train reviews.csv -o my-adapter[/bold]
 
+    [bold]adapterhub train reviews.csv --fast[/bold]
+
     [bold]adapterhub train reviews.csv --model roberta-base --adapter "seq_bn\[reduction_factor=8]" --lr 3e-4[/bold]
     """
     from dataclasses import asdict
 
+    from adapterhub.inference.precision import FORMATS
     from adapterhub.training.data import load_data
+    from adapterhub.training.fast import fast as choose_fast
+    from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
+    from adapterhub.training.trunk_cache import TrunkCache
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
-    loaded = load_data(data, **_data_options(text_column, label_column, label_names))
-    _announce(screen, loaded)
-    settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
+    if base_dropout and (fast or trunk_cache):
+        raise typer.BadParameter("what is kept was computed without dropout", param_hint="--base-dropout")
+    loaded = load_data(data, **data_options(text_column, label_column, label_names))
+    announce(screen, loaded)
+    settings = Settings(
+        model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed, base_dropout=base_dropout
+    )
+    if fast:
+        chosen = choose_fast(settings)
+        settings = chosen.settings
+        screen.say(chosen.trades)
     try:
         with screen.progress() as progress:
-            trained = train_adapter(settings, loaded, output, resume=resume, overwrite=overwrite, progress=progress)
+            trained = train_adapter(
+                settings,
+                loaded,
+                output,
+                resume=resume,
+                overwrite=overwrite,
+                progress=progress,
+                trunk_cache=TrunkCache(trunk_cache, progress=progress) if fast or trunk_cache else None,
+            )
     except TrainingInterrupted as error:
         again = screen.command("--resume", without=("--overwrite",))
         raise Resumable(f"{error.checkpoint} is kept", again) from error
@@ -216,18 +234,19 @@ def train(
         "validation": f"accuracy {100 * result.validation_accuracy:.1f} %",
         "trained": f"{result.trained:,} parameters, {100 * result.trained / result.base:.2f} % of the model; "
         f"the head has {result.head:,} more",
+        "time": f"{duration(result.seconds)}, computed in {FORMATS[result.precision]}",
         "note": "the loss ended where guessing would: nothing was learnt; try another --lr"
         if result.collapsed
         else None,
         "adapter": folder,
         "metrics": output / METRICS,
-        "try it": _try(screen, folder),
+        "try it": try_it(screen, folder),
     }
     screen.show(asdict(result) | {"adapter": folder}, tables.pairs(text))
 
 
 @app.command()
-@command
+@model_command
 def evaluate(
     screen: Screen,
     adapter: Adapter,
@@ -250,7 +269,7 @@ def evaluate(
     from adapterhub.training.evaluation import evaluate_classifier
 
     with screen.progress() as progress:
-        options = _data_options(text_column, label_column, label_names)
+        options = data_options(text_column, label_column, label_names)
         values = evaluate_classifier(adapter, data, split, model, data_options=options, progress=progress)
     text = {
         "accuracy": f"{100 * values['accuracy']:.1f} %",
@@ -261,7 +280,7 @@ def evaluate(
 
 
 @app.command()
-@command
+@model_command
 def predict(
     screen: Screen,
     adapter: Adapter,
@@ -355,7 +374,7 @@ def _predict_file(
 
 
 @app.command()
-@command
+@model_command
 def compare(
     screen: Screen,
     data: Data,
@@ -418,7 +437,7 @@ def compare(
                 sweep_seeds=sweep_seeds,
                 learning_rates=_rates(rates or []),
                 settings=Settings(epochs=epochs, batch_size=batch_size, max_length=max_length),
-                data_options=_data_options(text_column, label_column, label_names),
+                data_options=data_options(text_column, label_column, label_names),
                 output_dir=output,
                 progress=progress,
             )
@@ -430,7 +449,7 @@ def compare(
 
 
 @app.command()
-@command
+@model_command
 def sites(
     screen: Screen,
     model: Annotated[
@@ -486,7 +505,7 @@ def sites(
 
 
 @app.command()
-@command
+@model_command
 def summary(
     screen: Screen,
     name: Annotated[
@@ -509,7 +528,7 @@ def summary(
 
 
 @app.command()
-@command
+@model_command
 def convert(
     screen: Screen,
     source: Annotated[
@@ -541,24 +560,6 @@ def convert(
     path = Path(source).expanduser()
     values = do(path if path.exists() else source, target, form, model, with_head=head, allow_pickle=allow_pickle)
     screen.show(values, tables.pairs(values | {"adapters": ", ".join(values["adapters"])}))
-
-
-def _announce(screen: Screen, data: Any) -> None:
-    rows = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    for line in (f"{data.name}: {rows} rows; labels {', '.join(data.labels)}", *data.notes):
-        screen.say(line)
-
-
-def _try(screen: Screen, adapter: Path) -> str:
-    return screen.command(arguments=("predict", str(adapter), "your own text"))
-
-
-def _data_options(text_column: list[str] | None, label_column: str | None, label_names: str | None) -> dict[str, Any]:
-    """The arguments of ``load_data`` that were given."""
-    columns = text_column[0] if text_column and len(text_column) == 1 else text_column
-    names = [name.strip() for name in label_names.split(",")] if label_names else None
-    options = {"text_column": columns, "label_column": label_column, "label_names": names}
-    return {name: value for name, value in options.items() if value}
 
 
 def _lines(texts: Sequence[str], file: Path | None) -> list[str]:

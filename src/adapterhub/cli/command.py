@@ -8,7 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from functools import wraps
 from typing import Annotated, Any
 
@@ -27,6 +27,9 @@ _SHARED = {
 }
 
 
+Calm = Callable[[bool], AbstractContextManager[None]]  # of whether a person wants to see all that libraries say
+
+
 class Resumable(KeyboardInterrupt):
     """An interruption after which ``command`` goes on; ``kept`` says what is not lost."""
 
@@ -37,6 +40,15 @@ class Resumable(KeyboardInterrupt):
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """A command from a function whose first argument is a ``Screen``; the options that all have are added."""
+    return _command(function, _calm)
+
+
+def model_command(function: Callable[..., None]) -> Callable[..., None]:
+    """As ``command``, for one that loads models: transformers, which takes time to import, is kept calm too."""
+    return _command(function, _calm_with_models)
+
+
+def _command(function: Callable[..., None], calm: Calm) -> Callable[..., None]:
     _screen, *own = inspect.signature(function).parameters.values()
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
@@ -48,7 +60,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(context: typer.Context, json: bool, quiet: bool, debug: bool, **given: Any) -> None:
         screen = Screen(context.obj or (), json, quiet)
-        with _calm(debug), _terminable(), redirect_stdout(sys.stderr) if json else nullcontext():
+        with calm(debug), _terminable(), redirect_stdout(sys.stderr) if json else nullcontext():
             code = _attempt(lambda: function(screen, **given), screen, debug)
         raise typer.Exit(code)
 
@@ -86,21 +98,29 @@ def _words(error: Exception) -> str:
 
 @contextmanager
 def _calm(debug: bool) -> Iterator[None]:
-    """Keep libraries from talking into the output, other than to show a download."""
+    """Keep libraries from talking into the output."""
     if debug:
         yield
         return
-    from huggingface_hub.utils import enable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()  # that of the hub too
-        if sys.stderr.isatty():
-            enable_progress_bars()
         for name in ("torch", "datasets", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+
+
+@contextmanager
+def _calm_with_models(debug: bool) -> Iterator[None]:
+    """Keep transformers from talking too, other than to show a download."""
+    with _calm(debug):
+        if not debug:
+            from huggingface_hub.utils import enable_progress_bars
+            from transformers.utils import logging as transformers_logging
+
+            transformers_logging.set_verbosity_error()
+            transformers_logging.disable_progress_bar()  # that of the hub too
+            if sys.stderr.isatty():
+                enable_progress_bars()
         yield
 
 

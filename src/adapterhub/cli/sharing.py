@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterhub.cli import tables
-from adapterhub.cli.command import command
+from adapterhub.cli.command import command, model_command
 from adapterhub.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -236,6 +236,7 @@ Dataset = Annotated[str | None, typer.Option("--dataset", help="Of a data set.",
 Language = Annotated[str | None, typer.Option("--language", help="Of a language.", metavar="CODE", show_default=False)]
 Method = Annotated[str | None, typer.Option("--method", help="Of a method.", metavar="NAME", show_default=False)]
 Owner = Annotated[str | None, typer.Option("--owner", help="Of an owner.", metavar="NAME", show_default=False)]
+Gone = Annotated[bool, typer.Option("--withdrawn", help="Those that were withdrawn.")]
 Sort = Annotated[
     str | None,
     typer.Option(help="relevance, downloads, likes, updated, score or size.", metavar="BY", show_default=False),
@@ -287,6 +288,7 @@ def list_(
     model: BaseModel = None,
     method: Method = None,
     owner: Owner = None,
+    withdrawn: Gone = False,
     sort: Sort = None,
     limit: Limit = 50,
     hub: Hub = None,
@@ -304,6 +306,7 @@ def list_(
         model=model,
         method=method,
         owner=owner,
+        withdrawn=withdrawn,
         sort=sort,
         limit=limit,
         hub=hub,
@@ -321,7 +324,7 @@ def _list(screen: Screen, words: str, **narrowed: Any) -> None:
 
 
 @app.command()
-@command
+@model_command
 def verify(
     screen: Screen,
     name: Name,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from adapterhub.sites import Layer, Sites
     from adapterhub.sweep import Report
     from adapterhub.training.compare import Comparison
+    from adapterhub.training.grid import Swept
+    from adapterhub.training.shrinking import Version
 
 
 def pairs(values: Mapping[str, Any]) -> Text:
@@ -53,6 +55,45 @@ def comparison(compared: "Comparison") -> RenderableType:
         table.add_row(Text(cells["method"]), *(cells[name] for name in headings))
     notes = [f"{cells['method']}: {cells['note']}" for cells in rows if cells["note"]]
     return Group(Text(headline(compared), style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def grid(swept: "Swept") -> RenderableType:
+    """What was chosen, a line for each combination that was tried, and runs that failed."""
+    table = _bare(show_header=True)
+    table.add_column("method", overflow="fold")
+    for heading in ("size", "rate", "validation %", "runs", "trained", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    with_sizes = any(one.point.size is not None for one in swept.tried)
+    for one in swept.tried:
+        results = [outcome.result for outcome in one.outcomes if outcome.result is not None]
+        mean = f"{100 * one.mean:.1f} ± {100 * one.spread:.1f}" if results else "-"
+        size = one.point.size if with_sizes else None
+        numbers = ("" if size is None else str(size), f"{one.point.learning_rate:g}", mean, str(len(results)))
+        trained = f"{results[0].trained:,}" if results else ""
+        table.add_row(Text(one.point.method), *numbers, trained, "best" if one is swept.best else "")
+    notes = [f"{run.name}: {run.error}" for one in swept.tried for run in one.outcomes if run.error is not None]
+    notes += [
+        f"{run.name}: the loss ended where guessing would"
+        for one in swept.tried
+        for run in one.outcomes
+        if run.result is not None and run.result.collapsed
+    ]
+    result = swept.chosen.result
+    assert result is not None
+    validation, test = (f"{100 * value:.1f} %" for value in (result.validation_accuracy, result.test_accuracy))
+    headline = f"{swept.chosen.name}: {validation} on validation, {test} on test"
+    return Group(Text(headline, style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def versions(tried: "Iterable[Version]") -> Table:
+    """Smaller versions of an adapter that were measured, the largest first."""
+    table = _bare(show_header=True)
+    for heading in ("values", "hidden units", "bytes", "validation"):
+        table.add_column(heading, justify="left" if heading == "values" else "right")
+    for one in sorted(tried, key=lambda one: -one.bytes):
+        accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.1f} %"
+        table.add_row(str(one.dtype), f"{100 * one.keep:.3g} %", f"{one.bytes:,}", accuracy)
+    return table
 
 
 def listings(found: "Iterable[Listing]") -> Text:

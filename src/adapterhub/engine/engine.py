@@ -1,11 +1,11 @@
 """The engine of one model: its sites, its adapters, the active plan, and the hooks that carry it out."""
 
 import threading
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from transformers import PreTrainedModel
 
 from adapterhub.composition import Composition
 from adapterhub.engine.adapter import PROMPT, Adapter, match_device, places
+from adapterhub.engine.bank import Bank
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import Hook, SublayerHook
+from adapterhub.engine.hooks import Hook
 from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.placing import key, needed
@@ -24,10 +25,14 @@ from adapterhub.engine.prompt import Layout, max_length
 from adapterhub.engine.prompt_hook import PromptHook
 from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
 from adapterhub.engine.stored import loaded
+from adapterhub.engine.sublayer_hook import SublayerHook
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.sites import Sites
+
+if TYPE_CHECKING:
+    from adapterhub.engine.trunk import Trunk
 
 _NO_CALL = Call()
 
@@ -48,7 +53,9 @@ class Engine:
         self.sites = sites
         self.adapters: NamedModules[Adapter] = NamedModules()
         self.fusions: NamedModules[Fusion] = NamedModules()
+        self.banks: dict[str, Bank] = {}
         self.active: Plan | None = None
+        self.trunk: Trunk | None = None  # whose layers can be left out of calls
         self._in_use: Counter[Plan] = Counter()
         self._hooks: dict[str, Hook] = {}
         self._lock = threading.RLock()
@@ -67,6 +74,33 @@ class Engine:
             adapter = Adapter(name, config, self.places)
         match_device(adapter, self.model, self.sites, self.places)
         return adapter.train(self.model.training)
+
+    def add_bank(self, name: str, config: AdapterConfig, capacity: int, dtype: torch.dtype | None = None) -> Bank:
+        """A new bank of ``capacity`` adapters of one configuration, held under its name, which a setup can name.
+
+        ``dtype`` is that of its values, by default float32.
+
+        Raises:
+            ConfigError: if the configuration does not fit the model, or the name or the capacity cannot be one.
+            AdapterExistsError: if an adapter or a bank has the name.
+        """
+        self.check_free(name, overwrite_ok=False)
+        with torch.random.fork_rng(devices=[]):  # first values are not used, and shift nobody's numbers
+            like = self.build(name, config)
+        self.banks[name] = Bank(name, like, capacity, dtype)
+        return self.banks[name]
+
+    def delete_bank(self, name: str) -> None:
+        """Drop a bank; if it is active, no adapter is afterwards.
+
+        Raises:
+            AdapterNotFoundError: if there is none of that name.
+        """
+        if name not in self.banks:
+            raise AdapterNotFoundError(f"no bank named {name!r} in this model; it holds: {', '.join(self.banks)}")
+        if self.active is not None and name in self.active.setup.flatten():
+            self.activate(None)
+        del self.banks[name]
 
     def build_fusion(self, name: str, config: AdapterFusionConfig, adapter_names: Iterable[str]) -> Fusion:
         """A new fusion of some adapters, not held by this model yet.
@@ -124,6 +158,8 @@ class Engine:
         Raises:
             AdapterExistsError: for any other.
         """
+        if name in self.banks:
+            raise AdapterExistsError(f"there is a bank {name!r}: delete it, or choose another name")
         if name in self.adapters and not overwrite_ok:
             raise AdapterExistsError(f"there is an adapter {name!r} already: delete it, or pass overwrite_ok=True")
 
@@ -197,7 +233,8 @@ class Engine:
             )
         self._check_vocabulary(setup)
         with self._lock:
-            plan = compile_plan(setup, self.adapters, self.fusions, self.sites, self.places, skipped)
+            acting = ChainMap[str, Any](self.banks, cast(Any, self.adapters))
+            plan = compile_plan(setup, acting, self.fusions, self.sites, self.places, skipped)
             if plan.moved is not None:
                 check_positions(self.model)
             self._in_use[plan] += 1
@@ -210,7 +247,8 @@ class Engine:
             (place.weight.shape[1] for place in self.places if place.weight and place.role == "embedding"), None
         )
         for name in setup.names():
-            made_for = self.adapters[name].vocabulary if name in self.adapters else None
+            held = self.banks.get(name) or self.adapters.get(name)
+            made_for = None if held is None else held.vocabulary
             if made_for not in (None, size):
                 raise CompositionError(
                     f"adapter {name!r} changes the embeddings of {made_for} tokens, and those in use are of {size}: "
@@ -376,9 +414,14 @@ class Engine:
                 self._hooks[site] = make()
         for plan in self._in_use:
             for name in plan.replacing:
-                hook = self._hooks[key(SublayerHook, name)]
-                assert isinstance(hook, SublayerHook)
-                hook.attach_norm()
+                self._sublayer_hook(name).attach_norm()
+            if plan.branching is not None:
+                self._sublayer_hook(plan.branching).attach_layer()
+
+    def _sublayer_hook(self, name: str) -> SublayerHook:
+        hook = self._hooks[key(SublayerHook, name)]
+        assert isinstance(hook, SublayerHook)
+        return hook
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -64,6 +64,8 @@ class ExpertsWeight(Weight):
 @dataclass(frozen=True, eq=False)
 class ExpertStep(Step):
     """A part at a weight of experts; it reads tokens ``[..., in]``, and the expert of each ``[...]``."""
+
+    row_by_row: ClassVar[bool] = False  # experts see tokens of all rows
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
         return self._of_tokens(self.part, state, read)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 import torch
@@ -85,14 +85,16 @@ def extra_of(kind: type[E], program: Program | None, state: Tensor, call: Call) 
     """The extra tokens of every row of ``state`` ``[batch, seq, ...]``."""
     match program:
         case Step():
-            return kind.of(program.part, state)
+            extra = kind.of(program.acting(call), state)
+            used = program.used(len(state), call)
+            return extra if used is None else replace(extra, present=extra.which() & used.to(extra.device).unsqueeze(1))
         case Chain():
             return _joined(kind, [extra_of(kind, child, state, call) for child in program.children])
         case Routed():
             given = [(child, own, around[1]) for child, own, around in program.own(state, (), call)]
             sizes = [len(own) for _, own, _ in given]
             stacked = _stacked(kind, [extra_of(kind, *one) for one in given], sizes)
-            if stacked is None or (program.back is None and call.channels == 1):
+            if stacked is None or (program.division(call).back is None and call.channels == 1):
                 return stacked
             numbers = torch.arange(sum(sizes), device=state.device).split(sizes)
             return stacked.rows(program.joined(numbers, call))

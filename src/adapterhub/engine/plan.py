@@ -20,8 +20,9 @@ from adapterhub.composition import (
     Stack,
     channels_of,
 )
-from adapterhub.engine import extra, position_bias, prompt
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites
+from adapterhub.engine import extra, position_bias, prompt, side
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites, side_site
+from adapterhub.engine.bank import Bank
 from adapterhub.engine.divided import ByPosition, ByTask, Channels, Routed
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.fusion import Fusion
@@ -37,11 +38,13 @@ from adapterhub.engine.program import (
     ThroughWeight,
     WeightChain,
 )
+from adapterhub.engine.side import SideStep
 from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Sites
 
-MakeStep = Callable[[str, nn.Module], Program]  # of the name of an adapter and its part at a site
+MakeStep = Callable[[str, nn.Module], Step]  # of the name of an adapter and its part at a site
+Acting = Adapter | Bank
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +64,23 @@ class Plan:
     one of those, if they move the positions of the text. ``experts`` run after the weights of experts (by the paths of
     their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
-    ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that are read (by the names of
-    their places), some of those at ``prompts_apart`` where tokens are embedded already.
+    ``layers`` on what layers give, and ``sides`` beside them (by their paths). ``prompts`` come among the tokens that
+    are read (by the names of their places), some of those at ``prompts_apart`` where tokens are embedded already.
 
+    ``acting`` are the names of all places where something is done.
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
-    the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
-    ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
-    about the call or the batch at all.
+    the inputs of the model have to be repeated already. ``branching`` is the name of its last sublayer, where adapters
+    act after that alone: then all before runs once, unless the base model is in training.
+
+    ``fusions`` are the names of those that run, ``channels`` and ``rows`` those of the setup; ``splits`` says whether
+    it divides positions, ``reads_call`` whether a program asks about the call or the batch at all. ``banks`` are those
+    of which a call says what slots it uses.
     """
 
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, Program]
+    branching: str | None
     replacing: frozenset[str]
     prefixes: Mapping[str, Program]
     moved: Program | None
@@ -81,14 +89,17 @@ class Plan:
     experts: Mapping[str, Mapping[str, Program]]
     embeddings: Program | None
     layers: Mapping[str, Program]
+    sides: Mapping[str, Program]
     prompts: Mapping[str, Program]
     prompts_apart: frozenset[str]
+    acting: frozenset[str]
     first_repeated: int | None
     fusions: tuple[str, ...]
     channels: int
     rows: int | None
     splits: bool
     reads_call: bool
+    banks: tuple[Bank, ...]
 
     def repeated(self, sites: Sites) -> Iterator[tuple[str, int | None]]:
         """Where rows are repeated: paths of layers with their numbers, and of towers that run later."""
@@ -99,10 +110,20 @@ class Plan:
         for tower in {layer.tower for layer in layers} - {layers[0].tower}:
             yield sites.tower_path(tower), None
 
+    def repeats(self, layer: int, training: bool) -> bool:
+        """Whether a layer, which is in training or not, gets the rows of a batch once for each channel of a Parallel.
+
+        What may be dropped in training of a sublayer's output, after the place of adapters, is the layer's own affair.
+        """
+        first = self.first_repeated
+        if first is None or layer < first:
+            return False
+        return layer > first or self.branching is None or training
+
 
 def compile_plan(
     setup: Composition,
-    adapters: "NamedModules[Adapter]",
+    adapters: Mapping[str, Acting],
     fusions: "NamedModules[Fusion]",
     sites: Sites,
     places: Iterable[Place],
@@ -113,10 +134,12 @@ def compile_plan(
     Raises:
         AdapterNotFoundError: if the setup names an adapter or a fusion that is not there.
         CompositionError: if two of its parts cannot act together at some place.
+        ConfigError: if it names a bank of adapters that act on the weights of experts.
     """
     _check_known(setup, adapters, fusions)
     skipped = frozenset(skip_layers)
     compiler = _Compiler(setup, adapters, fusions)
+    banks = tuple(bank for name in setup.names() if isinstance(bank := adapters[name], Bank))
     acting = [place for place in places if place.layer not in skipped]
     norms = {place.name: place.norm for place in acting if place.kind == "norm"}
     norm_sites = {norm.path: norm.name for norm in sites.norms}
@@ -150,34 +173,47 @@ def compile_plan(
         for layer in sites.layers
         if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
     }
+    sides = {
+        layer.path: program
+        for layer in sites.layers
+        if layer.index not in skipped and (program := compiler.compile(side_site(layer), SideStep)) is not None
+    }
     replacing = frozenset(name for name, program in sublayers.items() if not program.keeps_base_output)
     _check_replaced(sites, replacing)
     kinds = {type(block) for block in setup.walk()}
     prompts = {name: found for name in prompt_sites(sites) if (found := compiler.compile(name, Step)) is not None}
     for found in prompts.values():
         prompt.check(found, Split in kinds)
+    side.check(setup, sides, bool(prompts))
+    embeddings = compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None
+    layer_of = {place.name: place.layer for place in acting}
+    first_repeated = _first_repeated(setup, compiler.compiled, layer_of) if sites.batch_first else None
+    alone = [site for site in compiler.compiled if first_repeated is not None and layer_of[site] == first_repeated]
+    ends = {sublayer.name for sublayer in sites.sublayers if sublayer.ends_layer} - replacing
     return Plan(
         setup,
         skipped,
         sublayers,
+        alone[0] if len(alone) == 1 and alone[0] in ends else None,
         replacing,
         read,
         _moved(setup, read),
         own_norms,
         weights,
         experts,
-        compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
+        embeddings,
         layers,
+        sides,
         prompts,
         frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
-        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
-        if sites.batch_first
-        else None,
+        frozenset(compiler.compiled),
+        first_repeated,
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,
         setup.rows,
         Split in kinds,
-        bool(kinds - {Stack, Average, Composition}) or bool(layers) or bool(prompts),
+        bool(kinds - {Stack, Average, Composition}) or any((layers, sides, prompts, banks)),
+        banks,
     )
 
 
@@ -199,7 +235,7 @@ def _moved(setup: Composition, read: Mapping[str, Program]) -> Program | None:
 class _Compiler:
     """Makes the programs of one setup, site by site."""
 
-    def __init__(self, setup: Composition, adapters: "NamedModules[Adapter]", fusions: "NamedModules[Fusion]") -> None:
+    def __init__(self, setup: Composition, adapters: Mapping[str, Acting], fusions: "NamedModules[Fusion]") -> None:
         self.setup, self.adapters, self.fusions = setup, adapters, fusions
         self.compiled: dict[str, Program] = {}
 
@@ -244,10 +280,14 @@ class _Compiler:
         names = (expression,) if isinstance(expression, str) else expression.names()
         return [part for name in names for part in self.adapters[name].parts(site)]
 
-    @staticmethod
-    def _part_at_weight(name: str, part: nn.Module, weight: Weight) -> Program:
-        on_input = getattr(part, "on_input", False)
-        return ThroughWeight(Step(name, part), weight) if on_input else Step(name, part, (weight,))
+    def _part_at_weight(self, name: str, part: nn.Module, weight: Weight) -> Program:
+        if getattr(part, "on_input", False):
+            return ThroughWeight(self._step(Step(name, part)), weight)
+        return self._step(Step(name, part, (weight,)))
+
+    def _step(self, step: Step) -> Step:
+        found = self.adapters[step.adapter]
+        return found.step(step) if isinstance(found, Bank) else step
 
     def _all_on_input(self, expression: Expression, site: str) -> bool:
         return all(getattr(part, "on_input", False) for part in self._acting(expression, site))
@@ -256,7 +296,7 @@ class _Compiler:
         if expression is None:
             return None
         if isinstance(expression, str):
-            return _in_turn([make(expression, part) for part in self.adapters[expression].parts(site)])
+            return _in_turn([self._step(make(expression, part)) for part in self.adapters[expression].parts(site)])
         found = tuple(self._of(child, site, make) for child in expression)
         here = tuple(program for program in found if program is not None)
         return self._block(expression, site, found, here) if here else None
@@ -272,7 +312,7 @@ class _Compiler:
                         f"the fusion {block.fusion!r} has no part at {site}, where one of its adapters acts: it was "
                         "added for adapters that act elsewhere, or what they do there cannot be fused"
                     )
-                return Fused(here, layer, block.fusion, site)
+                return Fused(here, Step(block.fusion, layer), block.fusion, site)
             case Average():
                 weights = (weight for one, weight in zip(found, block.weights, strict=True) if one is not None)
                 return Mean(here, tuple(weights))
@@ -290,8 +330,8 @@ class _Compiler:
                 return here[0] if len(here) == 1 else Chain(here)
 
 
-def _check_known(setup: Composition, adapters: Iterable[str], fusions: Iterable[str]) -> None:
-    missing = sorted(setup.flatten() - set(adapters))
+def _check_known(setup: Composition, adapters: Mapping[str, Acting], fusions: Iterable[str]) -> None:
+    missing = sorted(name for name in setup.flatten() if name not in adapters)
     if missing:
         known = ", ".join(adapters) or "none"
         raise AdapterNotFoundError(f"no adapter named {', '.join(missing)} in this model; it holds: {known}")
@@ -322,7 +362,7 @@ def _by_row(setup: Rows, programs: tuple[Program | None, ...]) -> Program:
 
 
 def _sublayer_step(
-    adapters: "NamedModules[Adapter]", site: str | None, base: nn.Module | None, name: str, part: nn.Module
+    adapters: Mapping[str, Acting], site: str | None, base: nn.Module | None, name: str, part: nn.Module
 ) -> Step:
     """A step after a sublayer; the norm that it knows is the adapter's own copy, if it has one.
 

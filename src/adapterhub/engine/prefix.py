@@ -83,7 +83,8 @@ def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
     """How far the prefix of every row moves the positions of its text; ``rows`` ``[batch]`` are zeros."""
     match program:
         case Step():
-            return rows + cast(int, program.part.shift)
+            used = program.used(len(rows), call)
+            return rows + cast(int, program.part.shift) * (1 if used is None else used.to(rows))
         case Chain():
             return torch.stack([shift_of(child, rows, call) for child in program.children]).sum(0)
         case Routed():

@@ -6,10 +6,10 @@ gives an adapter some of the rows or positions, it gets those of everything.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,11 @@ class Call(NamedTuple):
     tokens that ``generate`` began with. ``channels`` is how many times the rows are there, 1 until they are repeated
     for a ``Parallel``; ``task_ids`` are there once. ``mask`` and ``decoder_mask`` ``[batch, seq]`` are 0 for what is no
     text. ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq,
-    adapters]``.
+    adapters]``. ``slots`` say which slot of each bank (by its name) a row uses. ``members`` ``[n]`` say for which of
+    several programs that run as one each of n equal shares of the rows is; None: for each program in turn. ``apart``
+    keeps them from it: each runs by itself, so that what is inside of it is seen. ``carried`` is what networks beside
+    the base carry from layer to layer, by their adapters. ``trunk`` are the states that the layers of a ``Trunk`` are
+    to give, ``[batch, seq, width]`` each, as the model has them.
     """
 
     task_ids: Tensor | None = None
@@ -38,10 +42,44 @@ class Call(NamedTuple):
     mask: Tensor | None = None
     decoder_mask: Tensor | None = None
     attentions: dict[str, dict[str, Tensor]] | None = None
+    slots: "Mapping[str, int | Slots] | None" = None
+    members: Tensor | None = None
+    apart: bool = False
+    carried: dict[str, Tensor] | None = None
+    trunk: tuple[Tensor, ...] | None = None
+
+    def of_rows(self, take: "Callable[[Tensor], Tensor]") -> "Call":
+        """What is to be known of the call for some rows alone, which ``take`` takes of a tensor ``[batch]``."""
+        if self.task_ids is None and self.slots is None:
+            return self
+        tasks = None if self.task_ids is None else take(self.task_ids)
+        slots = self.slots and {
+            bank: chosen if isinstance(chosen, int) else chosen.of_rows(take) for bank, chosen in self.slots.items()
+        }
+        return self._replace(task_ids=tasks, slots=slots)
+
+
+class Slots(NamedTuple):
+    """Which slot of a bank each row uses, ``[batch]``, or ``[1]`` for all; ``used`` is False where it uses none."""
+
+    numbers: Tensor
+    used: Tensor | None = None
+
+    def of_rows(self, take: "Callable[[Tensor], Tensor]") -> "Slots":
+        """Those of some rows alone."""
+        if len(self.numbers) == 1:
+            return self
+        return Slots(take(self.numbers), None if self.used is None else take(self.used))
 
 
 class Program(ABC):
-    """A program gives the new state when it is called, and ``change`` gives the difference to the old one."""
+    """A program gives the new state when it is called, and ``change`` gives the difference to the old one.
+
+    One that is ``row_by_row`` does not ask which row is which: with others that differ from it in the values of
+    parameters alone it can run as one.
+    """
+
+    row_by_row: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
@@ -113,10 +151,22 @@ class Step(Program):
     def inverse(self, state: Tensor, call: Call) -> Tensor:
         return cast(Tensor, cast(Any, self.part).inverse(state))
 
-    def query(self, state: Tensor, read: Read) -> Tensor:
+    def query(self, state: Tensor, read: Read, call: Call) -> Tensor:
         """What the part itself reads, ``[batch, seq, width]``: what a fusion asks with."""
         find = getattr(self.part, "reads", None)
         return state if find is None else find(state, *read, *self.fixed)
+
+    def reading(self, state: Tensor, read: Read) -> tuple[Tensor, ...]:
+        """The tensors that the part is given."""
+        return (state, *read)
+
+    def acting(self, call: Call) -> Any:
+        """The part, as it acts in a call."""
+        return self.part
+
+    def used(self, rows: int, call: Call) -> Tensor | None:
+        """Which of the ``rows`` of a state it acts on, ``[rows]``; None where that is all."""
+        return None
 
     def parts(self) -> "Iterator[Step]":
         yield self
@@ -130,8 +180,10 @@ class NormStep(Step):
     """An adapter's own copy of a norm, which reads what the base model's norm read."""
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        (inputs,) = read
-        return cast(Tensor, self.part(inputs))
+        return cast(Tensor, self.part(*read))
+
+    def reading(self, state: Tensor, read: Read) -> tuple[Tensor, ...]:
+        return read
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,14 +287,14 @@ class Fused(_ByChange):
     """Changes weighed by attention over them (Fuse); ``layer`` is that of the fusion at this site."""
 
     children: tuple[Program, ...]
-    layer: nn.Module
+    layer: Step
     fusion: str
     site: str
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         changes = torch.stack([child.change(state, read, call) for child in self.children], dim=-2)
         *_, last = self.parts()
-        fused, attention = self.layer(state, last.query(state, read), changes)
+        fused, attention = self.layer.acting(call)(state, last.query(state, read, call), changes)
         if call.attentions is not None:
             call.attentions.setdefault(self.fusion, {})[self.site] = attention
         return cast(Tensor, fused)

@@ -45,8 +45,10 @@ class Prompts(Extra):
         made: Any = part
         vectors: Tensor = made().to(state.device)
         rows = state.shape[0]
-        flags = torch.ones(rows, vectors.shape[0], dtype=torch.bool, device=vectors.device)
-        return cls(None, vectors.expand(rows, -1, -1), flags & made.after_bos, flags & made.as_tokens)
+        shares = vectors if vectors.dim() == 3 else vectors.unsqueeze(0)  # several prompts are for equal shares
+        vectors = shares.expand(rows, -1, -1) if len(shares) == 1 else shares.repeat_interleave(rows // len(shares), 0)
+        flags = torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        return cls(None, vectors, flags & made.after_bos, flags & made.as_tokens)
 
     def rows(self, rows: Tensor) -> Self:
         present = None if self.present is None else self.present[rows]

@@ -15,6 +15,7 @@ from adapterhub.engine.named import ADDED
 from adapterhub.engine.setup import AdapterSetup
 from adapterhub.engine.stored import values_of
 from adapterhub.methods import Place, Weight
+from adapterhub.methods.stacked import linear
 from adapterhub.sites import Projection, Sites, Sublayer
 from adapterhub.sites.fused import fused_rows
 
@@ -24,6 +25,7 @@ class LinearWeight(Weight):
     """Of ``nn.Linear`` and its like: ``[out, in]``."""
 
     module: Any
+    takes_stacks = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +43,7 @@ class LinearWeight(Weight):
         return F.linear(inputs, matrix)
 
     def apply_factors(self, down: Tensor, up: Tensor, inputs: Tensor) -> Tensor:
-        return F.linear(F.linear(inputs, down), up)
+        return linear(linear(inputs, down), up)
 
     @torch.no_grad()
     def put(self, matrix: Tensor, bias: Tensor | None) -> None:
@@ -67,6 +69,8 @@ class TransposedWeight(LinearWeight):
 
 class EmbeddingWeight(LinearWeight):
     """Of ``nn.Embedding``, stored as ``[tokens, width]``; some models scale what they look up."""
+
+    takes_stacks = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,6 +102,8 @@ class EmbeddingWeight(LinearWeight):
 class ConvolutionWeight(LinearWeight):
     """Of ``nn.Conv1d``, ``nn.Conv2d``, ``nn.Conv3d``: ``[out, in / groups, *kernel]``."""
 
+    takes_stacks = False
+
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.module.weight.shape)
@@ -118,6 +124,8 @@ class ConvolutionWeight(LinearWeight):
 
 class GroupedWeight(LinearWeight):
     """Of a linear map with a block for each group of inputs ``[..., groups, in]``: ``[groups * out, in]``."""
+
+    takes_stacks = False
 
     def apply(self, matrix: Tensor, inputs: Tensor) -> Tensor:
         return torch.einsum("...gi,goi->...go", inputs, self.spread(matrix))
@@ -151,6 +159,10 @@ class PartOfWeight(Weight):
     def rows(self) -> Tensor:
         """Indices of the outputs, in order."""
         return self.find()
+
+    @property
+    def takes_stacks(self) -> bool:  # type: ignore[override]
+        return self.whole.takes_stacks
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -21,12 +21,14 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 from adapterhub.errors import HubIdError
 from adapterhub.hub.reserved import BRANCHES, LANGUAGE_CODES, ROUTES
 
 _NAME = re.compile(r"\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PAGE = re.compile(r"/(?P<repository>[^/]+/[^/]+)(?:/(?:tree|resolve|commit|blob|version)/(?P<revision>[^/]+).*)?/?")
 _HOW = "use ASCII letters, digits, '-', '_' and '.', at most 96, neither '-' nor '.' first or last, no '--', no '..'"
 _HOW_REVISION = "use the name of a branch or tag as git takes it, without '@', or the 40 hexadecimal digits of a commit"
 _HOW_IDENTIFIER = "write task/dataset@author, lang/de@author or owner/name, each with @revision after it if needed"
@@ -191,6 +193,48 @@ class Identifier:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class Page:
+    """The address of a page of an adapter on a hub: ``https://hub.example.org/me/roberta-sst2/tree/v1``.
+
+    Attributes:
+        hub: the address of the hub.
+        reference: the repository there, and the revision that the page is of.
+    """
+
+    hub: str
+    reference: Reference
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read an address.
+
+        Raises:
+            HubIdError: if it is that of no such page.
+        """
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:
+            raise HubIdError(f"{text!r} is no address: {error}") from error
+        path = _PAGE.fullmatch(parts.path)
+        if path is None or parts.scheme not in ("http", "https") or not parts.netloc:
+            raise HubIdError(f"{text!r} is no page of an adapter on a hub: write https://HOST/owner/name")
+        revision = None if path["revision"] is None else Revision(unquote(path["revision"]))
+        return cls(f"{parts.scheme}://{parts.netloc}", Reference(RepositoryId.parse(path["repository"]), revision))
+
+
+def check_text(text: str) -> None:
+    """Pass what a person may write to name an adapter: an identifier, or the address of a page.
+
+    Raises:
+        HubIdError: for anything else.
+    """
+    if "://" in text:
+        Page.parse(text)
+    else:
+        Identifier.parse(text)
 
 
 def is_place(text: str) -> bool:

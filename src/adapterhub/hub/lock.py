@@ -1,4 +1,4 @@
-"""``adapters.lock``: which commit and which bytes each identifier of a project means, so that they stay the same.
+"""``adapters.lock``: which commit and bytes each name of an adapter in a project means, so that they stay the same.
 
 A JSON file to keep under version control::
 
@@ -24,7 +24,7 @@ from typing import Any, NoReturn, Self
 
 from adapterhub.errors import CorruptCheckpointError, HubIdError
 from adapterhub.files import locked, make_folder, replace, sha256_of
-from adapterhub.hub.ids import Identifier, RepositoryId, Revision
+from adapterhub.hub.ids import RepositoryId, Revision, check_text
 
 LOCK_FILE = "adapters.lock"
 _VERSION = 1
@@ -73,7 +73,7 @@ class LockedAdapter:
 
 @dataclass(frozen=True)
 class Lock:
-    """All adapters that are locked, by identifier as it was written."""
+    """All adapters that are locked, by identifier or address as it was written."""
 
     adapters: Mapping[str, LockedAdapter] = field(default_factory=dict)
 
@@ -88,7 +88,9 @@ class Lock:
             content = json.loads(path.read_text(encoding="utf-8"))
             if (version := content["version"]) != _VERSION:
                 raise CorruptCheckpointError(f"{path} is of version {version!r}, and this library reads {_VERSION}")
-            return cls({str(Identifier.parse(name)): _adapter(one) for name, one in content["adapters"].items()})
+            for name in content["adapters"]:
+                check_text(name)
+            return cls({name: _adapter(one) for name, one in content["adapters"].items()})
         except FileNotFoundError:
             return cls()
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError, HubIdError) as error:
@@ -111,15 +113,19 @@ class Lock:
         replace(path, (json.dumps({"version": _VERSION, "adapters": adapters}, indent=2) + "\n").encode())
 
 
-def pin(path: Path, identifier: Identifier, adapter: LockedAdapter) -> None:
+def pin(path: Path, text: str, adapter: LockedAdapter) -> None:
     """Lock one adapter more, or another way, in the file at ``path``; what other processes lock meanwhile stays.
+
+    ``text`` is what a person writes: an identifier, or the address of a page.
 
     Raises:
         CorruptCheckpointError: if the file is no lock.
+        HubIdError: if ``text`` is neither.
     """
+    check_text(text)
     make_folder(path.parent)
     with locked(path.parent):
-        Lock({**Lock.read(path).adapters, str(identifier): adapter}).write(path)
+        Lock({**Lock.read(path).adapters, text: adapter}).write(path)
 
 
 def file_of(path: Path) -> LockedFile:

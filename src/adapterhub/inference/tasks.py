@@ -37,7 +37,12 @@ class Reader:
         """That of a model with its active head."""
         head = active_head(model)
         labels = getattr(head, "labels", None) or model.config.id2label or {}
-        return cls(tokenizer, max_length or _longest(model, tokenizer), dict(labels), _problem_type(model, head))
+        return cls(
+            tokenizer,
+            max_length or longest(model, tokenizer),
+            dict(labels),
+            model.config.problem_type if head is None else head.problem_type,
+        )
 
     def encode(self, *texts: Sequence[Any], **options: Any) -> BatchEncoding:
         """Token ids of texts, or of pairs (two sequences of texts), cut to what the model reads."""
@@ -113,22 +118,37 @@ def task_for(model: PreTrainedModel) -> Task:
         HeadError: if there is none, or not exactly one head is active.
     """
     head = active_head(model)
-    if isinstance(head, StaticHead) or head is None:
-        name = type(model).__name__ if head is None else head.config.architecture
-        found = next((task for kind, task in _TASKS.items() if name.endswith(kind)), None)
-        if _problem_type(model, head) == "multi_label_classification":
-            found = _TASKS["multilabel_classification"]
-    else:
-        name = head.head_type
-        kinds = [getattr(one, "head_type", None) for one in type(head).__mro__]
-        found = next((_TASKS[kind] for kind in kinds if kind in _TASKS), None)
-    if found is None:
+    if head is not None:
+        return task_of(head)()
+    return _of_class(type(model).__name__, model.config.problem_type)()
+
+
+def task_of(head: Head) -> type[Task]:
+    """The task that goes with a head.
+
+    Raises:
+        HeadError: if there is none.
+    """
+    if isinstance(head, StaticHead):
+        return _of_class(head.config.architecture, head.problem_type)
+    kinds = [getattr(one, "head_type", None) for one in type(head).__mro__]
+    return _known(next((_TASKS[kind] for kind in kinds if kind in _TASKS), None), head.head_type)
+
+
+def _of_class(name: str, problem_type: str | None) -> type[Task]:
+    if problem_type == "multi_label_classification":
+        return _TASKS["multilabel_classification"]
+    return _known(next((task for kind, task in _TASKS.items() if name.endswith(kind)), None), name)
+
+
+def _known(task: type[Task] | None, name: str) -> type[Task]:
+    if task is None:
         known = ", ".join(kind for kind in _TASKS if not kind.startswith("For"))
         raise HeadError(
             f"there is no way to predict with {name}; there is one for heads of type {known}. Models that "
             "write text do so by model.generate(...)."
         )
-    return found()
+    return task
 
 
 def active_head(model: PreTrainedModel) -> Head | None:
@@ -146,13 +166,6 @@ def active_head(model: PreTrainedModel) -> Head | None:
             f"of {', '.join(model.heads) or '(none yet)'}"
         )
     return model.heads[name]
-
-
-def _problem_type(model: PreTrainedModel, head: Head | None) -> str | None:
-    """What the logits mean, in the words of transformers' configurations."""
-    if isinstance(head, StaticHead):
-        return head.shell.config.problem_type
-    return model.config.problem_type if head is None else head.problem_type
 
 
 def rows_of(encoded: BatchEncoding, names: Sequence[str]) -> list[Row]:
@@ -187,7 +200,7 @@ def values(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-def _longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+def longest(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens the model reads, by its tokenizer or else by its table of positions."""
     if tokenizer.model_max_length < _NO_LIMIT:
         return int(tokenizer.model_max_length)

@@ -11,14 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, Self, cast, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 
-PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "prompt"]
+M = TypeVar("M", bound=nn.Module)
+PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "side", "prompt"]
 
 
 class Weight(ABC):
@@ -29,6 +30,8 @@ class Weight(ABC):
     """
 
     experts: int | None = None
+    # Whether it can be applied to stacks: matrices ``[n, out, in]`` to inputs ``[n, ..., in]``.
+    takes_stacks: bool = False
 
     @property
     @abstractmethod
@@ -129,15 +132,16 @@ class Place:
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
     weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
-    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, or ``prompt`` and
-    ``decoder_prompt``, where vectors can be put among tokens. ``layer`` counts over the whole model and is None outside
-    its layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own
-    module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there;
+    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, ``side``, beside one,
+    where what it reads is known, or ``prompt`` and ``decoder_prompt``, where vectors can be put among tokens. ``layer``
+    counts over the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs
+    of a weight. ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``,
+    ``weight`` and the ``path`` of its module are there;
     ``whole`` is False where it is only a part of what that module holds. At one of kind ``experts``, ``expert_weight``
     is the weight of all experts of a layer, and ``path`` that of the parameter. At one of kind ``attention``, where
     keys and values are read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value.
-    At one of kind ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of
-    several.
+    At one of kind ``side``, ``causal`` says whether the layer shows a position those before it alone. At one of kind
+    ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of several.
     """
 
     kind: PlaceKind
@@ -153,6 +157,7 @@ class Place:
     expert_weight: Weight | None = None
     vocabulary: Vocabulary | None = None
     tower: str = ""
+    causal: bool = False
 
     @property
     def any_weight(self) -> Weight | None:
@@ -323,13 +328,19 @@ class OwnNorm(nn.Module):
 
 def trainable_copy(module: nn.Module) -> nn.Module:
     """A copy of a leaf module with parameters of its own and none of the hooks that the original carries."""
+    made = bare_copy(module)
+    made._parameters = {
+        name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in module._parameters.items()
+    }
+    made._buffers = {name: None if b is None else b.clone() for name, b in module._buffers.items()}
+    return made
+
+
+def bare_copy(module: M) -> M:
+    """A shallow copy of a module, which holds the same tensors, without any hooks."""
     made = copy(module)
     made.__dict__.pop("forward", None)  # what accelerate puts over that of the class is for the original
     for name, value in nn.Module().__dict__.items():
         if name.endswith("_hooks") or "_hooks_" in name:
             made.__dict__[name] = value
-    made._parameters = {
-        name: None if p is None else nn.Parameter(p.detach().clone()) for name, p in module._parameters.items()
-    }
-    made._buffers = {name: None if b is None else b.clone() for name, b in module._buffers.items()}
     return made

@@ -23,6 +23,7 @@ from adapterhub.methods.base import AdapterConfig, Modules, OwnNorm, Place, seed
 from adapterhub.methods.invertible import BLOCKS
 from adapterhub.methods.phm import PHMLinear, PHMOptions, PHMShared
 from adapterhub.methods.registry import register
+from adapterhub.methods.stacked import StackableLinear, beside
 
 LayerNorm = Callable[[Tensor], Tensor]
 
@@ -293,9 +294,9 @@ class Bottleneck(nn.Module):
             self.down_proj = PHMLinear(config.phm, "down", width, size, shared, place.name)
             self.up_proj = PHMLinear(config.phm, "up", size, width, shared, place.name)
         else:
-            self.down_proj, self.up_proj = nn.Linear(width, size), nn.Linear(size, width)
+            self.down_proj, self.up_proj = StackableLinear(width, size), StackableLinear(size, width)
         self.norm_after = nn.LayerNorm(width) if config.ln_after else None
-        self.gate = nn.Linear(width, 1) if config.use_gating else None
+        self.gate = StackableLinear(width, 1) if config.use_gating else None
         self.scaling: nn.Parameter | float
         if isinstance(config.scaling, str):
             self.scaling = nn.Parameter(torch.ones(width if config.scaling == "channel" else 1))
@@ -317,6 +318,10 @@ class Bottleneck(nn.Module):
     def keeps_base_output(self) -> bool:
         """Whether the base model still adds x to the result and applies its norm."""
         return self.config.original_ln_after
+
+    def takes_stacks(self, layer_norm: LayerNorm | None) -> bool:
+        """Whether it runs with stacked parameters as it is: without norms of its own, and PHM layers."""
+        return self.norm_before is None and self.norm_after is None and not self.config.phm_layer
 
     def forward(self, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None) -> Tensor:
         """Adapt the output of a sublayer.
@@ -371,20 +376,20 @@ class Bottleneck(nn.Module):
         down = self.down_proj(inputs if self.norm_before is None else self.norm_before(inputs))
         update: Tensor = self.up_proj(self.activation(down))
         if not (isinstance(self.scaling, float) and self.scaling == 1.0):
-            update = update * self.scaling
+            update = update * (self.scaling if isinstance(self.scaling, float) else beside(self.scaling, update))
         if self.training and self.config.dropout:
             update = nn.functional.dropout(update, self.config.dropout)
         if self.training and self.config.stochastic_depth:
             update = _drop_rows(update, self.config.stochastic_depth)
         if self.gate is not None:
-            update = update * torch.sigmoid(self.gate(inputs)).mean(dim=1, keepdim=True)
+            update = update * torch.sigmoid(self.gate(inputs)).mean(dim=-2, keepdim=True)
         return update
 
 
 def _drop_rows(values: Tensor, probability: float) -> Tensor:
-    """Set whole rows of the batch to zero and scale the others (Huang et al. 2016, stochastic depth)."""
-    shape = (values.shape[0],) + (1,) * (values.dim() - 1)
-    kept = torch.empty(shape, dtype=values.dtype, device=values.device).bernoulli_(1 - probability)
+    """Set whole rows ``[..., seq, hidden]`` to zero and scale the others (Huang et al. 2016, stochastic depth)."""
+    share = torch.full((*values.shape[:-2], 1, 1), 1 - probability, dtype=values.dtype, device=values.device)
+    kept = torch.bernoulli(share)
     return values * kept / (1 - probability)
 
 

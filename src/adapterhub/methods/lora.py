@@ -128,6 +128,11 @@ class LowRank(LowRankChange):
         self.lora_A = nn.Parameter(torch.empty(*down))
         self.lora_B = nn.Parameter(torch.zeros(*up))
 
+    def takes_stacks(self, weight: Weight) -> bool:
+        """Whether it runs with stacked parameters as it is: where there is nothing but the two factors."""
+        plain = self.bias is None and self.gate is None and self.magnitude is None
+        return plain and weight.takes_stacks
+
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:
             return self.lora_A, self.lora_B

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from adapterhub.methods.base import Place, seeded
+from adapterhub.methods.base import Place, Weight, seeded
 from adapterhub.methods.lora import LoRAConfig, LowRank, is_rank
 from adapterhub.methods.registry import register
 
@@ -66,6 +66,9 @@ class TaskLowRank(LowRank):
         generator = seeded(config.init_weights_seed, f"{place.name}.up_weights")
         self.up_weights = nn.Parameter(torch.empty(count))
         nn.init.uniform_(self.up_weights, -1 / math.sqrt(count), 1 / math.sqrt(count), generator=generator)
+
+    def takes_stacks(self, weight: Weight) -> bool:
+        return False  # the factors are products of others
 
     def factors(self) -> tuple[Tensor, Tensor]:
         *several, _, rank = self.lora_B.shape[1:]

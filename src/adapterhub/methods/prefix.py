@@ -113,7 +113,7 @@ class Prefix(nn.Module):
         self.heads, self.widths, self.dropout = heads, (key, value), config.dropout
         self.shift = config.prefix_length if config.shift_positions else 0
         self.in_position_bias = config.prefix_in_position_bias and place.role != "cross_keys_values"  # which has none
-        self._net: tuple[Any, ...] = () if net is None else (net,)  # in a tuple, it is no part of this module
+        self._shared: tuple[Any, ...] = () if net is None else (net,)  # in a tuple, it is no part of this module
         generator = seeded(config.init_weights_seed, place.name)
         size = heads * (key + value)
         self.prefix = nn.Parameter(torch.empty(config.prefix_length, size)) if net is None else None
@@ -131,7 +131,7 @@ class Prefix(nn.Module):
         """Keys and then values of every head, ``[prefix, heads * (key + value)]``."""
         if self.prefix is not None:
             return self.prefix
-        (net,) = self._net
+        (net,) = self._shared
         linear: Any = self.linear
         made: Tensor = linear(net().to(linear.weight.device))
         return made

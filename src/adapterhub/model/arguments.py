@@ -76,13 +76,13 @@ class ArgumentsMixin(_Base):
         loading_info: dict[str, Any] | None = None,
         **options: Any,
     ) -> str:
-        """As ``AdapterMixin.load_adapter``; ``config`` and ``model_name`` have no effect: what was saved tells both.
+        """As ``AdapterMixin.load_adapter``; ``model_name`` has no effect: this model is the one that it has to fit.
 
         ``loading_info`` is told that no key was missing and none left over: anything else is an error.
         """
-        folder = shared.folder_for(self, adapter_name_or_path, version=version, **_where(options))
+        chosen = shared.folder_for(self, adapter_name_or_path, config=config, version=version, **_where(options))
         name: str = super().load_adapter(
-            folder,
+            chosen,
             load_as=load_as,
             with_head=with_head,
             leave_out=leave_out,
@@ -90,7 +90,7 @@ class ArgumentsMixin(_Base):
             set_active=set_active,
             **options,
         )
-        _load(custom_weights_loaders, folder, name)
+        _load(custom_weights_loaders, chosen.folder, name)
         if loading_info is not None:
             loading_info |= {"missing_keys": [], "unexpected_keys": []}
         return name
@@ -190,10 +190,10 @@ class ArgumentsMixin(_Base):
         **options: Any,
     ) -> tuple[Composition, Any]:
         """As ``ComposingMixin.load_adapter_setup``."""
-        folder = shared.folder_for(self, adapter_setup_name_or_path, version=version, **_where(options))
-        setup, heads = super().load_adapter_setup(folder, set_active=set_active, **options)
+        chosen = shared.folder_for(self, adapter_setup_name_or_path, version=version, **_where(options))
+        setup, heads = super().load_adapter_setup(chosen, set_active=set_active, **options)
         for name in setup.names():
-            _load(custom_weights_loaders, folder / name, name)
+            _load(custom_weights_loaders, chosen.folder / name, name)
         return setup, heads
 
 

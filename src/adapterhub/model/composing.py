@@ -250,11 +250,13 @@ class ComposingMixin(_Base):
             CheckpointNotFoundError, CorruptCheckpointError, BaseModelMismatchError: as ``load_adapter``.
             TensorMismatchError, AdapterExistsError: as ``load_adapter``.
         """
-        options = native.LoadOptions(overwrite_ok=overwrite_ok, allow_pickle=allow_pickle)
-        folder = shared.folder_for(
+        chosen = shared.folder_for(
             self, adapter_setup_name_or_path, version=version, hub=hub, allow_pickle=allow_pickle
         )
-        setup, heads = setups.load_setup(self, folder, options)
+        options = native.LoadOptions(
+            overwrite_ok=overwrite_ok, allow_pickle=allow_pickle, fingerprint=chosen.fingerprint
+        )
+        setup, heads = setups.load_setup(self, chosen.folder, options)
         if set_active:
             self.set_active_adapters(setup)
             if heads is not None:

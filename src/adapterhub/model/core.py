@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.masking_utils import create_masks_for_generate
 
-from adapterhub.checkpoints import Part, load_into, whole_state
+from adapterhub.checkpoints import Part, Storage, load_into, whole_state
 from adapterhub.checkpoints.described import adapter_folder
 from adapterhub.composition import Composition, parse_composition
 from adapterhub.engine import Adapter, Engine, calls, setups_open
@@ -32,8 +32,10 @@ from adapterhub.model.arithmetic import ArithmeticMixin
 from adapterhub.model.composing import ComposingMixin
 from adapterhub.model.embeddings import EmbeddingsMixin
 from adapterhub.model.inspecting import InspectingMixin
+from adapterhub.model.pooling import PoolingMixin
 from adapterhub.model.publishing import PublishingMixin
 from adapterhub.model.sharing import SharingMixin
+from adapterhub.model.shrinking import ShrinkingMixin
 from adapterhub.model.summary import AdapterSummary, summarise
 from adapterhub.saving import foreign, foreign_loading, native, shared
 from adapterhub.sites import AdapterModelInterface, Sites, discover
@@ -57,7 +59,9 @@ class AdapterMixin(
     ArithmeticMixin,
     EmbeddingsMixin,
     InspectingMixin,
+    PoolingMixin,
     PublishingMixin,
+    ShrinkingMixin,
     HoldsNamedModules,
     _Base,
 ):
@@ -250,25 +254,28 @@ class AdapterMixin(
         meta_dict: Mapping[str, Any] | None = None,
         tokenizer: "PreTrainedTokenizerBase | None" = None,
         format: str = "adapterhub",
+        dtype: Storage | None = None,
     ) -> None:
         """Save an adapter, and the head that goes with it, as a folder that ``load_adapter`` reads.
 
         A crash while saving leaves what was in the folder before. ``meta_dict`` is kept in the manifest as
         ``"meta"``; the digest of ``tokenizer``, if given, in the fingerprint of the base model. With ``format``
         ``"peft"`` or ``"adapters"`` the folder is one that the library of that name loads, with equal outputs.
+        Values are stored as they are, or in fewer bits: ``dtype`` is ``"bfloat16"``, ``"int8"`` or ``"int4"`` (whole
+        numbers with a scale for each block of values), and what is loaded has that precision.
         Where parameters are spread over processes (FSDP2, DeepSpeed ZeRO-3), each of these has to call it, and what is
         saved is whole.
 
         Raises:
             AdapterNotFoundError: if there is none of that name.
             CheckpointError: if the folder cannot be written to, or the other library has no equal of the adapter.
-            ConfigError: for an unknown format.
+            ConfigError: for an unknown format or dtype.
         """
         if foreign.is_foreign(format):
-            foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer)
+            foreign.check_has_place(format, meta_dict=format == "peft" and meta_dict, tokenizer=tokenizer, dtype=dtype)
             foreign.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, format)
         else:
-            native.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer)
+            native.save_adapter(self, Path(save_directory), adapter_name, with_head, meta_dict, tokenizer, dtype)
 
     def save_all_adapters(
         self,
@@ -276,6 +283,7 @@ class AdapterMixin(
         with_head: bool = True,
         meta_dict: Mapping[str, Any] | None = None,
         format: str = "adapterhub",
+        dtype: Storage | None = None,
     ) -> None:
         """Save every adapter in a folder of its name under ``save_directory``; arguments as of ``save_adapter``.
 
@@ -283,7 +291,7 @@ class AdapterMixin(
             CheckpointError: if a folder cannot be written to.
         """
         for name in self.adapters:
-            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict, format=format)
+            self.save_adapter(Path(save_directory) / name, name, with_head, meta_dict, format=format, dtype=dtype)
 
     def load_adapter(
         self,
@@ -298,11 +306,13 @@ class AdapterMixin(
         allow_pickle: bool = False,
         version: str | None = None,
         hub: str | None = None,
+        config: Any = None,
     ) -> str:
         """Load an adapter (and its head) that ``save_adapter``, ``adapters`` or PEFT wrote, from a folder or a hub.
 
         On a hub an adapter is named as ``"sentiment/sst-2@ukp"``, ``"lang/de@ukp"``, ``"me/roberta-sst2"`` or by the
-        address of its page; of several the one is taken that fits this model. ``version`` is a tag, a branch or a
+        address of its page; of several the one is taken that fits this model, and with ``config`` (as of
+        ``add_adapter``) one of its method, preferably of this very configuration. ``version`` is a tag, a branch or a
         commit there, and ``hub`` the address of a hub if no other shall be asked.
 
         Returns its name. A folder that holds one adapter in a folder of its own stands for that. Nothing is changed
@@ -314,6 +324,7 @@ class AdapterMixin(
         Raises:
             CheckpointNotFoundError: if there is no checkpoint.
             AmbiguousAdapterError: if several adapters of a hub answer to that name equally well.
+            ConfigError: if ``config`` is none.
             HubUnreachableError: if a hub does not answer.
             CorruptCheckpointError: if a file is truncated, altered or malformed.
             BaseModelMismatchError: if it was made for another base model.
@@ -322,6 +333,9 @@ class AdapterMixin(
             AdapterExistsError: if there is an adapter or head of that name, unless ``overwrite_ok``.
             HeadError: if it brings a head that this class cannot take (pass ``with_head=False`` then).
         """
+        chosen = shared.folder_for(
+            self, adapter_name_or_path, config=config, version=version, hub=hub, allow_pickle=allow_pickle
+        )
         options = native.LoadOptions(
             load_as,
             with_head,
@@ -331,9 +345,9 @@ class AdapterMixin(
             overwrite_ok,
             allow_other_base,
             allow_pickle,
+            chosen.fingerprint,
         )
-        named = shared.folder_for(self, adapter_name_or_path, version=version, hub=hub, allow_pickle=allow_pickle)
-        folder = adapter_folder(named)
+        folder = adapter_folder(chosen.folder)
         foreign = foreign_loading.load_adapter(self, folder, options)
         return native.load_adapter(self, folder, options) if foreign is None else foreign
 

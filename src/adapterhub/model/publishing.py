@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from adapterhub.errors import HubError, HubIdError
-from adapterhub.hub.card import ClaimedScore
-from adapterhub.hub.card_making import Facts
-from adapterhub.hub.client.pushing import Pushed, push
+
+if TYPE_CHECKING:
+    from adapterhub.hub.card_making import Facts
+    from adapterhub.hub.client.pushing import Pushed
 
 _Base: Any = PreTrainedModel if TYPE_CHECKING else object
 
@@ -42,7 +43,7 @@ class PublishingMixin(_Base):
         base: str | None = None,
         sign_with: str | None = None,
         hub: str | None = None,
-    ) -> Pushed:
+    ) -> "Pushed":
         """Publish an adapter of this model, with the head of its name and a card.
 
         Args:
@@ -99,7 +100,7 @@ class PublishingMixin(_Base):
         *positional: Any,
         format: str = "adapterhub",
         **options: Any,
-    ) -> Pushed:
+    ) -> "Pushed":
         """Publish a composition with all its adapters and fusions as one; ``load_adapter_setup`` takes its name.
 
         ``adapter_setup``, ``head_setup`` and ``format`` are those of ``save_adapter_setup``; all else is as in
@@ -146,8 +147,10 @@ class _Given:
         with tempfile.TemporaryDirectory() as made:
             yield Path(made) / "adapter"
 
-    def push(self, folder: Path, repo_id: str, what: str) -> Pushed:
+    def push(self, folder: Path, repo_id: str, what: str) -> "Pushed":
         """Publish what was saved in a folder."""
+        from adapterhub.hub.client.pushing import push  # takes time, which whoever publishes nothing need not spend
+
         return push(
             folder,
             repo_id,
@@ -164,12 +167,15 @@ class _Given:
             token=self.token,
         )
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> "Facts":
         """What the author says, for the card.
 
         Raises:
             HubIdError: if the place in the catalogue is none.
         """
+        from adapterhub.hub.card import ClaimedScore
+        from adapterhub.hub.card_making import Facts
+
         task, slash, dataset = (self.adapterhub_tag or "").partition("/")
         if slash and not (task and dataset):
             raise HubIdError(f"{self.adapterhub_tag!r} is no place in a catalogue: write task/dataset")

@@ -22,6 +22,7 @@ from adapterhub.checkpoints import (
     HEAD_MANIFEST,
     Manifest,
     Part,
+    Storage,
     fingerprint_of,
     load_into,
     read,
@@ -63,6 +64,7 @@ class LoadOptions:
     overwrite_ok: bool = False
     allow_other_base: bool = False
     allow_pickle: bool = False
+    fingerprint: Fingerprint | None = None  # of the model, where it is known already
 
 
 def save_adapter(
@@ -72,6 +74,7 @@ def save_adapter(
     with_head: bool,
     meta: Mapping[str, Any] | None,
     tokenizer: PreTrainedTokenizerBase | None,
+    dtype: Storage | None,
 ) -> None:
     """Write an adapter and its head; see ``AdapterMixin.save_adapter``."""
     adapter = model.engine.get(name)
@@ -80,7 +83,7 @@ def save_adapter(
     if head is not None:
         parts["head"] = head[1]
     info = described(model, name, tokenizer)
-    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts)
+    write(folder, ADAPTER_MANIFEST, info | ({"meta": dict(meta)} if meta else {}), parts, dtype)
 
 
 def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str:
@@ -89,7 +92,7 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if not manifest.has("adapter"):
         raise CheckpointNotFoundError(f"{folder} holds a head and no adapter; load it by load_head")
     if not options.allow_other_base:
-        check_base(model, manifest)
+        check_base(model, manifest, options.fingerprint)
     name = options.load_as or str(manifest.content.get("name") or folder.name)
     model.engine.check_free(name, options.overwrite_ok)
     adapter = _read_adapter(model, manifest, name, options.leave_out)
@@ -220,28 +223,36 @@ def described(model: "AdapterMixin", name: str, tokenizer: PreTrainedTokenizerBa
     }
 
 
-def check_base(model: "AdapterMixin", manifest: Manifest) -> None:
-    """Pass a checkpoint that was made for the base model of ``model``.
+def check_base(model: "AdapterMixin", manifest: Manifest, known: Fingerprint | None = None) -> None:
+    """Pass a checkpoint that was made for the base model of ``model``, whose fingerprint may be ``known``.
 
     Raises:
         BaseModelMismatchError: for any other.
     """
-    if "base_model" not in manifest.content:
+    check_made_for(manifest.content.get("base_model"), known or fingerprint(model), manifest.folder)
+
+
+def check_made_for(said: Mapping[str, Any] | None, here: Fingerprint, folder: Path) -> None:
+    """Pass a checkpoint that says (``said``) that it was made for the base model ``here``.
+
+    Raises:
+        BaseModelMismatchError: for any other.
+    """
+    if said is None:
         raise BaseModelMismatchError(
-            f"{manifest.folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
+            f"{folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
             "that it fits."
         )
-    saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = fingerprint(model)
+    saved = Fingerprint.from_dict(said, str(folder))
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(
-            f"{manifest.folder} was made for another base model ({saved.name or 'unnamed'}) than this one "
+            f"{folder} was made for another base model ({saved.name or 'unnamed'}) than this one "
             f"({here.name or 'unnamed'}): {'; '.join(reasons)}. Load that base model, or pass allow_other_base=True "
             "if you know that it fits."
         )
     if reasons:
-        logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
+        logger.warning("%s was made for this base model, but: %s", folder, "; ".join(reasons))
 
 
 def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int | str, ...]) -> Adapter:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapterhub.checkpoints import FUSION_MANIFEST, Part, load_into, read, whole_state
-from adapterhub.checkpoints.described import SETUP
-from adapterhub.composition import Composition, Fuse, composition_from_dict
+from adapterhub.composition import SETUP, Composition, Fuse, composition_from_dict
 from adapterhub.engine import sharing
 from adapterhub.errors import CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.files import make_folder, replace
 from adapterhub.methods.fusion import AdapterFusionConfig
 from adapterhub.saving import foreign, foreign_loading, native
+from adapterhub.saving.shared import Chosen
 
 if TYPE_CHECKING:
     from adapterhub.model import AdapterMixin
@@ -43,7 +43,7 @@ def load_fusion(model: "AdapterMixin", folder: Path, options: native.LoadOptions
     if not manifest.has("fusion"):
         raise CheckpointNotFoundError(f"{folder} holds no fusion")
     if not options.allow_other_base:
-        native.check_base(model, manifest)
+        native.check_base(model, manifest, options.fingerprint)
     name = options.load_as or str(manifest.content["name"])
     model.engine.check_fusion_free(name, options.overwrite_ok)
     config = AdapterFusionConfig.from_dict(manifest.config("fusion"))
@@ -99,7 +99,7 @@ def load_setup(model: "AdapterMixin", folder: Path, options: native.LoadOptions)
     try:
         for name in dict.fromkeys((*sources, *(one for one in setup.names() if one not in merges))):
             model.load_adapter(
-                _inside(folder, name),
+                Chosen(_inside(folder, name), options.fingerprint),
                 load_as=name,
                 overwrite_ok=options.overwrite_ok,
                 allow_pickle=options.allow_pickle,

@@ -12,27 +12,27 @@ from pathlib import Path
 
 import torch
 from transformers import (
-    AutoTokenizer,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 
 from adapterhub.errors import TrainingError
 from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
-from adapterhub.training.backbones import loading, resolve_backbone
+from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
-from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
+from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.preparing import build_model, tokenize
+from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
+from adapterhub.training.trunk_cache import TrunkCache
 
 
 @dataclass
@@ -46,7 +46,11 @@ class Trained:
     pairs: bool
 
 
-class _FullTrainer(FastDropoutMixin, Trainer):
+class _ClassifierTrainer(SeededStepsMixin, AdapterTrainer):
+    """The trainer of adapters."""
+
+
+class _FullTrainer(SeededStepsMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -59,48 +63,34 @@ def train_classifier(
     keep_optimizer: bool = False,
     progress: Progress | None = None,
     name: str = "task",
+    trunk_cache: TrunkCache | None = None,
 ) -> Trained:
     """Train a classifier as ``settings`` say and keep the epoch that is best on validation.
 
     Checkpoints go to ``folder/checkpoints``; with ``resume`` a run that was interrupted goes on from the last one, for
-    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end.
+    which it has to have been started with ``keep_optimizer``. The test split is used once, at the end. With a
+    ``trunk_cache`` what layers below the lowest adapter give is computed once.
 
     Raises:
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
         TrainingError: if there is no checkpoint to resume from.
         BackboneError: if the base model cannot be loaded.
+        TrunkError: with a trunk cache, if the adapter acts in the lowest layer, or the model cannot run above it.
     """
     checkpoints = folder / "checkpoints"
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
-    set_seed(settings.seed)
-    backbone = resolve_backbone(settings.model)
-    with loading(settings.model):
-        tokenizer = AutoTokenizer.from_pretrained(backbone)
-        model = build_model(settings, data, backbone, name)
-    splits = {
-        split: tokenize(getattr(data, split), tokenizer, settings.max_length)
-        for split in ("train", "validation", "test")
-    }
-    arguments = _arguments(settings, checkpoints, len(data.train), keep_optimizer)
-    trainer_class = _FullTrainer if settings.method in (FULL, HEAD) else AdapterTrainer
-    trainer = trainer_class(
-        model=model,
-        args=arguments,
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=scores,
-        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
-    )
-    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    task = prepare(settings, data, name)
+    model, tokenizer = task.model, task.tokenizer
+    trainer = build_trainer(settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress)
+    if trunk_cache is not None and isinstance(trainer, AdapterTrainer):
+        trainer.use_trunk_cache(trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
-    validation = trainer.evaluate(splits["validation"])
-    test = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    validation = trainer.evaluate(task.validation)
+    test = trainer.evaluate(task.test, metric_key_prefix="test")
     for wrapper in ("forward", "_original_forward"):  # mixed precision, which accelerate leaves around the model
         model.__dict__.pop(wrapper, None)
     history = trainer.state.log_history
@@ -120,9 +110,33 @@ def train_classifier(
         file_size=file_size(model, settings, name),
         seconds=seconds,
         peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        precision="bf16" if arguments.bf16 else "fp32",
+        precision="bf16" if trainer.args.bf16 else "fp32",
     )
     return Trained(model, tokenizer, name, result, data.pairs)
+
+
+def build_trainer(
+    settings: Settings,
+    task: Task,
+    checkpoints: Path,
+    *,
+    keep_optimizer: bool = False,
+    progress: Progress | None = None,
+) -> Trainer:
+    """The trainer of a run: the seed is set, and nothing has been trained yet."""
+    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else _ClassifierTrainer)(
+        model=task.model,
+        args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
+        train_dataset=task.train,
+        eval_dataset=task.validation,
+        processing_class=task.tokenizer,
+        data_collator=DataCollatorWithPadding(task.tokenizer),
+        compute_metrics=scores,
+        callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
+    )
+    trainer.tokens_per_batch, trainer.base_dropout = "auto", settings.base_dropout
+    trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
+    return trainer
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -153,6 +167,7 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         bf16=precision == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
+        data_seed=settings.data_seed,
         report_to=[],
         disable_tqdm=True,
         log_level="error",

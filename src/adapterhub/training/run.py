@@ -8,12 +8,14 @@ from pathlib import Path
 from adapterhub.training.data import load_data
 from adapterhub.training.recipe import train_classifier
 from adapterhub.training.settings import Settings
+from adapterhub.training.trunk_cache import TrunkCache
 
 
 def main(path: str) -> None:
     """Do the run that a JSON file describes: ``settings``, ``data`` and its options; the result goes to ``result``.
 
-    Checkpoints go beside the file. How far it has come is printed, from 0 to 1, a line for each step.
+    Where it names a folder as ``trunk_cache``, what layers below the lowest adapter give is kept there. Checkpoints go
+    beside the file. How far it has come is printed, from 0 to 1, a line for each step.
     """
     from transformers.utils import logging
 
@@ -21,7 +23,10 @@ def main(path: str) -> None:
     logging.disable_progress_bar()
     run = json.loads(Path(path).read_text(encoding="utf-8"))
     data = load_data(run["data"], **run["data_options"])
-    trained = train_classifier(Settings(**run["settings"]), data, Path(path).parent, progress=_print_share)
+    cache = TrunkCache(Path(run["trunk_cache"])) if run.get("trunk_cache") else None
+    trained = train_classifier(
+        Settings(**run["settings"]), data, Path(path).parent, progress=_print_share, trunk_cache=cache
+    )
     Path(run["result"]).write_text(json.dumps(asdict(trained.result)), encoding="utf-8")
 
 

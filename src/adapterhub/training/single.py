@@ -17,6 +17,7 @@ from adapterhub.training.data import TextData
 from adapterhub.training.progress import Progress
 from adapterhub.training.recipe import Trained, train_classifier
 from adapterhub.training.settings import Settings
+from adapterhub.training.trunk_cache import TrunkCache
 
 ADAPTER, METRICS = "adapter", "metrics.json"
 _BEGUN, _CHECKPOINTS = "training.json", "checkpoints"
@@ -30,15 +31,18 @@ def train_adapter(
     resume: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
+    trunk_cache: TrunkCache | None = None,
 ) -> Trained:
     """Train an adapter and its head, and leave them in ``folder/adapter``, with ``folder/metrics.json``.
 
     A finished adapter that is there is replaced at the end; an unfinished training is lost only with ``overwrite``.
+    With a ``trunk_cache`` what layers below the lowest adapter give is computed once.
 
     Raises:
         ConfigError: if ``settings.method`` is no configuration of an adapter.
         TrainingError: if there is nothing to resume, it was begun otherwise, or an unfinished training is in the way.
         TrainingInterrupted: if it was stopped by a signal, with a checkpoint kept.
+        TrunkError: with a trunk cache, if the adapter acts in the lowest layer, or the model cannot run above it.
     """
     load_config(settings.method)
     checkpoints = folder / _CHECKPOINTS
@@ -52,13 +56,26 @@ def train_adapter(
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
     write_json(folder / _BEGUN, {"settings": asdict(settings), "data": data.fingerprint})
-    name = data.name.replace(".", "-")  # dots are for the paths of parameters
-    trained = train_classifier(settings, data, folder, resume=resume, keep_optimizer=True, progress=progress, name=name)
+    trained = train_classifier(
+        settings,
+        data,
+        folder,
+        resume=resume,
+        keep_optimizer=True,
+        progress=progress,
+        name=adapter_name(data),
+        trunk_cache=trunk_cache,
+    )
     save_classifier(trained, folder / ADAPTER)
     write_json(folder / METRICS, asdict(trained.result))
     shutil.rmtree(checkpoints, ignore_errors=True)
     (folder / _BEGUN).unlink(missing_ok=True)
     return trained
+
+
+def adapter_name(data: TextData) -> str:
+    """What an adapter is called that is trained on some data: dots are for the paths of parameters."""
+    return data.name.replace(".", "-")
 
 
 def _check_same(folder: Path, settings: Settings, data: str) -> None:

@@ -3,14 +3,9 @@
 The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold the whole model.
 """
 
-import logging
-import signal
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -23,10 +18,13 @@ from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
 from adapterhub.methods.fusion import FusionLayer
 from adapterhub.model import AdapterMixin
+from adapterhub.training.batches import TokenBatchesMixin, has_lengths
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
-
-logger = logging.getLogger(__name__)
+from adapterhub.training.frozen import FrozenBaseMixin
+from adapterhub.training.interruption import Interruption
+from adapterhub.training.trunk_cache import TrunkCache
+from adapterhub.training.trunk_training import TrunkCacheMixin
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -43,7 +41,12 @@ class _Stop(TrainerCallback):
     """Ends training after the step under way, with a checkpoint, once a signal has come."""
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.interruption = Interruption()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it has come."""
+        return self.interruption.wanted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.wanted:
@@ -56,6 +59,20 @@ class _Stop(TrainerCallback):
         """transformers takes any end of training for the end of an epoch: a broken-off one is not to be evaluated."""
         if self.wanted and not float(state.epoch or 0).is_integer():
             control.should_save = control.should_evaluate = False
+
+
+class _ShortBackward(TrainerCallback):
+    """Lets the backward pass end below the lowest part that trains, under gradient checkpointing too.
+
+    For checkpoints of any kind, transformers has the embeddings' output take part; only reentrant ones need that.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+        if args.gradient_checkpointing and not reentrant and hasattr(kwargs["model"], "_require_grads_hook"):
+            kwargs["model"].disable_input_require_grads()
 
 
 class _LengthGroups(LengthGroupedSampler):
@@ -75,8 +92,11 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(FastDropoutMixin, Trainer):
+class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TrunkCacheMixin, TokenBatchesMixin, Trainer):
     """What the two trainers below add to those of transformers.
+
+    With ``bf16=True`` in the arguments, the frozen base is kept in bfloat16 while it trains or evaluates; see
+    ``adapterhub.training.frozen.half_precision_base``.
 
     Args:
         model: a model with adapters, made ready by ``model.train_adapter(...)``.
@@ -84,6 +104,14 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         adapter_names: a setup to make active, where the model's own is not the one that is meant.
         group_by_length: put rows of like length into one batch, which spares padding; with ``False`` rows are drawn
             in random order. A ``train_sampling_strategy`` other than "random" in the arguments is left as it is.
+        tokens_per_batch: fill batches of rows of like length up to this many tokens, padding included, rather than to
+            a number of rows; with ``"auto"``, to as many that ``per_device_train_batch_size`` is the mean number of
+            rows.
+        base_dropout: with ``False``, a base of which nothing trains computes as in evaluation: without dropout, which
+            saves time. What adapters and heads drop is dropped either way.
+        trunk_cache: compute what layers below the lowest active adapter give once, and not in every epoch: True keeps
+            it in memory, a folder in files that later runs find again, a ``TrunkCache`` says more. These layers run
+            without dropout then.
 
     Raises:
         TrainingError: if ``model`` has no adapters.
@@ -98,6 +126,9 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         processing_class: Any = None,
         adapter_names: Any = None,
         group_by_length: bool = True,
+        tokens_per_batch: int | Literal["auto"] | None = None,
+        base_dropout: bool = True,
+        trunk_cache: TrunkCache | str | Path | bool = False,
         **kwargs: Any,
     ) -> None:
         if model is not None and not isinstance(model, AdapterMixin):
@@ -108,12 +139,15 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         super().__init__(model, args, *positional, processing_class=processing_class or tokenizer, **kwargs)
         if adapter_names is not None:
             self.adapter_model.set_active_adapters(adapter_names)
-        if group_by_length and self.args.train_sampling_strategy == "random" and _has_lengths(self.train_dataset):
+        if group_by_length and self.args.train_sampling_strategy == "random" and has_lengths(self.train_dataset):
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
+        self.tokens_per_batch, self.base_dropout = tokens_per_batch, base_dropout
+        self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self._stop = _Stop()
         self.add_callback(self._stop)
+        self.add_callback(_ShortBackward())
 
     @property
     def adapter_model(self) -> AdapterMixin:
@@ -127,6 +161,7 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
         Raises:
             TrainingError: if no adapter is active, or nothing would be trained.
             TrainingInterrupted: on SIGINT or SIGTERM; its text says how to resume.
+            TrunkError: with a trunk cache, if the model or the adapter leaves no layers to leave out.
         """
         model = self.adapter_model
         if model.active_adapters is None:
@@ -135,32 +170,16 @@ class _AdapterTraining(FastDropoutMixin, Trainer):
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self._signals():
+        with self._stop.interruption.listening():
             result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """While training, a first signal asks to stop and a second one stops at once."""
-        self._stop.wanted = False
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop.wanted:
-                raise KeyboardInterrupt
-            self._stop.wanted = True
-            logger.warning("stopping after this step; once more to stop at once")
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def check_interrupted(self) -> None:
+        """End the computing of hidden states once a signal has come; what is kept in a file is gone on with."""
+        if self._stop.wanted:
+            raise KeyboardInterrupt
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""
@@ -253,14 +272,6 @@ class AdapterTrainer(_AdapterTraining):
 
 class Seq2SeqAdapterTrainer(_AdapterTraining, Seq2SeqTrainer):
     """``transformers.Seq2SeqTrainer`` for adapters."""
-
-
-def _has_lengths(dataset: Any) -> bool:
-    """Whether the rows of a data set say how long they are, which grouping needs."""
-    if dataset is None or not hasattr(dataset, "__len__") or not len(dataset):
-        return False
-    row = dataset[0]
-    return isinstance(row, dict) and "input_ids" in row
 
 
 def _labels(model: AdapterMixin) -> list[str]:

@@ -17,6 +17,8 @@ from adapterhub.errors import (
     UploadRefusedError,
 )
 from adapterhub.hub.client.addresses import configured, home
+from adapterhub.hub.lock import Lock
+from adapterhub.saving import native
 from hub.server.running import Running, start
 
 
@@ -76,6 +78,40 @@ def test_the_one_that_fits_this_model_is_taken(ann: Running) -> None:
         stranger.load_adapter("pos/ud_en_ewt@ann")
 
 
+def test_a_configuration_says_which_one_is_meant(ann: Running) -> None:
+    mine, outputs = model(), {}
+    for index, config in enumerate(("seq_bn", "seq_bn[reduction_factor=2]", "lora[r=4]")):
+        outputs[config] = trained(mine, f"nli{index}", config)
+        mine.push_adapter_to_hub(f"ann/configured-{index}", f"nli{index}", adapterhub_tag="ner/conll2003")
+    with pytest.raises(AmbiguousAdapterError, match="configured-"):
+        model().load_adapter("ner/conll2003@ann")
+    for config, expected in outputs.items():
+        yours = model()
+        yours.load_adapter("ner/conll2003@ann", config=config, set_active=True)
+        assert torch.equal(output(yours), expected)
+    yours = model()
+    yours.load_adapter("ner/conll2003@ann", "lora", set_active=True)  # of this method alone, though of another rank
+    assert torch.equal(output(yours), outputs["lora[r=4]"])
+    with pytest.raises(CheckpointNotFoundError, match="its method is bottleneck, and ia3 is asked for"):
+        model().load_adapter("ner/conll2003@ann", config="ia3")
+
+
+def test_a_model_is_looked_through_once(ann: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = model()
+    trained(mine, "a")
+    trained(mine, "b", "lora")
+    mine.push_adapter_to_hub("ann/looked-through", "a")
+    mine.push_adapter_setup_to_hub("ann/looked-through-twice", adapterhub.Stack("a", "b"))
+    calls = []
+    fingerprint_of = native.fingerprint_of
+    monkeypatch.setattr(native, "fingerprint_of", lambda *given: calls.append(1) or fingerprint_of(*given))
+    yours = model()
+    yours.load_adapter("ann/looked-through", load_as="x")
+    assert len(calls) == 1
+    yours.load_adapter_setup("ann/looked-through-twice")
+    assert len(calls) == 2
+
+
 def test_an_author_who_was_named_is_the_author(ann: Running) -> None:
     mine = model()
     trained(mine, "sst")
@@ -111,6 +147,11 @@ def test_a_lock_keeps_what_a_name_meant(ann: Running, tmp_path: Path) -> None:
     new = trained(mine, "sst")
     mine.push_adapter_to_hub("ann/locked", "sst", tag="v2")
     assert adapterhub.pull("@ann/locked", lock=lock).folder == first.folder
+    page = f"{ann.url}/ann/locked"
+    newest = adapterhub.pull(page, lock=lock).folder  # an address is another name, locked as it was written
+    assert newest != first.folder and set(Lock.read(lock).adapters) == {"@ann/locked", page}
+    mine.push_adapter_to_hub("ann/locked", "sst", adapter_card_kwargs={"license": "mit"})
+    assert adapterhub.pull(page, lock=lock).folder == newest != adapterhub.pull(page).folder
     yours = model()
     yours.load_adapter(adapterhub.pull("@ann/locked", lock=lock).folder, load_as="old", set_active=True)
     assert torch.equal(output(yours), old)

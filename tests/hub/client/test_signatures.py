@@ -9,10 +9,11 @@ from huggingface_hub import HfApi
 
 import adapterhub
 from adapterhub.composition import Stack
-from adapterhub.errors import SignatureError, UploadRefusedError
+from adapterhub.errors import HubNotFoundError, SignatureError, UploadRefusedError
 from hub import keys
 from hub.server.adapter_files import lora, write
 from hub.server.running import Running, run
+from hub.test_signing import without_network
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -123,3 +124,14 @@ def test_the_parts_of_a_composition_have_to_be_signed_too(ann: Running, folder: 
     write(made, {"composition.json": json.dumps(recipe).encode()})
     adapterhub.push(made, "ann/composed", sign_with=mine)
     assert adapterhub.pull("@ann/composed", verify_key=theirs).signed
+
+
+def test_nothing_is_published_that_could_not_be_signed(
+    ann: Running, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_network(tmp_path, monkeypatch)
+    with pytest.raises(SignatureError, match="Sigstore did not sign"):
+        adapterhub.push(folder, "ann/by-sigstore", sign_with="sigstore")
+    assert not (folder / "model.sig").exists()
+    with pytest.raises(HubNotFoundError):
+        adapterhub.get_adapter_info("ann/by-sigstore")

@@ -1,15 +1,20 @@
 """Publishing: whole commits or none, whatever happens at the same time."""
 
+import json
 import threading
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubAccessError, HubConflictError, UploadRefusedError
+from adapterhub.hub.inspecting import formats
 from adapterhub.hub.server import blobs, commits, repositories
 from adapterhub.hub.server.actor import STRANGER, Actor
 from adapterhub.hub.server.commits import Message, Put, Remove
-from adapterhub.hub.server.database import Commit
+from adapterhub.hub.server.database import Commit, Ref, Repository
 from adapterhub.hub.server.errors import (
     EntryNotFoundError,
     NotSignedInError,
@@ -19,6 +24,8 @@ from adapterhub.hub.server.errors import (
     TooLargeError,
 )
 from adapterhub.hub.server.hub import Hub
+from hub.server.adapter_files import lora
+from hub.server.postgres import on_both
 
 
 @pytest.fixture
@@ -154,3 +161,54 @@ def test_more_than_an_account_may_hold(tmp_path: Path, ann: Actor, hub: Hub) -> 
     with pytest.raises(TooLargeError, match="may have 10"):
         publish(small, ann, put(small, ann, "b.txt", "12345678"[:5]))
     assert not list(hub.uploads.iterdir())
+
+
+@on_both
+def test_a_long_history_is_asked_for_in_few_questions(hub: Hub, ann: Actor, bob: Actor) -> None:
+    with hub.database.write() as session:
+        for actor in (ann, bob):
+            made = repositories.create(session, actor, actor.name, "notes")
+        for number in range(120):
+            head = repositories.add_commit(session, made, {}, made_oid(session, made), bob, f"{number}")
+            session.execute(update(Ref).where(Ref.repository_id == made.id).values(oid=head.oid))
+    asked: list[str] = []
+    event.listen(hub.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    with hub.database.read() as session:
+        repository = repositories.find(session, bob, "bob", "notes")
+        head = repositories.revision(session, repository, "main")
+        asked.clear()
+        log = repositories.history(session, repository, head)
+        assert [one.title for one in islice(log, 40)] == [str(number) for number in range(119, 79, -1)]
+        assert len(asked) == 1
+        assert [one.title for one in log] == [*(str(number) for number in range(79, -1, -1)), "initial commit"]
+        assert len(asked) == 3
+
+
+def made_oid(session: Session, repository: Repository) -> str:
+    return session.scalars(select(Ref.oid).where(Ref.repository_id == repository.id)).one()
+
+
+def test_values_that_were_looked_through_are_not_again(hub: Hub, ann: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(formats, "check_finite", lambda file, found: looked.append(found.where))
+
+    def push(**files: bytes) -> Commit:
+        changes = [Put(path, blobs.receive(hub, ann, data, path)) for path, data in files.items()]
+        return commits.publish(hub, ann, "ann", "notes", "main", changes, Message("Change"))
+
+    with hub.database.write() as session:
+        repositories.create(session, ann, "ann", "notes")
+    made, other = lora(), lora(rank=4)
+    weights = {"adapter_model.safetensors": made["adapter_model.safetensors"]}
+    push(**weights)
+    assert looked == []  # they are of no adapter yet
+    info = push(**{"adapter_config.json": made["adapter_config.json"]}).info
+    assert looked == list(weights)
+    assert push(**{"README.md": made["README.md"]}).info == info
+    changed = json.loads(made["adapter_config.json"]) | {"lora_alpha": 9}
+    assert push(**{"adapter_config.json": json.dumps(changed).encode()}).info["config"]["lora_alpha"] == 9
+    assert looked == list(weights)  # nor where the configuration has changed: that alone is read anew
+    with pytest.raises(UploadRefusedError, match="with r = 4"):
+        push(**{"adapter_config.json": other["adapter_config.json"]})
+    assert push(**{path: other[path] for path in ("adapter_config.json", *weights)}).info["rank"] == 4
+    assert looked == [*weights, *weights]

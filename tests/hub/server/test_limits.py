@@ -10,12 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from adapterhub.hub.server import accounts, connections, limits
+from adapterhub.http import connections
+from adapterhub.http.limits import network
+from adapterhub.hub.server import accounts, limits
 from adapterhub.hub.server.actor import Actor
 from adapterhub.hub.server.database import Database
 from adapterhub.hub.server.errors import RateLimitError
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.limits import Askers, Limiter, network
+from adapterhub.hub.server.limits import Askers, Limiter
 from adapterhub.hub.server.settings import Settings
 from hub.server.postgres import on_both
 from hub.server.running import Running, start
@@ -185,11 +187,11 @@ def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A server within this process, that waits for nobody."""
     import uvicorn
 
-    from adapterhub.hub.server import middleware
+    from adapterhub.http import bodies
     from adapterhub.hub.server.app import create_app
 
     monkeypatch.setattr(connections, "_REQUEST_SECONDS", 0.5)
-    monkeypatch.setattr(middleware, "_BODY_SECONDS", 0.5)
+    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.5)
     config = uvicorn.Config(
         create_app(Settings(directory=tmp_path / "hub")), port=0, http=connections.Connection, log_level="warning"
     )

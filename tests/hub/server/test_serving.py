@@ -4,7 +4,8 @@ import json
 import socket
 import urllib.request
 
-from adapterhub.hub.server import accounts, serving
+from adapterhub.http.listening import listen
+from adapterhub.hub.server import accounts
 from hub.server.running import Running, run
 
 
@@ -24,7 +25,7 @@ def test_users_and_tokens_are_made_on_its_machine(running: Running) -> None:
 
 def test_small_answers_do_not_wait_for_acknowledgements() -> None:
     """A head and a body are two writes: without the option the second is held back for 40 ms."""
-    with serving.listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

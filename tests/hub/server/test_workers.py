@@ -6,8 +6,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,20 +20,13 @@ from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.jobs.scrubbing import damage
 from hub.server.postgres import on_both
 from hub.server.running import Running, start
+from processes import children, runs, wait_for
 
 
 def workers(running: Running) -> list[int]:
     """The processes that answer."""
-    parent = running.process.pid
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(one) for one in children if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text()]
-
-
-def until(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    found = children(running.process.pid)
+    return [one for one in found if "spawn_main" in Path(f"/proc/{one}/cmdline").read_text()]
 
 
 def commit(running: Running, token: str, name: str, number: int) -> str | None:
@@ -108,12 +100,12 @@ def test_nothing_acknowledged_is_lost_when_workers_die_and_the_server_ends(tmp_p
     running = start(tmp_path / "hub", "--workers", "2", ADAPTERHUB_DATABASE=database)
     running.add_user("ann")
     with publishing(running, ["a", "b", "c"]) as acknowledged:
-        until(lambda: len(acknowledged) > 5)
+        wait_for(lambda: len(acknowledged) > 5)
         killed = workers(running)[0]
         os.kill(killed, signal.SIGKILL)
-        until(lambda: killed not in workers(running) and len(workers(running)) == 2)
+        wait_for(lambda: killed not in workers(running) and len(workers(running)) == 2)
         seen = len(acknowledged)
-        until(lambda: len(acknowledged) > seen + 5)
+        wait_for(lambda: len(acknowledged) > seen + 5)
         running.stop()
         assert running.process.returncode == 0
     check(running, acknowledged)
@@ -122,23 +114,14 @@ def test_nothing_acknowledged_is_lost_when_workers_die_and_the_server_ends(tmp_p
     again.stop()
 
 
-def runs(process: int) -> bool:
-    """Whether a process does, and is not ended with nobody yet to take note of it."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
 def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     running = start(tmp_path / "hub", "--workers", "2")
-    until(lambda: len(workers(running)) == 2)
+    wait_for(lambda: len(workers(running)) == 2)
     killed, port = workers(running)[0], int(running.url.rpartition(":")[2])
     os.kill(killed, signal.SIGKILL)
-    until(lambda: killed not in workers(running) and len(workers(running)) == 2)
+    wait_for(lambda: killed not in workers(running) and len(workers(running)) == 2)
     found = workers(running)  # one of them has only begun to start
     running.stop(signal.SIGKILL)
-    until(lambda: not any(runs(one) for one in found))
+    wait_for(lambda: not any(runs(one) for one in found))
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=5):
         pass

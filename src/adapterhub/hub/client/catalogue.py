@@ -88,6 +88,7 @@ def list_adapters(
     model_name: str | None = None,
     method: str | None = None,
     owner: str | None = None,
+    withdrawn: bool = False,
     sort: str | None = None,
     limit: int | None = None,
     hub: str | None = None,
@@ -100,6 +101,7 @@ def list_adapters(
         model, model_name: the base model that it has to fit, by name.
         method: that of the adapter.
         owner: the user or organisation that it belongs to.
+        withdrawn: list those that were withdrawn, which other lists leave out.
         sort: ``relevance``, ``downloads``, ``likes``, ``updated``, ``score`` or ``size``.
         limit: how many at most; by default all.
         hub: the address of a hub; by default the first one that is configured.
@@ -116,6 +118,7 @@ def list_adapters(
         "base": model or model_name,
         "method": method,
         "owner": owner,
+        "withdrawn": withdrawn or None,
         "sort": sort,
     }
     with Connection(addresses.address(hub)) as connection:

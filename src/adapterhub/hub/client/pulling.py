@@ -12,9 +12,9 @@ from huggingface_hub import snapshot_download
 
 from adapterhub.errors import CheckpointError, HubNotFoundError, SignatureError
 from adapterhub.files import make_folder
-from adapterhub.hub.client import addresses, cache, recipes, signatures
+from adapterhub.hub.client import addresses, cache, recipes, signatures, zips
 from adapterhub.hub.client.resolving import Found, OnHuggingFace, Wanted, resolve
-from adapterhub.hub.ids import Identifier, RepositoryId
+from adapterhub.hub.ids import RepositoryId
 from adapterhub.hub.lock import Lock, LockedAdapter, pin
 from adapterhub.hub.recipe import RECIPE
 
@@ -27,7 +27,7 @@ class Pulled:
 
     Attributes:
         folder: its files.
-        found: what it is on its hub, or None for one of the Hugging Face Hub.
+        found: what it is on its hub, or None for one of the Hugging Face Hub, and for a zip file.
         signed: by whom it is signed, if that was demanded.
     """
 
@@ -51,7 +51,8 @@ def pull(
     """Fetch the adapter that a name stands for, unless it is here already; a composition with all that it is made of.
 
     Args:
-        text: a name as ``adapterhub.hub.ids`` has them, or the address of a page of a hub.
+        text: a name as ``adapterhub.hub.ids`` has them, the address of a page of a hub, or that of a zip file, as
+            AdapterHub gave them out (with ``#sha256=...`` at its end it has to be that one; locks know none of these).
         wanted: what it has to fit.
         hub: the address of a hub, if no other shall be asked.
         lock: a file that says which commit and bytes a name stands for, and is told of a name that it does not know;
@@ -68,6 +69,10 @@ def pull(
         HubError: as ``resolve``, or if what comes is not what its SHA-256 stands for.
     """
     demanded = signatures.demand(signed_by, verify_key, issuer)
+    if zips.is_zip(text):
+        if demanded is not None:
+            raise SignatureError(f"{text} is a zip file: signatures are checked of adapters of a hub")
+        return Pulled(zips.fetch(text), None)
     lock = lock or (Path(given) if (given := os.environ.get("ADAPTERHUB_LOCK")) else None)
     known = found = None if lock is None else _locked(lock, text)
     if found is None:
@@ -83,7 +88,7 @@ def pull(
     signed = None if demanded is None else signatures.check(found, folder, demanded)
     if lock is not None and known is None:
         adapter = LockedAdapter(found.hub.url, RepositoryId.parse(found.repository), found.commit, found.files)
-        pin(lock, Identifier.parse(text), adapter)
+        pin(lock, text, adapter)
     if RECIPE in found.files:
         url = found.hub.url
         demands: dict[str, Any] = {"signed_by": signed_by, "issuer": issuer, "verify_key": verify_key}

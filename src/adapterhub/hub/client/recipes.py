@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from adapterhub.composition import SETUP
 from adapterhub.errors import HubError
 from adapterhub.files import replace
 from adapterhub.hub.client import cache
 from adapterhub.hub.client.resolving import Found
-from adapterhub.hub.inspecting.adapter import SETUP
 from adapterhub.hub.lock import LockedFile
 from adapterhub.hub.recipe import RECIPE, Recipe
 

@@ -1,13 +1,11 @@
 """From what a person writes to a commit of a repository on a hub."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-from adapterhub.errors import HubError, HubIdError, HubNotFoundError
+from adapterhub.errors import HubError, HubNotFoundError
 from adapterhub.fingerprint import Fingerprint
 from adapterhub.hub.bases import is_public
 from adapterhub.hub.client import addresses
@@ -15,11 +13,10 @@ from adapterhub.hub.client.addresses import Address
 from adapterhub.hub.client.answers import asked
 from adapterhub.hub.client.cache import snapshot
 from adapterhub.hub.client.connection import Connection
-from adapterhub.hub.ids import Identifier, Reference, RepositoryId, Revision, is_place
+from adapterhub.hub.ids import Identifier, Page, Reference, RepositoryId, Revision, is_place
 from adapterhub.hub.lock import LockedFile, files_of
 
 HUGGING_FACE = "https://huggingface.co"
-_PAGE = re.compile(r"/(?P<repository>[^/]+/[^/]+)(?:/(?:tree|resolve|commit|blob)/(?P<revision>[^/]+).*)?/?")
 
 
 @dataclass(frozen=True)
@@ -149,16 +146,10 @@ def _on(address: Address, identifier: Identifier, wanted: Wanted) -> Found | OnH
 
 
 def _by_address(text: str, wanted: Wanted) -> Found | OnHuggingFace:
-    parts = urlsplit(text)
-    page = _PAGE.fullmatch(parts.path)
-    if page is None:
-        raise HubIdError(f"{text!r} is no page of an adapter on a hub: write https://HOST/owner/name")
-    identifier = Identifier.parse(f"@{page['repository']}" + (f"@{page['revision']}" if page["revision"] else ""))
-    host = f"{parts.scheme}://{parts.netloc}"
-    if host == HUGGING_FACE:
-        assert identifier.reference is not None
-        return _hugging_face(identifier.reference, wanted)
-    return _on(addresses.address(host), identifier, wanted)
+    page = Page.parse(text)
+    if page.hub == HUGGING_FACE:
+        return _hugging_face(page.reference, wanted)
+    return _on(addresses.address(page.hub), Identifier.parse(f"@{page.reference}"), wanted)
 
 
 def _hugging_face(reference: Reference, wanted: Wanted, missing: tuple[str, ...] = ()) -> OnHuggingFace:

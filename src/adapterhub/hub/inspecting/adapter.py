@@ -2,32 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NoReturn
 
-from adapterhub.composition import Fuse, composition_from_dict
+from adapterhub.composition import SETUP, Fuse, composition_from_dict
 from adapterhub.errors import AdapterHubError, UploadRefusedError
 from adapterhub.hub.inspecting import adapters, native, peft, recipes
 from adapterhub.hub.inspecting.files import UNPICKLE, Opener
-from adapterhub.hub.inspecting.formats import Folder, mapping
+from adapterhub.hub.inspecting.formats import Folder, Known, mapping
 from adapterhub.hub.inspecting.info import AdapterInfo, config_hash
 
-SETUP = "adapter_setup.json"
 _MANIFESTS = (native.ADAPTER, native.FUSION, adapters.FUSION, native.HEAD, native.EMBEDDINGS)
 
 
-def inspect(files: Mapping[str, Opener], base: str | None = None) -> AdapterInfo | None:
+def inspect(
+    files: Mapping[str, Opener], base: str | None = None, known: Mapping[str, Known] = MappingProxyType({})
+) -> AdapterInfo | None:
     """What the files of a repository, by their paths, hold; None where there is no adapter among them.
 
     Files that no manifest names are not looked at (``files.check_files`` does so). ``base`` is the base model that
-    something else declares, the card say, and counts where the files name none.
+    something else declares, the card say, and counts where the files name none; ``known`` is what need not be looked
+    for in some files again.
 
     Raises:
         UploadRefusedError: if files are missing, unsafe, malformed, or not what the configuration says, with the
             file, the tensor, and what to do.
     """
-    if (recipe := recipes.inspect(Folder(files))) is not None:
+    if (recipe := recipes.inspect(Folder(files, known=known))) is not None:
         return recipe
-    folder = _main(Folder(files))
+    folder = _main(Folder(files, known=known))
     if folder is None:
         return None
     info = _setup(folder) if SETUP in folder.files else _single(folder)

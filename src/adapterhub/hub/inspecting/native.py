@@ -1,5 +1,6 @@
 """The native format: a manifest that names its weights files with their SHA-256 (docs/checkpoints.md)."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -12,9 +13,10 @@ from adapterhub.hub.inspecting.forms import Part, Shape, needs, parts
 from adapterhub.hub.inspecting.heads import head_info, head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
 from adapterhub.hub.inspecting.plans import PLANS, fusion
-from adapterhub.hub.inspecting.tensors import TensorFile
+from adapterhub.hub.inspecting.quantised import QUANTISED, restored
+from adapterhub.hub.inspecting.tensors import TensorFile, TensorInfo
 
-FORMAT, VERSION = "adapterhub", 1
+FORMAT, VERSION = "adapterhub", 2
 ADAPTER, FUSION, HEAD, EMBEDDINGS = (
     "adapter_config.json",
     "fusion_config.json",
@@ -58,7 +60,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
         methods=_members(config) if kind == "adapter" else (method,),
         config=config | ({"adapter_names": list(content.get("adapter_names") or ())} if kind == "fusion" else {}),
         config_hash=config_hash(config),
-        parameters=sum(tensor.parameters for tensor in file.tensors.values()),
+        parameters=sum(map(math.prod, tensors.values())),
         dtypes=tuple(sorted({tensor.dtype for tensor in file.tensors.values()})),
         size=sum(one.size for one in files),
         base=backbone
@@ -72,6 +74,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
         task=text(meta, "task"),
         dataset=text(meta, "dataset"),
         languages=_languages(meta),
+        pairs=meta.get("pairs") is True,
         needs=needs(found) + head_asks,
         files=(where, *(one.where for one in files)),
     )
@@ -116,18 +119,18 @@ def union_parts(config: Mapping[str, Any], tensors: Mapping[str, Shape], where: 
     return found
 
 
-def unstacked(file: TensorFile) -> dict[str, Shape]:
-    """The shapes of the tensors of a native file: ``layers.[0:12].up`` of ``[12, ...]`` stands for twelve of them.
+def unstacked(file: TensorFile) -> dict[str, TensorInfo]:
+    """The tensors of a native file: ``layers.[0:12].up`` of ``[12, ...]`` stands for twelve of them.
 
     Raises:
         UploadRefusedError: if a name and its shape do not go together.
     """
-    found: dict[str, Shape] = {}
+    found: dict[str, TensorInfo] = {}
     for name, tensor in file.tensors.items():
         for own, shape in _unstack(name, tensor.shape, file.where):
             if own in found or len(found) >= _UNSTACKED:
                 _refuse(file.where, f"holds the tensor {own!r} twice, or more than {_UNSTACKED:,} in all")
-            found[own] = shape
+            found[own] = replace(tensor, shape=shape)
     return found
 
 
@@ -157,8 +160,12 @@ def _part(
             where, f"names {name!r} as the weights of the {kind}, and not KIND.SHA256.safetensors with their sha256"
         )
     file = folder.tensors(name, digest)
-    tensors = unstacked(file)
-    counts = {"tensors": len(tensors), "parameters": sum(one.parameters for one in file.tensors.values())}
+    stored = unstacked(file)
+    if weights.get("dtype") in QUANTISED:
+        tensors = restored(stored, file.where)
+    else:
+        tensors = {name: tensor.shape for name, tensor in stored.items()}
+    counts = {"tensors": len(tensors), "parameters": sum(map(math.prod, tensors.values()))}
     for key, count in counts.items():
         if weights.get(key) != count:
             _refuse(where, f"says that {name} holds {weights[key]!r} {key}, and there are {count:,}")

@@ -4,6 +4,7 @@ import binascii
 import hashlib
 import secrets
 from datetime import datetime, timedelta
+from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -22,7 +23,6 @@ TOKEN_PREFIX = "ah_"
 SESSION_DAYS = 30
 _USED_EVERY = timedelta(minutes=5)
 _HASHER = PasswordHasher()
-_NOBODY = _HASHER.hash("a password that nobody has")  # so that an unknown name takes as long as a wrong password
 
 
 def add_user(
@@ -110,11 +110,18 @@ def by_password(session: Transaction, name: str, password: str) -> Account | Non
     """The user of a name and password, or None; how long it takes tells nothing."""
     user = session.scalar(select(Account).where(Account.key == name.lower(), Account.kind == "user"))
     known = user is not None and user.password_hash is not None and not user.disabled
+    nobody = _nobody()
     try:
-        _HASHER.verify(user.password_hash if known and user and user.password_hash else _NOBODY, password)
+        _HASHER.verify(user.password_hash if known and user and user.password_hash else nobody, password)
     except (VerificationError, InvalidHashError):
         return None
     return user if known else None
+
+
+@cache
+def _nobody() -> str:
+    """The hash of a password that nobody has, so that an unknown name takes as long as a wrong password."""
+    return _HASHER.hash("a password that nobody has")
 
 
 def new_token(session: Transaction, user: Account, name: str, scope: Scope, *, expires: datetime | None = None) -> str:

@@ -1,13 +1,13 @@
 """What may become a commit: every file is opened and checked, and the whole has to be what it says."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.card import CARD, Card
-from adapterhub.hub.inspecting import AdapterInfo, check_file, check_paths, inspect
+from adapterhub.hub.inspecting import AdapterInfo, Known, check_file, check_paths, inspect
 from adapterhub.hub.server.errors import TooLargeError
 from adapterhub.hub.server.git_objects import Entry
 from adapterhub.hub.server.hub import Hub
@@ -26,8 +26,10 @@ class Findings:
     card: Card | None
 
 
-def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -> Findings:
+def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry], read: Collection[str] = ()) -> Findings:
     """Open and check the files that are new in ``after``, and then the whole.
+
+    ``read`` are the files in ``before`` that made up an adapter: their values are not looked through again.
 
     Raises:
         UploadRefusedError: saying which file, what of it, and what to do.
@@ -40,18 +42,19 @@ def examine(hub: Hub, before: Mapping[str, Entry], after: Mapping[str, Entry]) -
             if before.get(path) != file:
                 with hub.store.open(file.sha256) as stream:
                     check_file(path, stream)
-        return _whole(hub, after)
+        return _whole(hub, after, {path for path in read if before.get(path) == after.get(path)})
     except FileNotFoundError as error:  # the garbage collection was faster
         raise UploadRefusedError("some of the bytes were sent too long ago: upload them again") from error
 
 
-def _whole(hub: Hub, files: Mapping[str, Entry]) -> Findings:
+def _whole(hub: Hub, files: Mapping[str, Entry], read: Collection[str]) -> Findings:
     card = None
     if (readme := files.get(CARD)) is not None:
         with hub.store.open(readme.sha256) as stream:
             card = Card.parse(stream.read())
     base = card.base if card is not None else None
-    return Findings(inspect({path: _opener(hub, file) for path, file in files.items()}, base), card)
+    known = {path: Known(file.sha256, path in read) for path, file in files.items()}
+    return Findings(inspect({path: _opener(hub, file) for path, file in files.items()}, base, known), card)
 
 
 def _opener(hub: Hub, file: Entry) -> Callable[[], BinaryIO]:

@@ -92,7 +92,7 @@ def publish(
             after = _changed(session, hub, actor, repository, head, changes)
         if after == before:
             return head
-        findings = admission.examine(hub, before, after)
+        findings = admission.examine(hub, before, after, (head.info or {}).get("files", ()))
         with hub.database.read() as session:
             signatures.check(session, hub, repository, after)
         findings = _completed(hub, actor, repository, findings)

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from adapterhub.http.headers import bearer
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.actor import STRANGER, Actor
 from adapterhub.hub.server.downloads import Downloads
@@ -21,12 +22,6 @@ def downloads_of(connection: HTTPConnection) -> Downloads:
     """Where downloads are counted."""
     downloads: Downloads = connection.app.state.downloads
     return downloads
-
-
-def bearer(connection: HTTPConnection) -> str | None:
-    """The token that came with the request."""
-    scheme, _, value = connection.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None
 
 
 def actor_of(connection: HTTPConnection) -> Actor:

@@ -1,7 +1,6 @@
 """How an error is told: to a client of the Hugging Face protocol, to one of the API, to a person."""
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
@@ -11,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from adapterhub.errors import AmbiguousAdapterError, HubError
+from adapterhub.http.headers import HEADERS
+from adapterhub.http.problems import invalid, problem, title
 from adapterhub.hub.server import errors, web
-from adapterhub.hub.server.headers import HEADERS
 
 _CODES: tuple[tuple[type[HubError], str], ...] = (
     (errors.RepositoryNotFoundError, "RepoNotFound"),
@@ -40,8 +40,7 @@ def answer(request: Request, error: Any) -> Response:
 
 
 def _invalid(request: Request, error: Any) -> Response:
-    problems = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-    return _answer(request, 422, "; ".join(problems), {})
+    return _answer(request, 422, invalid(error.errors()), {})
 
 
 def _unexpected(request: Request, error: Any) -> Response:
@@ -69,12 +68,7 @@ def _answer(
 ) -> Response:
     path = request.url.path
     if path.startswith(_API) or path == "/metrics":
-        content = {"type": "about:blank", "title": _title(status), "status": status, "detail": message, **more}
-        return JSONResponse(content, status, headers, media_type="application/problem+json")
+        return problem(status, message, headers, more)
     if path.startswith(_PROTOCOL) or "/resolve/" in path or ".git/" in path:
         return JSONResponse({"error": message}, status, headers)
-    return web.error_page(request, status, _title(status), message, headers)
-
-
-def _title(status: int) -> str:
-    return HTTPStatus(status).phrase
+    return web.error_page(request, status, title(status), message, headers)

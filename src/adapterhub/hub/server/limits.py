@@ -5,7 +5,6 @@ write for all that came meanwhile. Between two exchanges a worker does not know 
 with N workers somebody may make as many more than are allowed as N - 1 of them answer within a second.
 """
 
-import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from adapterhub.http.limits import MINUTE, Allowance
 from adapterhub.hub.server import accounts
 from adapterhub.hub.server.database import Database, RateWindow
 from adapterhub.hub.server.database.upserting import count_up
@@ -21,33 +21,8 @@ from adapterhub.hub.server.errors import RateLimitError
 from adapterhub.hub.server.regular import Regular
 from adapterhub.hub.server.settings import Settings
 
-_MINUTE = 60
 _KNOWN_SECONDS, _MOST_KNOWN = 60.0, 10_000
 _READS = ("GET", "HEAD", "OPTIONS")
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What somebody has left.
-
-    Attributes:
-        kind: of requests: ``reads`` or ``writes``.
-        limit: for a minute.
-        left: of these; less than 0 if they were used up before.
-        seconds: until there are all of them again.
-    """
-
-    kind: str
-    limit: int
-    left: int
-    seconds: int
-
-    def headers(self) -> dict[str, str]:
-        """What clients read it from (draft-ietf-httpapi-ratelimit-headers)."""
-        return {
-            "RateLimit": f'"{self.kind}";r={max(self.left, 0)};t={self.seconds}',
-            "RateLimit-Policy": f'"fixed window";"{self.kind}";q={self.limit};w={_MINUTE}',
-        }
 
 
 @dataclass
@@ -83,7 +58,7 @@ class Limiter:
     def count(self, who: str, method: str) -> Allowance:
         """One request more of somebody; what is left after it."""
         kind = "reads" if method in _READS else "writes"
-        minute, second = divmod(int(time.time()), _MINUTE)
+        minute, second = divmod(int(time.time()), MINUTE)
         with self._lock:
             if minute != self._minute:
                 self._minute, self._windows = minute, {}
@@ -91,7 +66,7 @@ class Limiter:
             left = self._limits[kind] - window.known - window.new - 1
             if left >= 0:  # who keeps asking in vain is not counted for ever
                 window.new += 1
-        return Allowance(kind, self._limits[kind], left, _MINUTE - second)
+        return Allowance(kind, self._limits[kind], left, MINUTE - second)
 
     def exchange(self) -> None:
         """Tell the other workers what came here, and learn what came there."""
@@ -148,21 +123,10 @@ def attempt(session: Session, key: str, limit: int) -> None:
     Raises:
         RateLimitError: if there were more than ``limit`` in this minute.
     """
-    minute, second = divmod(int(time.time()), _MINUTE)
+    minute, second = divmod(int(time.time()), MINUTE)
     session.execute(delete(RateWindow).where(RateWindow.minute < minute - 1))
     count_up(session, RateWindow, {"key": key[:128], "minute": minute}, 1)
     tried = select(RateWindow.count).where(RateWindow.key == key[:128], RateWindow.minute == minute)
     if session.execute(tried).scalar_one() > limit:
-        wait = _MINUTE - second
+        wait = MINUTE - second
         raise RateLimitError(f"that was tried {limit} times within a minute: wait {wait} seconds", wait)
-
-
-def network(address: str) -> str:
-    """An address as one counts it: of IPv6 its first half, since that is what one machine has."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import Select, delete, func, literal, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,7 @@ from adapterhub.hub.server.git_objects import Entry
 
 MAIN = "main"
 KEPT_NAMES = timedelta(days=90)
+_COMMITS = 50  # of a history that are asked for at once
 
 
 def find(session: Session, actor: Actor, owner: str, name: str) -> Repository:
@@ -142,11 +143,22 @@ def files(commit: Commit) -> dict[str, Entry]:
 
 
 def history(session: Session, repository: Repository, commit: Commit) -> Iterator[Commit]:
-    """A commit and those before it, the newest first."""
-    current: Commit | None = commit
-    while current is not None:
-        yield current
-        current = session.get(Commit, (repository.id, current.parent)) if current.parent else None
+    """A commit and those before it, the newest first; some are asked for at once, and more as they are wanted."""
+    start: str | None = commit.oid
+    while start is not None:
+        found = session.scalars(_before(repository, start)).all()
+        yield from found
+        start = found[-1].parent if found else None
+
+
+def _before(repository: Repository, start: str) -> Select[Commit]:
+    """A commit and as many before it as are asked for at once."""
+    own = Commit.repository_id == repository.id
+    chain = select(Commit.oid, Commit.parent, literal(1).label("place")).where(own, Commit.oid == start)
+    walked = chain.cte("walked", recursive=True)
+    earlier = select(Commit.oid, Commit.parent, walked.c.place + 1)
+    walked = walked.union_all(earlier.where(own, Commit.oid == walked.c.parent, walked.c.place < _COMMITS))
+    return select(Commit).join(walked, Commit.oid == walked.c.oid).where(own).order_by(walked.c.place)
 
 
 def refs(session: Session, repository: Repository) -> list[Ref]:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,16 +14,10 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from uvicorn.supervisors import Multiprocess
 
+from adapterhub.http.listening import OPTIONS, listen
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.settings import Settings
 
-_OPTIONS: dict[str, Any] = {
-    "http": "adapterhub.hub.server.connections:Connection",
-    "log_level": "warning",
-    "access_log": False,
-    "server_header": False,
-    "timeout_graceful_shutdown": 30,  # what is under way then ends; what was acknowledged is in the database
-}
 _METRICS = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -35,7 +28,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
     """
     listener = listen(host, port)
     ready(listener.getsockname()[1])
-    options = _OPTIONS | {"forwarded_allow_ips": settings.trusted_proxies}
+    options = OPTIONS | {"forwarded_allow_ips": settings.trusted_proxies}
     if workers == 1:
         uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run([listener])
         return
@@ -58,16 +51,6 @@ def _end_with_parent() -> None:
     if (parent := parent_process()) is not None:  # knows it even where the parent ended before this line
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; what comes before the application is there waits."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.create_server((host, port), family=family, backlog=2048)
-    # Connections inherit it: a body that follows its head would else wait for the client's delayed acknowledgement.
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    made.set_inheritable(True)
-    return made
 
 
 def _environment(settings: Settings) -> dict[str, str]:

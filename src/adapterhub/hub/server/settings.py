@@ -41,6 +41,8 @@ class Settings(BaseSettings):
         upstream_allowed: patterns of the repositories that may be fetched through, beside the base models of adapters
             that are public here.
         upstream_bytes: how much of what was fetched through is kept; what was not asked for the longest goes first.
+        serving_url: a server of predictions (``adapterhub serve``), by which visitors try adapters on their pages.
+        serving_token: what this hub shows there.
         oidc_issuer, oidc_client_id, oidc_client_secret: sign-in by another service.
     """
 
@@ -73,6 +75,8 @@ class Settings(BaseSettings):
     upstream: str = "https://huggingface.co"
     upstream_allowed: list[str] = Field(default_factory=list)
     upstream_bytes: int = 20 * 1024 * MIB
+    serving_url: str = ""
+    serving_token: SecretStr = SecretStr("")
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")

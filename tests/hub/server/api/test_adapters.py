@@ -91,3 +91,23 @@ def test_a_withdrawn_adapter_is_given_by_its_commit_alone(published: Asked) -> N
     assert pinned["commit"] == commit and any("it learned nonsense" in reason for reason in pinned["reasons"])
     assert published.client.delete(path, headers=ann).json()["withdrawn"] is None
     assert published.client.get("/api/v1/resolve", params={"spec": "ann/movies"}).json()["commit"] == commit
+
+
+def test_a_withdrawn_adapter_is_in_no_list_but_that_of_its_kind(published: Asked) -> None:
+    def listed(path: str = API, user: str = "bob", **query: str) -> list[str]:
+        answer = published.client.get(path, params=query, headers=published.as_(user)).json()
+        return sorted(one["id"] for one in (answer if path != API else answer["items"]))
+
+    assert listed() == ["ann/movies", "bob/films"]
+    why = {"reason": "it learned nonsense"}
+    published.client.post(f"{API}/ann/movies/withdraw", json=why, headers=published.as_("ann"))
+    assert listed() == listed(task="sentiment") == [*listed(q="movies films"), "bob/films"] == ["bob/films"]
+    assert listed("/api/models") == ["bob/films"]
+    assert listed(withdrawn="true") == listed(withdrawn="true", owner="ann") == ["ann/movies"]
+    assert listed(user="ann") == ["ann/secret", "bob/films"]
+    counts = published.client.get("/api/v1/facets").json()
+    assert [one["count"] for one in counts["dataset"]] == [1]
+    assert published.client.get("/api/v1/suggest", params={"q": "movies"}).json() == []
+    assert "movies" not in published.client.get("/feed.xml").text + published.client.get("/").text
+    published.client.delete(f"{API}/ann/movies/withdraw", headers=published.as_("ann"))
+    assert listed() == ["ann/movies", "bob/films"]

@@ -1,5 +1,6 @@
 """The columns in memory are what the tables hold, whoever has changed these in whatever way."""
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from starlette.testclient import TestClient
 
 from adapterhub.hub.server import repositories
 from adapterhub.hub.server.actor import Actor
+from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.catalogue import columns, indexing
 from adapterhub.hub.server.database import Account, Adapter, Repository
 from adapterhub.hub.server.hub import Hub
@@ -20,7 +23,7 @@ from hub.server.catalogue import making
 from hub.server.catalogue.making import Made
 from hub.server.postgres import on_both
 
-STEPS = ("add", "remove", "hide", "move", "download", "change", "plainly", "forget", "nothing", "give up")
+STEPS = ("add", "remove", "hide", "withdraw", "move", "download", "change", "plainly", "forget", "nothing", "give up")
 
 
 @pytest.fixture
@@ -63,6 +66,8 @@ def change(hub: Hub, step: str, which: int, made: Made, ann: Actor) -> None:
                 repositories.remove(session, admin, found)
             elif step == "hide":
                 repositories.set_private(session, admin, found, not found.private)
+            elif step == "withdraw":
+                repositories.withdraw(session, admin, found, None if found.withdrawn else "wrong")
             elif step == "move":
                 repositories.move(session, admin, found, "bob", f"moved{found.id}")
             elif step == "download":
@@ -87,7 +92,8 @@ def kept(session: Session) -> Counter[Any]:
     places = np.flatnonzero(found.alive)
     assert [found.place[found.ids[place]] for place in places] == list(places)
     texts = {name: list(found.codes[name]) for name in columns.NAMES}
-    numbers = ("owner", "private", "verified", "size", "downloads", "likes", "base", "task", "dataset", "merit")
+    numbers = ("owner", "private", "withdrawn", "verified", "size", "downloads", "likes", "base", "task", "dataset")
+    numbers += ("merit",)
     return Counter(
         (
             int(found.ids[place]),
@@ -106,6 +112,7 @@ def there(session: Session) -> Counter[Any]:
             *(getattr(one, name) for name in columns.NAMES),
             one.repository.owner_id,
             one.repository.private,
+            one.repository.withdrawn is not None,
             one.verified,
             one.size,
             one.repository.downloads,
@@ -164,3 +171,13 @@ def test_what_is_looked_at_does_not_change_under_the_eyes(hub: Hub, ann: Actor) 
     with hub.database.read() as session:
         assert columns.of(session)["downloads"].tolist() == [5, 0]
     assert before["downloads"].tolist() == [1]
+
+
+def test_a_server_reads_ahead(hub: Hub, ann: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    making.fill(hub, [Made()])
+    read = threading.Event()
+    newest = columns._Kept.newest
+    monkeypatch.setattr(columns._Kept, "newest", lambda *given: (newest(*given), read.set())[0])
+    with TestClient(create_app(hub.settings)) as client:
+        assert read.wait(20)  # though nobody has asked for anything
+        assert client.get("/health").status_code == 200

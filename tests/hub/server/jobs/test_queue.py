@@ -1,9 +1,8 @@
 """The queue of jobs, and the threads that take from it."""
 
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from adapterhub.hub.server.jobs import queue, runner
 from adapterhub.hub.server.jobs.kinds import Kind
 from adapterhub.hub.server.jobs.runner import Runner
 from hub.server.postgres import on_both
+from processes import wait_for
 
 
 def add(hub: Hub, kind: str, **more: Any) -> bool:
@@ -35,13 +35,6 @@ def runs(hub: Hub, **kinds: Kind) -> Iterator[None]:
     made.start()
     yield
     made.stop()
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @on_both
@@ -98,12 +91,12 @@ def test_what_fails_is_tried_again_later_and_given_up_in_the_end(hub: Hub) -> No
 
     add(hub, "bad")
     with runs(hub, bad=Kind(fail, tries=2)):
-        until(lambda: jobs(hub)[0].error)
+        wait_for(lambda: jobs(hub)[0].error)
         waiting = jobs(hub)[0]
         assert waiting.finished is None and timedelta(seconds=5) < waiting.due - now() < timedelta(seconds=20)
         with hub.database.write() as session:
             session.execute(update(Job).values(due=now()))
-        until(lambda: jobs(hub)[0].finished)
+        wait_for(lambda: jobs(hub)[0].finished)
     assert len(tried) == 2
     assert jobs(hub)[0].error == "ValueError: no luck"
 
@@ -113,7 +106,7 @@ def test_what_kills_workers_is_given_up(hub: Hub) -> None:
     with hub.database.write() as session:
         session.execute(update(Job).values(attempts=2, started=now() - 2 * queue.HOLD))
     with runs(hub, bad=Kind(lambda hub, arguments: None, tries=2)):
-        until(lambda: jobs(hub)[0].finished)
+        wait_for(lambda: jobs(hub)[0].finished)
     assert "died" in jobs(hub)[0].error
 
 
@@ -126,10 +119,10 @@ def test_slow_jobs_hold_up_no_other_and_regular_ones_come_again(hub: Hub) -> Non
     }
     add(hub, "slow")
     with runs(hub, **kinds):
-        until(lambda: done.count("quick") > 2)
+        wait_for(lambda: done.count("quick") > 2)
         assert "slow" not in done
         go_on.set()
-        until(lambda: "slow" in done)
+        wait_for(lambda: "slow" in done)
     assert len([job for job in jobs(hub) if job.kind == "quick" and job.finished is None]) == 1
 
 

@@ -20,6 +20,7 @@ from adapterhub.hub.server.database import Account, Job, now
 from adapterhub.hub.server.hub import Hub
 from hub.server.receiving import Receiver, receiving
 from hub.server.running import Running, start
+from processes import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +53,6 @@ def clients(told: Running) -> Iterator[Callable[[str], httpx.Client]]:
         one.close()
 
 
-def until(true: Callable[[], Any], seconds: float = 15) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
-
-
 def tried(client: httpx.Client, webhook: dict[str, Any]) -> list[dict[str, Any]]:
     shown = client.get(f"/webhooks/{webhook['id']}/deliveries").json()
     return [one for one in shown if one["attempts"]]
@@ -81,7 +74,7 @@ def test_what_happens_is_told_signed(
 ) -> None:
     ann = clients("ann")
     made = ann.post("/webhooks", json={"url": receiver.url}).json()
-    until(lambda: of(receiver, "ping"))
+    wait_for(lambda: of(receiver, "ping"))
     assert made["secret"] not in ann.get("/webhooks").text
     hub, actor = as_user(told, "ann")
     with hub.database.write() as session:
@@ -91,9 +84,9 @@ def test_what_happens_is_told_signed(
     with hub.database.write() as session:
         repository = repositories.find(session, actor, "ann", "sst2")
         repositories.add_tag(session, actor, repository, "v1", "main")
-    (tagged,) = until(lambda: of(receiver, "tag.create"))
+    (tagged,) = wait_for(lambda: of(receiver, "tag.create"))
     assert (tagged["repository"], tagged["actor"], tagged["detail"]["name"]) == ("ann/sst2", "ann", "v1")
-    (committed,) = until(lambda: of(receiver, "commit"))
+    (committed,) = wait_for(lambda: of(receiver, "commit"))
     assert committed["detail"]["oid"] == commit.oid
     for headers, body in receiver.got:
         stamp = headers["x-adapterhub-timestamp"]
@@ -105,7 +98,7 @@ def test_what_happens_is_told_signed(
     assert {one["status"] for one in shown} == {200}
     again = ann.post(f"/webhooks/{made['id']}/deliveries/{shown[0]['id']}")
     assert again.status_code == 202
-    until(lambda: len(of(receiver, shown[0]["event"])) == 2)
+    wait_for(lambda: len(of(receiver, shown[0]["event"])) == 2)
     assert ann.delete(f"/webhooks/{made['id']}").status_code == 204
     hub.close()
 
@@ -116,8 +109,8 @@ def test_what_is_not_taken_is_sent_again(
     bob = clients("bob")
     receiver.statuses, before = [500], len(receiver.got)
     made = bob.post("/webhooks", json={"url": receiver.url, "events": ["commit"]}).json()
-    until(lambda: len(receiver.got) > before)
-    (delivery,) = until(lambda: tried(bob, made))
+    wait_for(lambda: len(receiver.got) > before)
+    (delivery,) = wait_for(lambda: tried(bob, made))
     assert delivery["status"] == 500
     hub, actor = as_user(told, "bob")
     with hub.database.write() as session:
@@ -125,7 +118,7 @@ def test_what_is_not_taken_is_sent_again(
         for job in session.scalars(select(Job).where(Job.kind == "webhook", Job.finished.is_(None))):
             job.due = now()
     hub.close()
-    until(lambda: bob.get(f"/webhooks/{made['id']}/deliveries").json()[0]["status"] == 200)
+    wait_for(lambda: bob.get(f"/webhooks/{made['id']}/deliveries").json()[0]["status"] == 200)
     assert len(bob.get(f"/webhooks/{made['id']}/deliveries").json()) == 1
     assert len(receiver.got) == before + 2
 
@@ -144,5 +137,5 @@ def test_private_machines_are_told_nothing(clients: Callable[[str], httpx.Client
     for url in ("http://169.254.169.254/", "http://127.0.0.1:1/", "file:///etc/passwd", "https://[::1]/"):
         assert ann.post("/webhooks", json={"url": url}).status_code == 403
     made = ann.post("/webhooks", json={"url": "http://localhost:8080/"}).json()  # a name: known when it is looked up
-    (delivery,) = until(lambda: tried(ann, made))
+    (delivery,) = wait_for(lambda: tried(ann, made))
     assert delivery["status"] is None and "no public machine" in delivery["error"]

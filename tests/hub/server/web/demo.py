@@ -85,7 +85,12 @@ def _adapters() -> Iterator[tuple[str, str, dict[str, bytes]]]:
     yield (
         "ada",
         "roberta-base-sst2-pfeiffer",
-        _with_card(bottleneck(_ROBERTA, "sst-2"), "SST-2 by a bottleneck", "sentiment/sst-2", 0.938),
+        _with_card(
+            with_head(bottleneck(_ROBERTA, "sst-2"), "classification"),
+            "SST-2 by a bottleneck",
+            "sentiment/sst-2",
+            0.938,
+        ),
     )
     yield (
         "ben",
@@ -183,6 +188,24 @@ def bottleneck(base: str, name: str, *, layers: int = 12, width: int = 48) -> di
         tensors[f"{stem}.adapter_up.weight"] = values.normal(0, 0.02, (768, width)).astype("float32")
         tensors[f"{stem}.adapter_up.bias"] = np.zeros(768, "float32")
     return {"adapter_config.json": json.dumps(config, indent=2).encode(), "adapter.safetensors": save(tensors)}
+
+
+def with_head(
+    files: dict[str, bytes], kind: str, labels: tuple[str, ...] = ("negative", "positive")
+) -> dict[str, bytes]:
+    """A bottleneck with a head of a kind, as ``adapters`` writes it."""
+    known = json.loads(files["adapter_config.json"])
+    label2id = {label: index for index, label in enumerate(labels)}
+    config = {"head_type": kind, "num_labels": len(labels), "layers": 1, "label2id": label2id}
+    described = {
+        name: known[name] for name in ("hidden_size", "model_class", "model_name", "model_type", "name", "version")
+    }
+    weights = np.random.default_rng(2).normal(0, 0.02, (len(labels), 768)).astype("float32")
+    stem = f"heads.{known['name']}.1"
+    return files | {
+        "head_config.json": json.dumps({**described, "config": config}, indent=2).encode(),
+        "model_head.safetensors": save({f"{stem}.weight": weights, f"{stem}.bias": np.zeros(len(labels), "float32")}),
+    }
 
 
 def _with_card(

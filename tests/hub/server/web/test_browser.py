@@ -10,6 +10,7 @@ import pytest
 
 from adapterhub.hub.server.hub import Hub
 from adapterhub.hub.server.settings import Settings
+from hub.server.answering import LIKELY, TOKEN, Answering, answering
 from hub.server.running import Running, start
 from hub.server.web import demo
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {C
 
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 LORA = "/stitch-lab/roberta-base-sst2-lora"
+TRIED = "/ada/roberta-base-sst2-pfeiffer"
 FOR_ALL = [
     *("/", "/explore/tasks", "/explore/languages", "/explore/tasks/sentiment", "/explore/tasks/sentiment/sst-2"),
     *("/search", "/search?q=roberta&method=lora", "/models", "/models/roberta-base", "/leaderboards"),
@@ -29,6 +31,7 @@ FOR_ALL = [
         "/stitch-lab",
         "/stitch-lab/mnli-then-sst2",
         LORA,
+        TRIED,
         f"{LORA}/tree/main",
         f"{LORA}/commits/main",
         f"{LORA}/blob/main/README.md",
@@ -77,13 +80,21 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def predicting() -> Iterator[Answering]:
+    """What adapters of that hub are tried on."""
+    with answering() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def served(predicting: Answering, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A server of a hub with something in it."""
     folder = tmp_path_factory.mktemp("browsed") / "hub"
     hub = Hub.open(Settings(directory=folder))
     demo.fill(hub)
     hub.close()
-    made = start(folder, ADAPTERHUB_OPEN_REGISTRATION="true")
+    attached = {"ADAPTERHUB_SERVING_URL": predicting.url, "ADAPTERHUB_SERVING_TOKEN": TOKEN}
+    made = start(folder, ADAPTERHUB_OPEN_REGISTRATION="true", **attached)
     yield made
     made.stop()
 
@@ -290,6 +301,44 @@ def test_files_that_are_dropped_are_uploaded(tab: Callable[..., Tab], ada: Any) 
     one.page.get_by_label("Name", exact=True).fill("dropped")
     one.page.get_by_role("button", name="Publish").click()
     one.page.get_by_role("heading", name="Dropped", exact=True).wait_for()
+
+
+def test_an_adapter_is_tried_by_keys_alone(tab: Callable[..., Tab], predicting: Answering) -> None:
+    one = tab()
+    one.open(TRIED)
+    one.page.get_by_label("Text", exact=True).focus()
+    one.page.keyboard.type("A great film")
+    one.press("Control+Enter")
+    said = one.page.get_by_role("region", name="Try it").get_by_role("status")
+    said.get_by_text("93.0 %").wait_for()
+    assert said.get_by_role("listitem").all_inner_texts() == ["positive\n93.0 %", "negative\n7.0 %"]
+    assert one.page.url == one.url + TRIED and one.focus == "first"  # the page stays as it is
+    assert predicting.got[-1][1]["inputs"] == ["A great film"]
+    widths = [bar.bounding_box()["width"] for bar in said.locator(".bar .fill").all()]
+    assert widths[0] == pytest.approx(13 * widths[1], rel=0.1)  # no style of its own stands in the page
+    assert [_serious(one.page, theme) for theme in ("light", "dark")] == [[], []]
+    one.page.set_viewport_size(PHONE)
+    assert one.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    one.press("Tab", "Tab")
+    assert one.focus == "Run"
+    predicting.status = 503
+    one.press("Enter")
+    one.page.get_by_role("alert").get_by_text("has too much to do: try again in 5 seconds").wait_for()
+    predicting.status = 200
+    assert _serious(one.page, "dark") == []
+    one.errors[:] = [error for error in one.errors if "429" not in error]
+
+
+def test_marks_are_read_out_with_what_they_are(tab: Callable[..., Tab], predicting: Answering) -> None:
+    one = tab(java_script_enabled=False)
+    predicting.output = {"spans": [{"text": "Tom", "start": 0, "end": 3, "score": 0.9, "label": "PER"}]}
+    one.open(TRIED)
+    one.page.get_by_label("Text", exact=True).fill("Tom is here")
+    one.page.get_by_role("button", name="Run").click()
+    one.page.wait_for_url(f"**{TRIED}/try#try")
+    predicting.output = dict(LIKELY)
+    assert one.page.get_by_role("region", name="Try it").locator("mark").inner_text() == "Tom PER"
+    assert one.page.get_by_label("Text", exact=True).input_value() == "Tom is here"
 
 
 def test_without_scripts_all_of_it_works(tab: Callable[..., Tab], tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Kinds(BaseModel):
     head: Texts = Field([], description="Types of prediction heads")
     tag: Texts = Field([], description="Tags of the card, all of which there have to be")
     verified: bool | None = Field(None, description="Whether somebody else than the owner measured the score")
+    withdrawn: bool = Field(False, description="Those that were withdrawn in the place of all others")
     min_size: int | None = Field(None, ge=0, le=_BIGGEST, description="Of the files, in bytes")
     max_size: int | None = Field(None, ge=0, le=_BIGGEST)
 

@@ -5,6 +5,7 @@ repositories have changed, so that whoever changes a row, in whatever way, is se
 may see them, are asked of the database.
 """
 
+import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, Select, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.server.database import Adapter, Repository
+from adapterhub.hub.server.database import Adapter, Database, Repository
 
+_LOG = logging.getLogger(__name__)
 Mask = NDArray[np.bool_]
 Numbers = NDArray[Any]
 
@@ -27,6 +30,7 @@ _SOURCES: dict[str, tuple[Any, type[np.generic]]] = {
     "base": (func.coalesce(Adapter.base_id, 0), np.int32),
     "owner": (Repository.owner_id, np.int32),
     "private": (Repository.private, np.bool_),
+    "withdrawn": (Repository.withdrawn.is_not(None), np.bool_),
     "verified": (Adapter.verified, np.bool_),
     "size": (Adapter.size, np.int64),
     "downloads": (Repository.downloads, np.int64),
@@ -127,6 +131,19 @@ def of(session: Session) -> Columns:
     """The columns of the database that a session is of, as they are now."""
     kept: _Kept = session.info["caches"].setdefault("catalogue", _Kept())
     return kept.newest(session.get_bind().engine)
+
+
+def read_ahead(database: Database) -> None:
+    """Have the columns read by a thread of their own, so that the first who asks for them need not wait so long."""
+    threading.Thread(target=_read, args=(database,), name="catalogue", daemon=True).start()
+
+
+def _read(database: Database) -> None:
+    try:
+        with database.read() as session:
+            of(session)
+    except SQLAlchemyError:
+        _LOG.exception("the catalogue could not be read ahead; the first request reads it")
 
 
 def _rows() -> Select[Any]:

@@ -26,6 +26,7 @@ class Filters:
         base: names of base models.
         method, format, kind, license, head: as in the columns of ``Adapter``.
         verified: whether there is a verified score.
+        withdrawn: whether to find those that were withdrawn, and no others; by default the others.
         owner: names of accounts.
         tag: tags, all of which it has to have.
         min_size, max_size: of the files, in bytes.
@@ -42,6 +43,7 @@ class Filters:
     license: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
     verified: bool | None = None
+    withdrawn: bool = False
     owner: tuple[str, ...] = ()
     tag: tuple[str, ...] = ()
     min_size: int | None = None
@@ -113,8 +115,8 @@ def _mask(session: Session, columns: Columns, filters: Filters, name: str) -> Ma
         case "owner":
             names = [value.lower() for value in values]
             return _any_of(columns["owner"], list(session.scalars(select(Account.id).where(Account.key.in_(names)))))
-        case "verified":
-            return columns["verified"] == values
+        case "verified" | "withdrawn":
+            return columns[name] == values
         case "min_size":
             return columns["size"] >= values
         case "max_size":

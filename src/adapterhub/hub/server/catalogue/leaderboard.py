@@ -93,7 +93,12 @@ def boards(session: Session, actor: Actor) -> list[tuple[Dataset, int]]:
         select(Score.dataset_id, number)
         .join(Adapter, Adapter.repository_id == Score.repository_id)
         .join(Adapter.repository)
-        .where(Score.dataset_id.is_not(None), Score.content == Adapter.content, policy.visible(actor))
+        .where(
+            Score.dataset_id.is_not(None),
+            Score.content == Adapter.content,
+            Repository.withdrawn.is_(None),
+            policy.visible(actor),
+        )
         .group_by(Score.dataset_id)
         .order_by(number.desc(), Score.dataset_id)
     )

@@ -6,7 +6,7 @@ SQLite forgets the triggers of a table that a migration makes anew.
 from sqlalchemy import Connection, inspect, text
 
 # What of a repository is in the catalogue and not in its adapter's row.
-_OF_REPOSITORY = "private, owner_id, downloads, likes, updated"
+_OF_REPOSITORY = "private, withdrawn, owner_id, downloads, likes, updated"
 # Tables, what happens to them, and where the id of the repository then is.
 _WATCHED = (
     ("adapter", "INSERT", "NEW.repository_id"),

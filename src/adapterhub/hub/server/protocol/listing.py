@@ -71,6 +71,7 @@ class Wanted:
 
     def conditions(self) -> Iterable[ColumnElement[bool]]:
         """What a query over repositories, joined to all that is known of their adapters, asks for."""
+        yield Repository.withdrawn.is_(None)
         yield from (tags.has(tag) for tag in self.filter)
         yield from (Repository.key.contains(word.lower(), autoescape=True) for word in self.search)
         if self.author is not None:

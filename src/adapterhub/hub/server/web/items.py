@@ -15,6 +15,7 @@ class Item:
     owner: str
     name: str
     private: bool
+    withdrawn: bool
     summary: str
     method: str
     base: str
@@ -41,6 +42,7 @@ def item(adapter: Adapter) -> Item:
         repository.owner.name,
         repository.name,
         repository.private,
+        repository.withdrawn is not None,
         wording.plain(adapter.summary),
         adapter.method,
         adapter.base.name if adapter.base is not None else "",
@@ -62,6 +64,7 @@ def bare(repository: Repository) -> Item:
         repository.owner.name,
         repository.name,
         repository.private,
+        repository.withdrawn is not None,
         "No adapter in it yet.",
         "",
         "",

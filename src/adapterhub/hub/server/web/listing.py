@@ -144,7 +144,7 @@ def title_of(name: str, value: Value) -> str:
 
 
 def _filters(asked: Mapping[str, list[str]], within: Filters) -> Filters:
-    plain = {one.name for one in fields(Filters)} - {"verified", "bases", "min_size", "max_size"}
+    plain = {one.name for one in fields(Filters)} - {"verified", "withdrawn", "bases", "min_size", "max_size"}
     values: dict[str, object] = {name: tuple(values) for name, values in asked.items() if name in plain}
     if asked.get("verified"):
         values["verified"] = asked["verified"][0] == "true"

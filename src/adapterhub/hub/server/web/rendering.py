@@ -1,6 +1,5 @@
 """Pages from templates: every value is escaped, and no page holds a script or a style of its own."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,11 +10,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from adapterhub.http.assets import Assets
 from adapterhub.hub.server.context import hub_of
 from adapterhub.hub.server.web import wording
 from adapterhub.hub.server.web.visitor import Visitor, keep_cookie
 
-STATIC = Path(__file__).with_name("static")
+ASSETS = Assets(Path(__file__).with_name("static"))
 _HEADERS = {
     "Cache-Control": "private, no-cache",
     "Referrer-Policy": "same-origin",  # without an origin, browsers say of no form where it came from
@@ -79,15 +79,9 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(static=static, address=address)
+    made.globals.update(static=ASSETS.address, address=address)
     made.filters.update(wording.FILTERS, segment=segment)
     return made
-
-
-@cache
-def static(name: str) -> str:
-    """The address of a static file, which changes with its content."""
-    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
 
 
 def segment(value: Any) -> str:

@@ -144,7 +144,7 @@ def info() -> Any:
         "card": found.card_data.license,
         "size": weights.size == (FOLDER / "adapter_model.safetensors").stat().st_size,
         "base": "base_model:adapter:roberta-base" in found.tags,
-        "expanded": [some.downloads, some.sha, "base_model:roberta-base" in some.tags],
+        "expanded": [type(some.downloads).__name__, some.sha, "base_model:roberta-base" in some.tags],
         "model_info of nothing": refused(api.model_info, "ann/none"),
         "of a revision": refused(api.model_info, ID, revision="none"),
     }

@@ -79,7 +79,7 @@ def test_what_is_said_of_a_repository(found: Found) -> None:
         "card": "mit",
         "size": True,
         "base": True,
-        "expanded": [0, None, True],
+        "expanded": ["int", None, True],
         "model_info of nothing": "RepositoryNotFoundError",
         "of a revision": "RevisionNotFoundError",
     }

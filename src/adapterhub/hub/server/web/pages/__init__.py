@@ -18,6 +18,7 @@ from adapterhub.hub.server.web.pages import (
     searching,
     settings,
     signing,
+    trying,
     uploading,
     versions,
     webhooks,
@@ -42,6 +43,7 @@ ROUTERS = (
     administration.router,
     uploading.router,
     versions.router,
+    trying.router,
     repositories.router,
     accounts.router,
 )

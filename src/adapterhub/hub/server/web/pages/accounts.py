@@ -1,7 +1,7 @@
 """The page of a user or an organisation: what it published."""
 
 from fastapi import APIRouter, Query, Request
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from starlette.responses import Response
 
 from adapterhub.hub.server import accounts, policy
@@ -19,10 +19,15 @@ _PAGE = 30
 def account_page(
     request: Request, visitor: TheVisitor, hub: TheHub, name: str, number: int = Query(1, alias="page", ge=1, le=10**6)
 ) -> Response:
-    """What an account published, the newest first, as far as the visitor may see it."""
+    """What an account published, the newest first, as far as the visitor may see it.
+
+    What was withdrawn is shown to those who might bring it back.
+    """
     with hub.database.read() as session:
         account = accounts.account(session, name)
-        mine = (Repository.owner_id == account.id, policy.visible(visitor.actor))
+        shown = policy.may_write(session, visitor.actor, account)
+        there = true() if shown else Repository.withdrawn.is_(None)
+        mine = (Repository.owner_id == account.id, policy.visible(visitor.actor), there)
         total = session.scalar(select(func.count()).select_from(Repository).where(*mine)) or 0
         found = session.execute(
             select(Repository, Adapter)

@@ -25,6 +25,7 @@ from adapterhub.hub.server.web.forms import Form, local
 from adapterhub.hub.server.web.members import made_of
 from adapterhub.hub.server.web.rendering import go, page
 from adapterhub.hub.server.web.repository_view import View, commits_of, options, properties, view
+from adapterhub.hub.server.web.trying import Trial, blank, predictions_of
 from adapterhub.hub.server.web.visitor import TheMember, TheVisitor, Visitor
 
 router = APIRouter()
@@ -35,13 +36,13 @@ _PLACES = 5  # of the leaderboard
 @router.get("/{owner}/{name}")
 def adapter_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str) -> Response:
     """An adapter as it is on its main branch."""
-    return _page(request, visitor, hub, owner, name, repositories.MAIN)
+    return adapter_of(request, visitor, hub, owner, name)
 
 
 @router.get("/{owner}/{name}/version/{revision:path}")
 def version_page(request: Request, visitor: TheVisitor, hub: TheHub, owner: str, name: str, revision: str) -> Response:
     """An adapter as it is at another branch, tag or commit."""
-    return _page(request, visitor, hub, owner, name, revision)
+    return adapter_of(request, visitor, hub, owner, name, revision)
 
 
 @router.post("/{owner}/{name}/like")
@@ -89,7 +90,18 @@ def change(request: Request, visitor: TheMember, form: Form, hub: TheHub, owner:
     return go(f"{path}/settings", "saved")
 
 
-def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, revision: str) -> Response:
+def adapter_of(
+    request: Request,
+    visitor: Visitor,
+    hub: Hub,
+    owner: str,
+    name: str,
+    revision: str = repositories.MAIN,
+    tried: Trial | None = None,
+    code: int = 200,
+) -> Response:
+    """The page of an adapter; ``tried`` is what the visitor has tried on it, and ``code`` the status then."""
+    served = predictions_of(request).base()
     with hub.database.read() as session:
         shown = view(session, visitor.actor, owner, name, revision)
         if shown.repository.key != f"{owner}/{name}".lower():
@@ -108,7 +120,10 @@ def _page(request: Request, visitor: Visitor, hub: Hub, owner: str, name: str, r
             request,
             visitor,
             "repository",
+            status=code,
             view=shown,
+            blank=blank(session, shown, served),
+            trial=tried,
             liked=likes.is_liked(session, visitor.actor, shown.repository),
             commits=commits_of(session, shown.repository),
             card=_card(hub, shown),

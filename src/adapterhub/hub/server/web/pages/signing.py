@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from adapterhub.errors import HubAccessError, HubError, HubNotFoundError
+from adapterhub.http.limits import network
 from adapterhub.hub.server import accounts, limits
 from adapterhub.hub.server.context import TheHub
 from adapterhub.hub.server.database import Account
 from adapterhub.hub.server.errors import RateLimitError, status
 from adapterhub.hub.server.hub import Hub
-from adapterhub.hub.server.limits import network
 from adapterhub.hub.server.setup import add_first_user, setup_code
 from adapterhub.hub.server.web import visitor as visitors
 from adapterhub.hub.server.web.forms import Form, local

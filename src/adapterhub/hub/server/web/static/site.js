@@ -1,18 +1,6 @@
 // What makes the pages nicer; all of them work without it.
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-function themes() {
-  for (const button of all("[data-theme-switch]")) {
-    button.hidden = false;
-    button.addEventListener("click", () => {
-      const root = document.documentElement;
-      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = dark ? "light" : "dark";
-      try { localStorage.setItem("theme", root.dataset.theme); } catch { /* kept for this page alone */ }
-    });
-  }
-}
-
 function copying() {
   for (const button of all("[data-copy]")) {
     button.hidden = false;
@@ -243,7 +231,35 @@ function uploading() {
   drop.addEventListener("drop", async (event) => { event.preventDefault(); take(await dropped(event.dataTransfer)); });
 }
 
-themes();
+function trying() {
+  for (const form of all("[data-try]")) {
+    const answer = form.parentElement.querySelector("[data-answer]"), button = form.querySelector("button");
+    const say = (text) => {
+      const said = document.createElement("p");
+      said.className = "soft";
+      said.textContent = text;
+      answer.replaceChildren(said);
+    };
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (button.disabled) return;
+      button.disabled = true;
+      say("Running…");
+      try {
+        const came = await fetch(form.action, { method: "POST", headers: { "X-Part": "answer" }, body: new URLSearchParams(new FormData(form)) });
+        if (came.headers.get("X-Part") === "answer") answer.innerHTML = await came.text(); // made and escaped by the server
+        else say("This page is out of date: load it again.");
+      } catch {
+        say("This hub does not answer: try again later.");
+      }
+      button.disabled = false;
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    });
+  }
+}
+
 copying();
 tabs();
 suggesting();
@@ -251,3 +267,4 @@ menus();
 selects();
 filters();
 uploading();
+trying();

@@ -9,11 +9,9 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from adapterhub.hub.server import counters
+from adapterhub.http import counters
 
 _UNKNOWN = "unknown"
-# Addresses that let whoever has them do something, and what looks like a token of ours or of another hub.
-_SECRET = re.compile(r"(?<=^/lfs/)(\w+)/.*|(?<=^/xet/).*|\b(?:ah|hf)_\w+", re.ASCII)
 
 
 class Observed:
@@ -21,10 +19,11 @@ class Observed:
 
     Args:
         log: whether each is told on standard error; never with its headers, body or query, which may hold secrets.
+        secret: what of a path is not told either.
     """
 
-    def __init__(self, app: ASGIApp, log: bool) -> None:
-        self.app, self._log = app, log
+    def __init__(self, app: ASGIApp, log: bool, secret: re.Pattern[str] | None = None) -> None:
+        self.app, self._log, self._secret = app, log, secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,7 +55,8 @@ class Observed:
         counters.RECEIVED.labels(route).inc(seen.received)
         counters.SENT.labels(route).inc(seen.sent)
         if self._log:
-            print(json.dumps(_line(scope, seen, route, seconds)), file=sys.stderr, flush=True)
+            path = scope["path"] if self._secret is None else self._secret.sub("…", scope["path"])
+            print(json.dumps(_line(scope, path, seen, route, seconds)), file=sys.stderr, flush=True)
 
 
 class _Seen:
@@ -68,13 +68,13 @@ class _Seen:
 _METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 
 
-def _line(scope: Scope, seen: _Seen, route: str, seconds: float) -> dict[str, Any]:
+def _line(scope: Scope, path: str, seen: _Seen, route: str, seconds: float) -> dict[str, Any]:
     state = scope.get("state", {})
     return {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "id": state.get("request_id"),
         "method": scope["method"],
-        "path": _SECRET.sub("…", scope["path"]),
+        "path": path,
         "route": route,
         "status": seen.status,
         "seconds": round(seconds, 4),

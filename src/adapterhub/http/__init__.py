@@ -1,0 +1,1 @@
+"""What our servers over HTTP have in common, the hub's and that of models."""

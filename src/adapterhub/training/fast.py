@@ -1,0 +1,62 @@
+"""Training in a fraction of the time: adapters in the top layers alone, over a trunk that runs once."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from adapterhub.errors import ConfigError
+from adapterhub.methods import load_config
+from adapterhub.methods.ladder import LadderConfig
+from adapterhub.training.evaluation import sites_of
+from adapterhub.training.settings import Settings
+
+METHOD = "seq_bn[reduction_factor=6]"
+EPOCHS, LEARNING_RATE = 5, 1e-3
+_SHARE = 1 / 3  # of all layers, at the top: those that are adapted
+
+
+@dataclass(frozen=True)
+class Fast:
+    """Settings that train fast, and what they trade, in words."""
+
+    settings: Settings
+    trades: str
+
+
+def fast(settings: Settings) -> Fast:
+    """The same training with adapters in the top third of the layers alone, for a ``TrunkCache``.
+
+    Lower layers then depend on no adapter: what they give is computed once for a text, and not in every epoch. A ladder
+    acts in no layer, and stays as it is. What that costs in accuracy, and gains in time, is in the documentation.
+
+    Raises:
+        BackboneError: if there is no such model.
+        ConfigError: for a method that cannot leave out layers, or a model of less than two.
+        SiteError: if the model has no layers that can be adapted.
+    """
+    layers = len(sites_of(settings.model).layers)
+    top = max(1, math.ceil(layers * _SHARE))
+    if layers < 2:
+        raise ConfigError(f"{settings.model} has {layers} layer, and training fast leaves out lower ones")
+    below = layers - top
+    method = "|".join(_leaving_out(part, below) for part in re.split(r"\|(?![^\[]*\])", settings.method))
+    load_config(method)
+    trades = (
+        f"fast: adapters act in the top {top} of {layers} layers; what the lower {below} give is computed once a text, "
+        "and kept in bfloat16"
+    )
+    return Fast(replace(settings, method=method), trades)
+
+
+def _leaving_out(config: str, below: int) -> str:
+    """The configuration with the lowest layers left out, unless it says itself which are."""
+    match = re.fullmatch(r"\s*([\w+-]+)\s*(?:\[(.*)\])?\s*", config, re.DOTALL)
+    if match is None:
+        raise ConfigError(
+            f"to train fast, name the configuration ({METHOD!r}, say) in the place of {config!r}; or leave out lower "
+            "layers there (leave_out), and train with a trunk cache"
+        )
+    name, options = match.groups()
+    if "leave_out" in (options or "") or isinstance(load_config(config), LadderConfig):
+        return config
+    return f"{name}[{', '.join(filter(None, (options, f'leave_out={list(range(below))}')))}]"

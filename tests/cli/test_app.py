@@ -180,7 +180,7 @@ def test_fast_says_what_it_trades_and_leaves_a_usual_adapter(
     command = training(labelled, backbone, tmp_path / "out", "--fast", "--trunk-cache", tmp_path / "states")
     ended = run(*command)
     assert ended.code == 0
-    assert "adapters act in the top 1 of 2 layers; what the lower 1 give is computed once a text" in ended.err
+    assert "adapters act in the upper 1 of 2 layers; what layers below give is computed once a text" in ended.err
     assert "hidden states of 48 rows below layer 1" in ended.err
     assert len(list((tmp_path / "states").glob("*/states.safetensors"))) == 2
     assert describe_adapter(tmp_path / "out/adapter")["options"]["leave_out"] == (0,)

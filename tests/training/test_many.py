@@ -1,6 +1,7 @@
 """Many trainings at once: each gives what it gives alone."""
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +70,11 @@ def stop_after(steps: int) -> Callable[[float, float, str], None]:
     return progress
 
 
+def files(folder: Path) -> list[str]:
+    """The names of what is in a folder, but for the digests in them."""
+    return sorted(re.sub(r"\.[0-9a-f]{8}\.", ".", path.name) for path in folder.rglob("*"))
+
+
 def test_each_gives_what_it_gives_alone(
     settings: Settings, data: TextData, other_data: TextData, tmp_path: Path
 ) -> None:
@@ -85,8 +91,7 @@ def test_each_gives_what_it_gives_alone(
     for run, together in zip(runs, results(outcomes), strict=True):
         alone = train_adapter(run.settings, run.data, tmp_path / "alone" / run.name)
         assert_same(together, alone.result)
-        files = [path.name for path in sorted((tmp_path / "many" / run.name).rglob("*"))]
-        assert files == [path.name for path in sorted((tmp_path / "alone" / run.name).rglob("*"))]
+        assert files(tmp_path / "many" / run.name) == files(tmp_path / "alone" / run.name)
 
 
 def test_one_that_gets_no_better_ends_and_the_others_go_on(settings: Settings, data: TextData, tmp_path: Path) -> None:

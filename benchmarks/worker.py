@@ -1,6 +1,7 @@
 """One library, one task, timed step by step.
 
-Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency).
+Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency, or
+rows:METHOD:CASE:ROWS:ADAPTERS:DTYPE, as ``mixed_rows.py`` says).
 
 ``bare`` is the plain transformers model, ``idle`` ours with an adapter that is not active, ``plain`` our model in the
 trainer of transformers.
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
+import mixed_rows
 from workers import answer, report
 
 BATCH, LENGTH, SHORT = 32, 100, 32
@@ -98,9 +100,15 @@ def latency(library: str):
     return step, 0
 
 
+def rows(library: str, method: str, case: str, rows: str, count: str, dtype: str):
+    model = AutoModel.from_pretrained(backbone(), dtype=getattr(torch, dtype))
+    return mixed_rows.step(library, model, method, case, int(rows), int(count)), 0
+
+
 def main(library: str, task: str) -> None:
     torch.manual_seed(0)
-    step, trained = {"train": training, "latency": latency}[task](library)
+    kind, *options = task.split(":")
+    step, trained = {"train": training, "latency": latency, "rows": rows}[kind](library, *options)
 
     def steps(count: int) -> list[float]:
         seconds = []

@@ -25,18 +25,18 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 
 class Worker:
-    """A process of ``worker.py`` that answers each line ``steps`` with the seconds of each of that many steps.
+    """A process of a script that answers each line ``steps`` with the seconds of each of that many steps.
 
     Raises:
         RuntimeError: if the environment is not there, or the process ends before it answers.
     """
 
-    def __init__(self, python: Path, library: str, task: str) -> None:
+    def __init__(self, python: Path, *arguments: str, script: str = "worker.py") -> None:
         if not python.exists():
             raise RuntimeError(f"{python} is not there; scripts/peer-env makes the environment of the peers")
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (close() closes it)
         self.process = subprocess.Popen(
-            [str(python), str(ROOT / "benchmarks" / "worker.py"), library, task],
+            [str(python), str(ROOT / "benchmarks" / script), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -75,12 +75,12 @@ class Worker:
 
 
 @contextmanager
-def running(task: str, **libraries: Path) -> Iterator[dict[str, Worker]]:
+def running(task: str, *, script: str = "worker.py", **libraries: Path) -> Iterator[dict[str, Worker]]:
     """A worker for each library (``ours``, ``adapters``, ...) in the environment that is given for it."""
     with ExitStack() as stack:
         workers = {}
         for name, python in libraries.items():
-            workers[name] = Worker(python, name.partition("_")[0], task)
+            workers[name] = Worker(python, name.partition("_")[0], task, script=script)
             stack.callback(workers[name].close)
         yield workers
 

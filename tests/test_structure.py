@@ -25,6 +25,7 @@ ROOMS = [
     "checkpoints",
     "heads",
     "saving",
+    "pool",
     "model",
     "classes",
     "auto",

@@ -27,6 +27,7 @@ _HOMES = {
     "AdapterMethod": "dropin",
     "AdapterModelInterface": "sites",
     "AdapterPlusConfig": "methods.bottleneck",
+    "AdapterPool": "pool",
     "AdapterSetup": "engine",
     "AdapterTrainer": "training.trainer",
     "AdapterTrainerCallback": "training.arguments",
@@ -69,6 +70,7 @@ _HOMES = {
     "InvertibleAdaptersMixin": "dropin",
     "InvertibleAdaptersWrapperMixin": "dropin",
     "LayerNormConfig": "methods.layer_norm",
+    "LadderConfig": "methods.ladder",
     "LHUCConfig": "methods.lhuc",
     "list_adapters": "hub.client.catalogue",
     "load_adapter": "loading",
@@ -200,6 +202,7 @@ if TYPE_CHECKING:
     )
     from adapterhub.methods.fusion import AdapterFusionConfig, DynamicAdapterFusionConfig, StaticAdapterFusionConfig
     from adapterhub.methods.ia3 import IA3Config
+    from adapterhub.methods.ladder import LadderConfig
     from adapterhub.methods.layer_norm import LayerNormConfig
     from adapterhub.methods.lhuc import LHUCConfig
     from adapterhub.methods.lora import DoRAConfig, LoRAConfig
@@ -211,6 +214,7 @@ if TYPE_CHECKING:
     from adapterhub.methods.vera import DvoRAConfig, VeraConfig
     from adapterhub.model import AdapterType
     from adapterhub.model.configurations import ModelAdaptersConfig
+    from adapterhub.pool import AdapterPool
     from adapterhub.sites import AdapterModelInterface, Sites
     from adapterhub.training.arguments import AdapterArguments, AdapterTrainerCallback, setup_adapter_training
     from adapterhub.training.compare import compare

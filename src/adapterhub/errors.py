@@ -29,6 +29,10 @@ class EmbeddingsError(AdapterHubError, ValueError):
     """Embeddings of a name that is taken or unknown, or that do not fit the model."""
 
 
+class PoolError(AdapterHubError, RuntimeError):
+    """A pool of adapters without room for one more, or an adapter in it that is in use."""
+
+
 class HeadError(AdapterHubError, ValueError):
     """A prediction head that is missing, unknown, or given input that it cannot use."""
 

@@ -74,7 +74,8 @@ def sha256_of(path: Path) -> str:
 def leads_out(folder: Path, name: str) -> bool:
     """Whether a file lies outside of the folder in truth, as a link does; the cache of the Hub is made of links."""
     path = folder / name
-    if Path(name).name == name and path.resolve().parent == folder.resolve():
+    plain = Path(name).name == name and name != ".."
+    if plain and (not path.is_symlink() or path.resolve().parent == folder.resolve()):
         return False
     snapshot = next((one for one in path.absolute().parents if one.parent.name == "snapshots"), None)
     return snapshot is None or path.resolve().parent != (snapshot.parent.parent / "blobs").resolve()

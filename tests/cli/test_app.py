@@ -22,7 +22,7 @@ from adapterhub.cli import app, main
 from adapterhub.training.classifier import load_classifier, predict
 from adapterhub.training.evaluation import describe_adapter, evaluate_classifier, sites_of
 
-COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert")
+COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert", "shrink")
 
 
 @dataclass
@@ -265,7 +265,7 @@ def test_predict_writes_a_file(run: Any, adapter: Path, tmp_path: Path) -> None:
     ended = run("predict", adapter, "--in", tmp_path / "texts.txt", "--out", target, "--precision", "own", "--json")
     assert ended.json == {"rows": len(TEXTS), "resumed": 0, "precision": None, "answers": str(target)}
     wanted = predict(*load_classifier(adapter), TEXTS)
-    for line, one in zip(target.read_text().splitlines(), wanted, strict=True):
+    for line, one in zip(target.read_text().rstrip().split("\n"), wanted, strict=True):
         assert json.loads(line) == one | {"score": pytest.approx(one["score"])}
     assert str(target) in run("predict", adapter, "-i", tmp_path / "texts.txt", "-o", target).out
     for arguments in (["--in", "x"], ["--out", "x.csv"], ["text", "--in", "x", "--out", "y.csv"]):
@@ -383,3 +383,17 @@ def test_quickstart_shows_what_it_found(run: Any, monkeypatch: pytest.MonkeyPatc
     ended = run("quickstart", "-o", tmp_path, "--seed", 4)
     assert ended.code == 130 and f"finished runs are kept in {tmp_path}" in ended.err
     assert f"adapterhub quickstart -o {tmp_path} --seed 4" in ended.err
+
+
+# shrink
+
+
+def test_shrink_stores_and_searches(run: Any, adapter: Path, labelled: Path, tmp_path: Path) -> None:
+    ended = run("shrink", adapter, "-o", tmp_path / "a", "--json")
+    assert ended.json["after"]["bytes"] < ended.json["before"]["bytes"] and ended.json["after"]["accuracy"] is None
+    options = ("--data", labelled, "--label-names", "bad,good")
+    shown = run("shrink", adapter, "-o", tmp_path / "b", "--max-drop", "10", *options).out
+    assert "hidden units" in shown and "int4" in shown and "validation" in shown
+    assert run("shrink", adapter, "-o", tmp_path / "c", "--keep", "0.5").code == 2
+    assert run("shrink", adapter, "-o", tmp_path / "c", "--dtype", "int7").code == 1
+    assert not (tmp_path / "c").exists()

@@ -30,11 +30,20 @@ METHODS = {
     "x": "prefix_tuning_flat[prefix_length=2]",
     "y": "prefix_tuning_flat[prefix_length=3, leave_out=[0]]",
 }
+# For some, a second and a third of the same shape: what is alike in one batch runs as one.
+ALIKE = {"a": "A1", "b": "B2", "c": "C3", "e": "E4", "h": "H5", "i": "I6", "l": "L7", "x": "X8"}
+METHODS |= {twin: METHODS[name] for name, twins in ALIKE.items() for twin in twins}
 NOTHING = "lora[r=1]"  # as it starts, it changes nothing: what is left of None inside a block
-APART = "opxy"  # tokens of their own, which cannot be averaged or split
+APART = "opxyX8"  # tokens of their own, which cannot be averaged or split
 # Prompts of unlike lengths beside a Split, and means of invertible adapters before tied output embeddings.
 REFUSED = ("unlike lengths", "cannot be inverted")
-FUSIONS = (Fuse("a", "b"), Fuse("a", "c", "d", name="three"), Fuse(Stack("b", "c"), "f"))
+FUSIONS = (
+    Fuse("a", "b"),
+    Fuse("A", "B"),
+    Fuse("a", "c", "d", name="three"),
+    Fuse("A", "C", "d", name="twin"),
+    Fuse(Stack("b", "c"), "f"),
+)
 BASES = ("bert", "gpt2", "llama", "t5", "bart", "deberta-v2")
 GENERATING = {"gpt2": "LMHeadModel", "llama": "ForCausalLM", "t5": "ForConditionalGeneration",
               "bart": "ForConditionalGeneration"}  # fmt: skip
@@ -57,7 +66,7 @@ def prepared(family: str, kind: str) -> Any:
     else:
         model = adapterhub.init(tiny.model(family, kind))
     for name, method in METHODS.items():
-        if not (family == "deberta-v2" and name in "xy"):  # whose attention takes no prefixes
+        if not (family == "deberta-v2" and name in "xyX8"):  # whose attention takes no prefixes
             model.add_adapter(name, config=method)
     for fuse in FUSIONS:
         model.add_adapter_fusion(fuse)

@@ -259,6 +259,29 @@ def test_an_adapter_of_another_setup_block_plays_no_part(backbone: Path, tokeniz
         assert Predictor(model, tokenizer, precision="fp32").predict(TEXTS) == wanted
 
 
+def test_a_quantised_model_stays_as_it_is(backbone: Path, tokenizer: Any) -> None:
+    quantisation = pytest.importorskip("torchao.quantization")
+    model = model_with(backbone)
+    quantisation.quantize_(model.encoder, quantisation.Int8WeightOnlyConfig())
+    predictor = Predictor(model, tokenizer)
+    assert predictor.precision is None
+    weight = model.encoder.layer[0].output.dense.weight
+    assert predictor.model.encoder.layer[0].output.dense.weight is weight
+    check(predictor.predict(TEXTS), model, tokenizer, 1e-5)
+    with pytest.raises(ConfigError, match="quantised"):
+        Predictor(model, tokenizer, precision="bf16")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_a_gpu(backbone: Path, tokenizer: Any, compile: bool) -> None:
+    model = model_with(backbone)
+    predictor = Predictor(model, tokenizer, compile=compile, token_budget=128)
+    assert predictor.device.type == "cuda" and model.device.type == "cpu"
+    for _ in range(3):  # graphs are recorded in the second pass, and played in the third
+        check(predictor.predict(TEXTS), model, tokenizer, 0.03)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -18,7 +18,7 @@ from transformers import (
 import tiny
 import tokens
 from adapterhub import AutoAdapterModel, Predictor
-from adapterhub.errors import ConfigError, DataError
+from adapterhub.errors import ConfigError, DataError, HeadError
 from adapterhub.inference import Classification, MaskedLM, MultiLabel, QuestionAnswering, Tagging
 
 TEXTS = ["the film is very good", "a", "the soup was awful and the hotel was not nice", "good"]
@@ -255,6 +255,8 @@ def test_multiple_choice(tokenizer: Any) -> None:
         best = int(shares.argmax())
         near(answer, {"choice": best, "text": choices[best], "score": shares[best].item(), "scores": shares.tolist()})
     near(predict(model, tokenizer, [{"prompt": prompt, "choices": choices} for prompt, choices in given]), answers)
+    with pytest.raises(HeadError, match="made for 3 choices"):  # 2 and 4 are not 3 and 3
+        predict(model, tokenizer, [("a", ["a", "film", "soup"]), ("a", ["a", "film"]), ("a", ["a"] * 4)])
     with pytest.raises(DataError, match="a prompt and a list"):
         predict(model, tokenizer, [("the film", "is good")])
 

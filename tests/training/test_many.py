@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import tokens
-from adapterhub.errors import ConfigError, TrainingError
+from adapterhub.errors import ConfigError, TrainingError, TrunkError
 from adapterhub.training.data import TextData, load_data
 from adapterhub.training.many import Outcome, Run, train_many
 from adapterhub.training.settings import Result, Settings
 from adapterhub.training.single import train_adapter
 from adapterhub.training.trainer import TrainingInterrupted
+from adapterhub.training.trunk_cache import TrunkCache
 from tokens import adapter_bytes
 
 BOTTLENECK = "seq_bn[reduction_factor=4]"
@@ -130,7 +132,7 @@ def test_what_is_done_is_not_done_again(settings: Settings, data: TextData, tmp_
     steps: list[float] = []
     both = results(train_many([one, two], tmp_path, progress=lambda done, total, what: steps.append(total)))
     assert both[:1] == before and set(steps) == {6}  # those of the second alone
-    with pytest.raises(TrainingError, match=r"another run 'rate-0.01', of other settings"):
+    with pytest.raises(TrainingError, match=r"another run 'rate-0\.01', of other settings"):
         train_many([replace(one, settings=replace(one.settings, epochs=2))], tmp_path)
     again = results(train_many([replace(one, settings=replace(one.settings, epochs=2))], tmp_path, overwrite=True))
     assert len(again[0].validation_curve) == 2
@@ -160,3 +162,32 @@ def test_runs_have_names_of_their_own(
 def test_the_outcomes_are_those_in_the_files(settings: Settings, data: TextData, tmp_path: Path) -> None:
     (outcome,) = train_many([Run("one", replace(settings, epochs=1), data)], tmp_path)
     assert Result.from_dict(json.loads((outcome.folder / "metrics.json").read_text())) == outcome.result
+
+
+def test_a_trunk_cache_is_shared_by_all(
+    settings: Settings, data: TextData, other_data: TextData, tmp_path: Path
+) -> None:
+    upper = replace(settings, method="seq_bn[reduction_factor=4, leave_out=[0]]")
+    runs = [
+        Run("one", upper, data),
+        Run("two", replace(upper, learning_rate=3e-3), data),
+        Run("other", replace(upper, seed=1), other_data),
+    ]
+    cache = TrunkCache(dtype=torch.float32)
+    plain, cached = (results(train_many(runs, tmp_path / str(kept), trunk_cache=kept)) for kept in (False, cache))
+    for run, one, other in zip(runs, plain, cached, strict=True):
+        assert_same(other, one)
+        assert_same(other, train_adapter(run.settings, run.data, tmp_path / "alone", trunk_cache=cache).result)
+    with pytest.raises(TrunkError, match="bottom of the model"):
+        train_many([*runs, Run("low", settings, data)], tmp_path / "low", trunk_cache=True)
+
+
+def test_batches_that_cannot_go_together_go_one_after_another(
+    settings: Settings, data: TextData, tmp_path: Path
+) -> None:
+    """Prefixes that move positions cannot be side by side on one batch."""
+    method = "prefix_tuning[prefix_length=2, bottleneck_size=8, shift_positions=True]"
+    moving = replace(settings, method=method, epochs=1)
+    runs = [Run("one", moving, data), Run("two", replace(moving, learning_rate=1e-3), data)]
+    for run, together in zip(runs, results(train_many(runs, tmp_path)), strict=True):
+        assert_same(together, train_adapter(run.settings, data, tmp_path / "alone" / run.name).result)

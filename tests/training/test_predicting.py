@@ -66,6 +66,11 @@ def test_a_large_file_is_not_read_at_once(tmp_path: Path) -> None:
     assert next(rows).share < 0.1
 
 
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("a\u2028b\rc\r\nd".encode())
+    assert [row.values["text"] for row in stream_table(tmp_path / "a.txt")] == ["a\u2028b\rc", "d"]
+
+
 def test_quotes_as_glue_has_them(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
     path.write_text('text\tnumber\nthe "film\t1\n"good" and\t2\n', encoding="utf-8")

@@ -17,7 +17,7 @@ from adapterhub.engine import Trunk
 from adapterhub.errors import ConfigError, CorruptCheckpointError, TrainingError, TrunkError
 from adapterhub.training.trunk_cache import RowStates
 from tokens import model_folder, sentences
-from training.test_trainer import arguments, assert_equal, weights
+from trainings import arguments, assert_equal, weights
 
 TOP = "seq_bn[reduction_factor=4,leave_out=[0]]"
 
@@ -85,6 +85,24 @@ def test_training_on_kept_states_is_training(where: str, folder: Path, data: Any
     assert_equal(weights(cached.model), weights(plain.model), 1e-4)
     assert cached.model.engine.trunk is None
     assert cached.evaluate()["eval_loss"] == pytest.approx(plain.evaluate()["eval_loss"], abs=1e-5)
+
+
+def test_a_base_in_bfloat16_and_batches_by_tokens_train_on_kept_states(folder: Path, data: Any, tmp_path: Path) -> None:
+    plain, cached = (
+        trainer(folder, tmp_path / str(cache), data, cache, bf16=True, per_device_train_batch_size=4)
+        for cache in (False, True)
+    )
+    for one in (plain, cached):
+        one.tokens_per_batch, one.base_dropout = "auto", False
+    alone = trainer(folder, tmp_path / "alone", data, True, plain.model, bf16=True).evaluate()["eval_loss"]
+    assert alone == pytest.approx(plain.evaluate()["eval_loss"], abs=1e-3)
+    seen = count_calls(cached.model)
+    for one in (plain, cached):
+        one.train()
+    assert sum(seen) == 1 + len(data) + 16
+    assert losses(cached) == pytest.approx(losses(plain), abs=0.01)
+    assert cached.evaluate()["eval_loss"] == pytest.approx(plain.evaluate()["eval_loss"], abs=0.01)
+    assert cached.model.embeddings.LayerNorm.weight.dtype == torch.float32
 
 
 def test_bfloat16_is_the_default_and_near(folder: Path, data: Any, tmp_path: Path) -> None:

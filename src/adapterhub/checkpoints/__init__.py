@@ -1,7 +1,7 @@
 """Checkpoints, one file a format, and the fingerprint of the base model that they were made for."""
 
 from adapterhub.checkpoints import adapters
-from adapterhub.checkpoints.compact import Storage
+from adapterhub.checkpoints.compact import Storage, storage
 from adapterhub.checkpoints.entries import Content
 from adapterhub.checkpoints.fingerprinting import fingerprint_of
 from adapterhub.checkpoints.native import (
@@ -31,6 +31,7 @@ __all__ = [
     "load_into",
     "match_tensors",
     "read",
+    "storage",
     "whole_copies",
     "whole_state",
     "write",

@@ -6,7 +6,7 @@ tensor one after another, 128 of them for eight bits and 32 for four.
 """
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -20,14 +20,15 @@ _LARGEST = {"int8": 127, "int4": 7}
 _BLOCK = {"int8": 128, "int4": 32}
 
 
-def check_storage(dtype: str) -> None:
-    """Pass the name of a way to store values.
+def storage(dtype: str) -> Storage:
+    """The way to store values of that name.
 
     Raises:
-        ConfigError: for any other.
+        ConfigError: if there is none.
     """
     if dtype not in get_args(Storage):
         raise ConfigError(f"dtype is one of {', '.join(get_args(Storage))}, not {dtype!r}")
+    return cast(Storage, dtype)
 
 
 def is_quantised(dtype: object) -> bool:

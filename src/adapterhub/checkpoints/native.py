@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.compact import Storage, check_storage, is_quantised, packed, unpacked
+from adapterhub.checkpoints.compact import Storage, is_quantised, packed, storage, unpacked
 from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import check_fit_to_save, decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
@@ -100,7 +100,7 @@ def write(
         ConfigError: for an unknown ``dtype``.
     """
     if dtype is not None:
-        check_storage(dtype)
+        storage(dtype)
     folder = Path(folder)
     version = FORMAT_VERSION if is_quantised(dtype) else 1
     content: dict[str, Any] = {**info, "format": FORMAT, "format_version": version}
@@ -149,6 +149,41 @@ def read(folder: str | os.PathLike[str], manifest: str) -> Manifest:
             return Manifest(folder, content, files)
 
 
+def look(folder: Path, manifest: str) -> dict[str, Any] | None:
+    """What a manifest says, checked; of the weights that it names nothing is read. None for another library's.
+
+    Raises:
+        CheckpointNotFoundError, CorruptCheckpointError: as ``read``.
+    """
+    path = folder / manifest
+    if not folder.is_dir():
+        raise CheckpointNotFoundError(f"{folder} is not a folder. Give the folder that save_adapter wrote.")
+    content = _json(path, _read_manifest(path))
+    if isinstance(content, dict) and "format" not in content:
+        return None
+    _check_content(path, content)
+    return dict(content)
+
+
+def weights_file(folder: Path, name: str) -> Path:
+    """The path of a weights file that a manifest names.
+
+    Raises:
+        CorruptCheckpointError: if it is outside the folder, or none.
+    """
+    try:
+        if leads_out(folder, name):
+            raise CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
+    except ValueError:  # a character that no file name can hold
+        raise CorruptCheckpointError(
+            f"{folder}: the manifest names a weights file that cannot be one: {name!r}"
+        ) from None
+    return path
+
+
 def _read_manifest(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -166,18 +201,14 @@ def _read_manifest(path: Path) -> bytes:
 def _read_weights(folder: Path, name: str) -> bytes | CheckpointError:
     """The content of a file that a manifest names, or why there is none; it must lie in the folder, links resolved."""
     try:
-        path = folder / name
-        if leads_out(folder, name):
-            return CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
-        if path.exists() and not path.is_file():
-            return CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
-        return path.read_bytes()
+        return weights_file(folder, name).read_bytes()
+    except CorruptCheckpointError as error:
+        return error
     except OSError as error:
         return CorruptCheckpointError(
-            f"{path}: the manifest names this file, and it could not be read ({error.strerror}). Copy it again."
+            f"{folder / name}: the manifest names this file, and it could not be read ({error.strerror}). Copy it "
+            "again."
         )
-    except ValueError:  # a character that no file name can hold
-        return CorruptCheckpointError(f"{folder}: the manifest names a weights file that cannot be one: {name!r}")
 
 
 def _remove_stale(folder: Path) -> None:
@@ -198,12 +229,16 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _parse(path: Path, data: bytes) -> dict[str, Any]:
+    content = _json(path, data)
+    _check_content(path, content)
+    return dict(content)
+
+
+def _json(path: Path, data: bytes) -> Any:
     try:
-        content = json.loads(data)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise CorruptCheckpointError(f"{path} is not JSON: {error}. Copy it again.") from error
-    _check_content(path, content)
-    return content
 
 
 def _check_content(path: Path, content: Any) -> None:

@@ -78,16 +78,36 @@ def decode(data: bytes, what: str) -> dict[str, Tensor]:
         stacked = load_safetensors(data)
     except Exception as error:  # safetensors raises all kinds, and whoever wrote the file chose its content
         raise CorruptCheckpointError(f"{what} is not a whole safetensors file: {error}. Copy it again.") from error
+    tensors = unstack(stacked, what)
+    check_tensors(tensors, what)
+    return tensors
+
+
+def unstack(stacked: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """The tensors of a file one by one, where ``encode`` stacked them: views.
+
+    Raises:
+        CorruptCheckpointError: if a name and a shape do not go together, or two are of one name.
+    """
     tensors: dict[str, Tensor] = {}
     for name, tensor in stacked.items():
         for own, one in _unstack(name, tensor, what):
             if own in tensors:
                 raise CorruptCheckpointError(f"{what} holds tensor {own} twice")
-            if one.dtype not in _TYPES:
-                raise CorruptCheckpointError(f"{what}: tensor {own} is of the type {one.dtype}, which is not read")
-            check_finite(own, one, what)
             tensors[own] = one
     return tensors
+
+
+def check_tensors(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Pass tensors of a file that are of a known type, with values that are finite.
+
+    Raises:
+        CorruptCheckpointError: for any other.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _TYPES:
+            raise CorruptCheckpointError(f"{what}: tensor {name} is of the type {tensor.dtype}, which is not read")
+        check_finite(name, tensor, what)
 
 
 def check_finite(name: str, tensor: Tensor, what: str) -> None:
@@ -96,7 +116,7 @@ def check_finite(name: str, tensor: Tensor, what: str) -> None:
     Raises:
         CorruptCheckpointError: for any other.
     """
-    if not torch.isfinite(tensor).all():
+    if not _is_finite(tensor):
         raise CorruptCheckpointError(f"{what}: tensor {name} holds values that are not finite")
 
 
@@ -156,11 +176,18 @@ def _check_values(name: str, tensor: Tensor, what: str) -> None:
         raise CheckpointError(
             f"{what}: tensor {name} has no values that can be saved ({tensor.dtype}, {tensor.layout}, {tensor.device})"
         )
-    if not torch.isfinite(tensor).all():
+    if not _is_finite(tensor):
         raise CheckpointError(
             f"{what}: tensor {name} holds values that are not finite, so it is not saved. If it was trained, the "
             "training diverged: lower the learning rate."
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are numbers: the least and the greatest are not finite, or no number, if any is not."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return bool(torch.stack(torch.aminmax(tensor.detach())).isfinite().all())
 
 
 def _check_apart(tensors: Mapping[str, Tensor], what: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import adapterhub
-from adapterhub.cli import hub, serving, sharing, sweeping, tables
+from adapterhub.cli import hub, serving, sharing, shrinking, sweeping, tables
 from adapterhub.cli.command import WRONG_USAGE, Resumable, model_command
 from adapterhub.cli.options import (
     DATA,
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(sharing.app)
 app.add_typer(sweeping.app)
+app.add_typer(shrinking.app)
 app.add_typer(hub.app, name="hub")
 app.command()(serving.serve)
 
@@ -155,6 +156,10 @@ def train(
     batch_size: BatchSize = 32,
     max_length: MaxLength = 128,
     seed: Seed = 0,
+    base_dropout: Annotated[
+        bool,
+        typer.Option("--base-dropout", help="Keep the dropout of the frozen model in training, which takes longer."),
+    ] = False,
     fast: Annotated[
         bool,
         typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
@@ -186,8 +191,10 @@ def train(
     """
     from dataclasses import asdict
 
+    from adapterhub.inference.precision import FORMATS
     from adapterhub.training.data import load_data
     from adapterhub.training.fast import fast as choose_fast
+    from adapterhub.training.quickstart import duration
     from adapterhub.training.settings import Settings
     from adapterhub.training.single import ADAPTER, METRICS, train_adapter
     from adapterhub.training.trainer import TrainingInterrupted
@@ -195,9 +202,13 @@ def train(
 
     if resume and overwrite:
         raise typer.BadParameter("--resume and --overwrite exclude each other", param_hint="--resume")
+    if base_dropout and (fast or trunk_cache):
+        raise typer.BadParameter("what is kept was computed without dropout", param_hint="--base-dropout")
     loaded = load_data(data, **data_options(text_column, label_column, label_names))
     announce(screen, loaded)
-    settings = Settings(model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed)
+    settings = Settings(
+        model, adapter, learning_rate, epochs, batch_size, max_length, seed=seed, base_dropout=base_dropout
+    )
     if fast:
         chosen = choose_fast(settings)
         settings = chosen.settings
@@ -223,6 +234,7 @@ def train(
         "validation": f"accuracy {100 * result.validation_accuracy:.1f} %",
         "trained": f"{result.trained:,} parameters, {100 * result.trained / result.base:.2f} % of the model; "
         f"the head has {result.head:,} more",
+        "time": f"{duration(result.seconds)}, computed in {FORMATS[result.precision]}",
         "note": "the loss ended where guessing would: nothing was learnt; try another --lr"
         if result.collapsed
         else None,

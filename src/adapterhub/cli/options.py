@@ -45,7 +45,7 @@ LabelNames = Annotated[
         show_default="those in the data",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step.", metavar="N")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Rows a step, on average.", metavar="N")]
 MaxLength = Annotated[int, typer.Option(min=4, help="Tokens of a text that are read.", metavar="N")]
 Seed = Annotated[
     int, typer.Option(min=0, help="Seed of all that is random; the first, where there are several.", metavar="N")

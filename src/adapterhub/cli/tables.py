@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adapterhub.sweep import Report
     from adapterhub.training.compare import Comparison
     from adapterhub.training.grid import Swept
+    from adapterhub.training.shrinking import Version
 
 
 def pairs(values: Mapping[str, Any]) -> Text:
@@ -82,6 +83,17 @@ def grid(swept: "Swept") -> RenderableType:
     validation, test = (f"{100 * value:.1f} %" for value in (result.validation_accuracy, result.test_accuracy))
     headline = f"{swept.chosen.name}: {validation} on validation, {test} on test"
     return Group(Text(headline, style="bold"), "", table, *(Text(note, style="yellow") for note in notes))
+
+
+def versions(tried: "Iterable[Version]") -> Table:
+    """Smaller versions of an adapter that were measured, the largest first."""
+    table = _bare(show_header=True)
+    for heading in ("values", "hidden units", "bytes", "validation"):
+        table.add_column(heading, justify="left" if heading == "values" else "right")
+    for one in sorted(tried, key=lambda one: -one.bytes):
+        accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.1f} %"
+        table.add_row(str(one.dtype), f"{100 * one.keep:.3g} %", f"{one.bytes:,}", accuracy)
+    return table
 
 
 def listings(found: "Iterable[Listing]") -> Text:

@@ -15,7 +15,7 @@ from adapterhub.engine.weights import weight_places
 from adapterhub.errors import ConfigError
 from adapterhub.methods import AdapterConfig, Modules, Place
 from adapterhub.methods.prefix import Prefix, PrefixTuningConfig
-from adapterhub.sites import Embeddings, Layer, Sites, Sublayer
+from adapterhub.sites import Embeddings, Layer, Sites, Sublayer, is_decoder
 
 EMBEDDINGS, PROMPT, DECODER_PROMPT = "embeddings", "prompt", "decoder_prompt"
 T = TypeVar("T")
@@ -117,6 +117,11 @@ def layer_site(layer: Layer) -> str:
     return f"{layer.name}.output"
 
 
+def side_site(layer: Layer) -> str:
+    """The name of the place beside a layer."""
+    return f"{layer.name}.side"
+
+
 def prefix_site(sublayer: Sublayer) -> str:
     """The name of the place where the attention of a sublayer reads keys and values."""
     return f"{sublayer.name}.prefix"
@@ -159,6 +164,7 @@ def _all_places(model: PreTrainedModel, sites: Sites) -> Iterator[Place]:
     for layer in sites.layers:
         if layer.sublayers and layer.width:
             yield Place("layer", layer_site(layer), "layer", layer.index, layer.width)
+            yield Place("side", side_site(layer), "side", layer.index, layer.width, causal=is_decoder(model.config))
     if sites.embeddings is not None:
         yield Place("embeddings", EMBEDDINGS, EMBEDDINGS, None, sites.embeddings.width)
     readers = {name: model.get_submodule(site.reader or "") for name, site in prompt_sites(sites).items()}
@@ -174,7 +180,7 @@ def site_paths(sites: Sites, weights: Iterable[Place]) -> dict[str, str]:
     """The path of the base module at every site, those of ``weights`` included."""
     paths = {sublayer.name: sublayer.output_at for sublayer in sites.sublayers}
     paths |= {prefix_site(sublayer): sublayer.output_at for sublayer in sites.sublayers}
-    paths |= {layer_site(layer): layer.path for layer in sites.layers}
+    paths |= {site: layer.path for layer in sites.layers for site in (layer_site(layer), side_site(layer))}
     paths |= {norm.name: norm.path for norm in sites.norms}
     paths |= {place.name: held_by(place) for place in weights if place.any_weight is not None}
     if sites.embeddings is not None:

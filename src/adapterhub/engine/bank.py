@@ -1,6 +1,6 @@
 """Banks: many adapters of one configuration in stacked tensors, of which each row of a batch uses one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.program import Call, Read, Slots, Step
+from adapterhub.engine.slotted import Slotted, tensors_of
 from adapterhub.engine.stacked import Chosen, StackedStep
-from adapterhub.errors import CompositionError, ConfigError, TensorMismatchError
+from adapterhub.errors import CompositionError, ConfigError
 from adapterhub.methods.stacked import Stacked, Unit
 
 NO_SLOT = -1
 
 
-class Bank:
+class Bank(Slotted):
     """Room for ``capacity`` adapters of one configuration; made by ``engine.add_bank(name, config, capacity)``.
 
     A bank stands in a composition like an adapter of its name (``Stack("lang", "bank")``). Which of its adapters a row
@@ -39,39 +40,13 @@ class Bank:
         Raises:
             ConfigError: if there is to be no slot, or the configuration acts on experts, or is fitted to a vocabulary.
         """
-        if not isinstance(capacity, int) or capacity < 1:
-            raise ConfigError(f"bank {name!r}: capacity must be a whole number of at least 1, and is {capacity!r}")
-        self.name, self.config, self.vocabulary = name, adapter.config, adapter.vocabulary
+        super().__init__(name, adapter, capacity, dtype)
+        self.config, self.vocabulary = adapter.config, adapter.vocabulary
         self._like = adapter.eval().requires_grad_(False)
-        self._stacked = {
-            path: torch.zeros(capacity, *one.shape, dtype=_type(one, dtype), device=one.device)
-            for path, one in _tensors(adapter)
-        }
-        self.filled: set[int] = set()
         self._active: int | None = None
         # The same for what is compiled, so that nothing is compiled again when another becomes active.
         self._acts = False
         self._number = torch.zeros(1, dtype=torch.long, device=self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the first of its tensors is."""
-        return next(iter(self._stacked.values())).device
-
-    @property
-    def capacity(self) -> int:
-        """The number of slots."""
-        return next(iter(self._stacked.values())).shape[0]
-
-    @property
-    def slot_bytes(self) -> int:
-        """The bytes of one slot."""
-        return sum(one[0].nbytes for one in self._stacked.values())
-
-    @property
-    def shapes(self) -> dict[str, torch.Size]:
-        """The tensors of an adapter by name, and their shapes."""
-        return {path: one.shape[1:] for path, one in self._stacked.items()}
 
     @property
     def active(self) -> int | None:
@@ -89,59 +64,15 @@ class Bank:
             self._number.fill_(slot)
         self._active, self._acts = slot, slot is not None
 
-    def put(self, slot: int, tensors: Mapping[str, Tensor]) -> None:
-        """Write an adapter into a slot, in the place of what was there.
-
-        Raises:
-            CompositionError: for a slot that is not there.
-            TensorMismatchError: if names or shapes are not those of ``shapes``; the slot is as it was.
-        """
-        self._check_slot(slot)
-        unlike = [
-            f"{path} is {_shape(tensors.get(path))}, wanted {tuple(shape)}"
-            for path, shape in self.shapes.items()
-            if path not in tensors or tensors[path].shape != shape
-        ]
-        unlike += [f"{path} is not wanted" for path in tensors if path not in self._stacked]
-        if unlike:
-            raise TensorMismatchError(f"slot {slot} of bank {self.name!r} ({self.config.method}): {'; '.join(unlike)}")
-        with torch.no_grad():
-            for path, stacked in self._stacked.items():
-                stacked[slot].copy_(tensors[path])
-        self.filled.add(slot)
-
-    def tensors(self, slot: int) -> dict[str, Tensor]:
-        """The tensors in a slot by name: views, which change with it.
-
-        Raises:
-            CompositionError: if there is no adapter.
-        """
-        self._check_filled((slot,))
-        return {path: stacked[slot] for path, stacked in self._stacked.items()}
-
     def clear(self, slot: int) -> None:
         """Take the adapter out of a slot; if it was active, none is.
 
         Raises:
             CompositionError: if there is none.
         """
-        self._check_filled((slot,))
-        self.filled.remove(slot)
+        super().clear(slot)
         if self._active == slot:
             self.active = None
-
-    def grow(self, capacity: int) -> None:
-        """Make room for ``capacity`` adapters in all; what is in slots stays.
-
-        Raises:
-            ConfigError: for less than there is.
-        """
-        if capacity < self.capacity:
-            raise ConfigError(f"bank {self.name!r} has {self.capacity} slots: it cannot grow to {capacity}")
-        for path, stacked in self._stacked.items():
-            larger = stacked.new_zeros(capacity, *stacked.shape[1:])
-            larger[: len(stacked)] = stacked
-            self._stacked[path] = larger
 
     def parts(self, site: str) -> tuple[nn.Module, ...]:
         """The modules that act at a site, of an adapter without values."""
@@ -152,13 +83,9 @@ class Bank:
         if isinstance(like, ExpertStep):
             raise ConfigError(f"bank {self.name!r}: an adapter on the weights of experts cannot be in a bank")
         unit = Unit(like.part, like.fixed)
-        known = {id(tensor): path for path, tensor in _tensors(self._like)}
+        known = {id(tensor): path for path, tensor in tensors_of(self._like)}
         paths = tuple(known[id(kept[name])] for kept, name in unit.holders().values())
         return BankStep(like.adapter, like.part, like.fixed, like=like, stacked=Stacked(unit), bank=self, paths=paths)
-
-    def stacked(self, path: str) -> Tensor:
-        """The tensors of that name of all slots, ``[slots, ...]``."""
-        return self._stacked[path]
 
     def choice(self, given: Any, rows: int) -> int | Slots | None:
         """What a call with so many rows uses; ``given`` as for ``adapter_slots``, None for what is active.
@@ -189,16 +116,6 @@ class Bank:
         found = torch.tensor(numbers, device=self.device)
         return Slots(found.clamp(min=0), found >= 0 if NO_SLOT in numbers else None) if used else None
 
-    def _check_slot(self, slot: int) -> None:
-        if not 0 <= slot < self.capacity:
-            raise CompositionError(f"bank {self.name!r} has the slots 0 to {self.capacity - 1}, not {slot}")
-
-    def _check_filled(self, slots: Iterable[int]) -> None:
-        for slot in slots:
-            if slot not in self.filled:
-                self._check_slot(slot)
-                raise CompositionError(f"there is no adapter in slot {slot} of bank {self.name!r}: put one there first")
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BankStep(StackedStep):
@@ -214,17 +131,25 @@ class BankStep(StackedStep):
         return found.numbers.repeat(call.channels) if call.channels > 1 else found.numbers
 
     def tensors(self, chosen: Chosen) -> Sequence[Tensor]:
-        whole = [self.bank.stacked(path) for path in self.paths]
         if isinstance(chosen, int):
-            return [one[chosen] for one in whole]
+            return self._views(chosen)
         assert chosen is not None
-        # A copy for each row: next to a forward pass of 32 tokens, 1 % of its time (as has every way to sort rows).
+        # A copy for each row: next to a forward pass of 32 tokens, 1 % of its time.
+        whole = [self.bank.stacked(path) for path in self.paths]
         return [one.index_select(0, chosen.to(one.device)) for one in whole]
 
+    def _views(self, slot: int) -> Sequence[Tensor]:
+        """The tensors of a slot; those of the last one are kept at hand."""
+        whole = [self.bank.stacked(path) for path in self.paths]
+        state = slot, torch.is_inference_mode_enabled(), whole[0].data_ptr()
+        return self.kept(state, lambda: [one[slot] for one in whole])
+
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
-        return (
-            state if self._slots(call) is None else self._where_used(super().__call__(state, read, call), state, call)
-        )
+        found = self._slots(call)
+        if found is None:
+            return state
+        new = super().__call__(state, read, call)
+        return new if isinstance(found, int) else self._where_used(new, state, call)
 
     def change(self, state: Tensor, read: Read, call: Call) -> Tensor:
         if self._slots(call) is None:
@@ -256,16 +181,3 @@ class BankStep(StackedStep):
     def _where_used(self, new: Tensor, old: Tensor, call: Call) -> Tensor:
         used = self.used(new.shape[0], call)
         return new if used is None else torch.where(used.to(new.device).view(-1, *(1,) * (new.dim() - 1)), new, old)
-
-
-def _tensors(adapter: Adapter) -> list[tuple[str, Tensor]]:
-    """Parameters and buffers by their paths."""
-    return [*adapter.named_parameters(), *adapter.named_buffers()]
-
-
-def _type(tensor: Tensor, wanted: torch.dtype | None) -> torch.dtype:
-    return wanted if wanted is not None and tensor.is_floating_point() else tensor.dtype
-
-
-def _shape(tensor: Tensor | None) -> str:
-    return "not there" if tensor is None else str(tuple(tensor.shape))

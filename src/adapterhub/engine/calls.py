@@ -90,6 +90,7 @@ def _call(plan: "Plan | None", generation: Call | None, rows: int, kwargs: Mappi
         prompt=None if generation is None else generation.prompt,
         mask=_prompt_padding(generation, rows) if mask is None else mask,
         decoder_mask=_padding(kwargs.get("decoder_attention_mask")),
+        carried={} if plan is not None and plan.sides else None,
     )
 
 
@@ -133,7 +134,7 @@ def batch_rows(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any
 
 def _fed(
     engine: "Engine", plan: "Plan | None", states: Tensor, rows: int, channels: int, kwargs: dict[str, Any]
-) -> Tensor:
+) -> tuple[Tensor, ...]:
     if engine.trunk is None:
         raise TrunkError(f"{STATES} were given, and no trunk is in use: call the model inside `with Trunk(model):`")
     if len(states) != rows:
@@ -186,7 +187,7 @@ def _slots(plan: "Plan | None", given: Any, rows: int) -> "dict[str, int | Slots
 def _offset(plan: "Plan | None", kwargs: Mapping[str, Any]) -> int:
     """The position of the first token: how many are in the cache."""
     cache = kwargs.get("past_key_values")
-    if plan is None or cache is None or not (plan.splits or plan.layers):
+    if plan is None or cache is None or not (plan.splits or plan.layers or plan.sides):
         return 0
     return int(cache.get_seq_length())
 

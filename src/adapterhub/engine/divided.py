@@ -8,7 +8,7 @@ dimension) follows one another. Whoever repeats a batch says so in the ``Call``.
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -176,15 +176,17 @@ def _groups(found: Iterable[tuple[Program | None, tuple[int, ...]]]) -> list[Gro
 
 
 def _group(found: Sequence[tuple[Program | None, tuple[int, ...]]]) -> Group:
-    rows = tuple(row for _, own in found for row in own)
     programs = [program for program, _ in found if program is not None]
+    member_of = {row: member for member, (_, own) in enumerate(found) for row in own}
+    rows = tuple(sorted(member_of))
     if len(programs) < 2:
         return Group(programs[0] if programs else None, rows)
-    # Shares of the largest size that divides all: of unlike numbers of rows, parameters are there once for each share.
-    # To fill rows up to equal shares, or to multiply share by share, takes longer (``benchmarks/rows.py``).
-    share = math.gcd(*(len(own) for _, own in found))
-    members = [member for member, (_, own) in enumerate(found) for _ in range(len(own) // share)]
-    in_turn = len(members) == len(found)
+    # Rows keep their order, and parameters are there once for each share of them: to sort rows by program, or to fill
+    # those of each up to equal shares, takes longer, as do multiplications of shares of unlike sizes.
+    runs = [len(list(run)) for _, run in groupby(rows, key=member_of.__getitem__)]
+    share = math.gcd(*runs)
+    members = [member_of[row] for row in rows[::share]]
+    in_turn = members == list(range(len(found)))
     return Group(merged(programs), rows, len(members), None if in_turn else torch.tensor(members))
 
 

@@ -15,7 +15,7 @@ from adapterhub.composition import Composition
 from adapterhub.engine.adapter import PROMPT, Adapter, match_device, places
 from adapterhub.engine.bank import Bank
 from adapterhub.engine.fusion import Fusion
-from adapterhub.engine.hooks import Hook, SublayerHook
+from adapterhub.engine.hooks import Hook
 from adapterhub.engine.moved import check as check_positions
 from adapterhub.engine.named import NamedModules, check_name
 from adapterhub.engine.placing import key, needed
@@ -25,6 +25,7 @@ from adapterhub.engine.prompt import Layout, max_length
 from adapterhub.engine.prompt_hook import PromptHook
 from adapterhub.engine.setup import AdapterSetup, current_frame, setups_entered, setups_open
 from adapterhub.engine.stored import loaded
+from adapterhub.engine.sublayer_hook import SublayerHook
 from adapterhub.errors import AdapterExistsError, AdapterNotFoundError, CompositionError
 from adapterhub.methods import AdapterConfig, Place
 from adapterhub.methods.fusion import AdapterFusionConfig
@@ -413,9 +414,14 @@ class Engine:
                 self._hooks[site] = make()
         for plan in self._in_use:
             for name in plan.replacing:
-                hook = self._hooks[key(SublayerHook, name)]
-                assert isinstance(hook, SublayerHook)
-                hook.attach_norm()
+                self._sublayer_hook(name).attach_norm()
+            if plan.branching is not None:
+                self._sublayer_hook(plan.branching).attach_layer()
+
+    def _sublayer_hook(self, name: str) -> SublayerHook:
+        hook = self._hooks[key(SublayerHook, name)]
+        assert isinstance(hook, SublayerHook)
+        return hook
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_lock", "_pass")}

@@ -20,7 +20,8 @@ from adapterhub.engine.positions import positions_of
 from adapterhub.engine.prefix import Prefix, extended
 from adapterhub.engine.program import Program, Read
 from adapterhub.engine.repeat import repeated, repeated_inputs
-from adapterhub.sites import Attention, Embeddings, Layer, Norm, Sublayer, attention, experts, handled
+from adapterhub.engine.side import text_of
+from adapterhub.sites import Attention, Embeddings, Layer, Norm, attention, experts, handled
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -65,61 +66,6 @@ class NotingHook(Hook):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._noted = threading.local()
-
-
-class SublayerHook(NotingHook):
-    """Runs the adapters of a plan after one sublayer: its residual stream is noted, its output replaced."""
-
-    def __init__(self, engine: "Engine", site: Sublayer) -> None:
-        super().__init__(engine)
-        self.site = site
-        module = engine.model.get_submodule
-        self.layer_norm = None if site.norm is None else module(site.norm)
-        self._replaces_norm = False
-        self._handles += (
-            module(site.residual_at).register_forward_pre_hook(self.note_residual, prepend=True),
-            module(site.output_at).register_forward_hook(self.adapt),
-        )
-
-    def attach_norm(self) -> None:
-        """Register the hook on the norm after the sublayer too, for adapters that leave it out."""
-        if self.layer_norm is not None and not self._replaces_norm:
-            self._replaces_norm = True
-            self._handles.append(self.layer_norm.register_forward_hook(self.replace_norm))
-
-    def note_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        """Pre-hook of the module that reads the residual stream first."""
-        if self.engine.plan() is not None:  # a pass of the bare model may run inside another
-            self._noted.residual = args[0]
-
-    def adapt(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        """Hook of the last module of the sublayer: put the adapters' result in the place of its output."""
-        plan = self.engine.plan()
-        if plan is None:
-            return output
-        residual: Any = getattr(self._noted, "residual", None)  # None if another thread put the hook here meanwhile
-        self._noted.residual = None  # a tensor kept here would outlive the pass
-        program = plan.sublayers.get(self.site.name)
-        if program is None:
-            return output
-        given = output if isinstance(output, Tensor) else output[0]
-        hidden = given if given.shape == residual.shape else given.reshape(residual.shape)  # experts take tokens alone
-        hidden = run(self.engine, program, hidden, (residual,))
-        if self.site.name in plan.replacing:
-            if self.layer_norm is None:
-                hidden = hidden - residual  # the base model adds it back
-            else:
-                self._noted.result = hidden
-        hidden = hidden if hidden.shape == given.shape else hidden.reshape(given.shape)
-        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
-
-    def replace_norm(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        """Hook of the norm after the sublayer: hand on the adapters' result as it is."""
-        result = getattr(self._noted, "result", None)
-        if result is None:
-            return output
-        self._noted.result = None
-        return result
 
 
 class WeightHook(Hook):
@@ -187,6 +133,28 @@ class LayerHook(Hook):
         rows = rows_first(self.engine, hidden, hidden)
         positions = rows_first(self.engine, positions_of(rows, self.engine.call, self.layer.tower), hidden)
         hidden = run(self.engine, program, hidden, (positions,))
+        return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
+
+
+class SideHook(Hook):
+    """Runs what a plan has beside a layer, on what the layer read and gave."""
+
+    def __init__(self, engine: "Engine", layer: Layer) -> None:
+        super().__init__(engine)
+        self.layer = layer
+        module = engine.model.get_submodule(layer.path)
+        self._handles.append(module.register_forward_hook(self.adapt, with_kwargs=True))
+
+    def adapt(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        """Hook of the layer."""
+        plan = self.engine.plan()
+        program = None if plan is None else plan.sides.get(self.layer.path)
+        if program is None:
+            return output
+        read = args[0] if args else next(value for value in kwargs.values() if isinstance(value, Tensor))
+        hidden = output if isinstance(output, Tensor) else output[0]
+        text = text_of(rows_first(self.engine, hidden, hidden), self.engine.call)
+        hidden = run(self.engine, program, hidden, (read, rows_first(self.engine, text, hidden)))
         return hidden if isinstance(output, Tensor) else (hidden, *output[1:])
 
 
@@ -360,7 +328,7 @@ class RepeatHook(Hook):
         plan = self.engine.plan()
         if plan is None or plan.first_repeated is None or self.engine.rows_repeated:
             return None
-        if self.layer is not None and self.layer < plan.first_repeated:
+        if self.layer is not None and not plan.repeats(self.layer, module.training):
             return None
         rows = self.engine.rows_seen
         if rows is None and self.layer is not None:

@@ -16,7 +16,7 @@ _WEIGHTS = {
     **dict.fromkeys(("up", "gate", "gate_up"), "intermediate_lora"),
     "down": "output_lora",
 }
-_OTHERS = {"layer": "output_reft", "embeddings": "invertible", "norm": "norm"}
+_OTHERS = {"layer": "output_reft", "side": "side", "embeddings": "invertible", "norm": "norm"}
 _OTHERS |= {"prompt": "prompt", "decoder_prompt": "decoder_prompt"}
 
 

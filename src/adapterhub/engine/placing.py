@@ -17,12 +17,13 @@ from adapterhub.engine.hooks import (
     NormHook,
     PrefixHook,
     RepeatHook,
-    SublayerHook,
+    SideHook,
     WeightHook,
 )
 from adapterhub.engine.moved import PositionHook
 from adapterhub.engine.plan import Plan
 from adapterhub.engine.prompt_hook import InsertHook, PromptHook
+from adapterhub.engine.sublayer_hook import SublayerHook
 
 if TYPE_CHECKING:
     from adapterhub.engine.engine import Engine
@@ -41,6 +42,8 @@ def needed(engine: "Engine", plan: Plan) -> Iterator[tuple[str, Make]]:
     for layer in sites.layers:
         if layer.path in plan.layers:
             yield key(LayerHook, layer.path), partial(LayerHook, engine, layer)
+        if layer.path in plan.sides:
+            yield key(SideHook, layer.path), partial(SideHook, engine, layer)
     for sublayer in sites.sublayers:
         if sublayer.name in plan.prefixes and sublayer.attention is not None:
             yield key(PrefixHook, sublayer.name), partial(PrefixHook, engine, sublayer.name, sublayer.attention)

@@ -20,8 +20,8 @@ from adapterhub.composition import (
     Stack,
     channels_of,
 )
-from adapterhub.engine import extra, position_bias, prompt
-from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites
+from adapterhub.engine import extra, position_bias, prompt, side
+from adapterhub.engine.adapter import EMBEDDINGS, Adapter, held_by, layer_site, prefix_site, prompt_sites, side_site
 from adapterhub.engine.bank import Bank
 from adapterhub.engine.divided import ByPosition, ByTask, Channels, Routed
 from adapterhub.engine.experts import ExpertStep
@@ -38,6 +38,7 @@ from adapterhub.engine.program import (
     ThroughWeight,
     WeightChain,
 )
+from adapterhub.engine.side import SideStep
 from adapterhub.errors import AdapterNotFoundError, CompositionError
 from adapterhub.methods import Place, Weight
 from adapterhub.sites import Sites
@@ -63,19 +64,23 @@ class Plan:
     one of those, if they move the positions of the text. ``experts`` run after the weights of experts (by the paths of
     their modules, and the names of their parameters).
     ``embeddings`` runs on what the first layer reads, and its inverse before output embeddings that are tied;
-    ``layers`` on what layers give (by their paths). ``prompts`` come among the tokens that are read (by the names of
-    their places), some of those at ``prompts_apart`` where tokens are embedded already.
+    ``layers`` on what layers give, and ``sides`` beside them (by their paths). ``prompts`` come among the tokens that
+    are read (by the names of their places), some of those at ``prompts_apart`` where tokens are embedded already.
 
     ``acting`` are the names of all places where something is done.
     ``first_repeated`` is the first layer that gets the rows of a batch once for each channel of a Parallel, None where
-    the inputs of the model have to be repeated already. ``fusions`` are the names of those that run, ``channels`` and
-    ``rows`` those of the setup; ``splits`` says whether it divides positions, ``reads_call`` whether a program asks
-    about the call or the batch at all. ``banks`` are those of which a call says what slots it uses.
+    the inputs of the model have to be repeated already. ``branching`` is the name of its last sublayer, where adapters
+    act after that alone: then all before runs once, unless the base model is in training.
+
+    ``fusions`` are the names of those that run, ``channels`` and ``rows`` those of the setup; ``splits`` says whether
+    it divides positions, ``reads_call`` whether a program asks about the call or the batch at all. ``banks`` are those
+    of which a call says what slots it uses.
     """
 
     setup: Composition
     skip_layers: frozenset[int]
     sublayers: Mapping[str, Program]
+    branching: str | None
     replacing: frozenset[str]
     prefixes: Mapping[str, Program]
     moved: Program | None
@@ -84,6 +89,7 @@ class Plan:
     experts: Mapping[str, Mapping[str, Program]]
     embeddings: Program | None
     layers: Mapping[str, Program]
+    sides: Mapping[str, Program]
     prompts: Mapping[str, Program]
     prompts_apart: frozenset[str]
     acting: frozenset[str]
@@ -103,6 +109,16 @@ class Plan:
         yield from ((layer.path, layer.index) for layer in layers)
         for tower in {layer.tower for layer in layers} - {layers[0].tower}:
             yield sites.tower_path(tower), None
+
+    def repeats(self, layer: int, training: bool) -> bool:
+        """Whether a layer, which is in training or not, gets the rows of a batch once for each channel of a Parallel.
+
+        What may be dropped in training of a sublayer's output, after the place of adapters, is the layer's own affair.
+        """
+        first = self.first_repeated
+        if first is None or layer < first:
+            return False
+        return layer > first or self.branching is None or training
 
 
 def compile_plan(
@@ -157,35 +173,46 @@ def compile_plan(
         for layer in sites.layers
         if layer.index not in skipped and (program := compiler.compile(layer_site(layer), Step)) is not None
     }
+    sides = {
+        layer.path: program
+        for layer in sites.layers
+        if layer.index not in skipped and (program := compiler.compile(side_site(layer), SideStep)) is not None
+    }
     replacing = frozenset(name for name, program in sublayers.items() if not program.keeps_base_output)
     _check_replaced(sites, replacing)
     kinds = {type(block) for block in setup.walk()}
     prompts = {name: found for name in prompt_sites(sites) if (found := compiler.compile(name, Step)) is not None}
     for found in prompts.values():
         prompt.check(found, Split in kinds)
+    side.check(setup, sides, bool(prompts))
+    embeddings = compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None
+    layer_of = {place.name: place.layer for place in acting}
+    first_repeated = _first_repeated(setup, compiler.compiled, layer_of) if sites.batch_first else None
+    alone = [site for site in compiler.compiled if first_repeated is not None and layer_of[site] == first_repeated]
+    ends = {sublayer.name for sublayer in sites.sublayers if sublayer.ends_layer} - replacing
     return Plan(
         setup,
         skipped,
         sublayers,
+        alone[0] if len(alone) == 1 and alone[0] in ends else None,
         replacing,
         read,
         _moved(setup, read),
         own_norms,
         weights,
         experts,
-        compiler.compile(EMBEDDINGS, Step) if sites.embeddings is not None else None,
+        embeddings,
         layers,
+        sides,
         prompts,
         frozenset(name for name, found in prompts.items() if prompt.some_apart(found)),
         frozenset(compiler.compiled),
-        _first_repeated(setup, compiler.compiled, {place.name: place.layer for place in acting})
-        if sites.batch_first
-        else None,
+        first_repeated,
         tuple(dict.fromkeys(block.fusion for block in setup.walk() if isinstance(block, Fuse))),
         setup.channels,
         setup.rows,
         Split in kinds,
-        bool(kinds - {Stack, Average, Composition}) or bool(layers or prompts or banks),
+        bool(kinds - {Stack, Average, Composition}) or any((layers, sides, prompts, banks)),
         banks,
     )
 

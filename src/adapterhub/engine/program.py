@@ -30,8 +30,9 @@ class Call(NamedTuple):
     text. ``attentions`` collects those of fusions, if they are wanted: for each fusion and site ``[batch, seq,
     adapters]``. ``slots`` say which slot of each bank (by its name) a row uses. ``members`` ``[n]`` say for which of
     several programs that run as one each of n equal shares of the rows is; None: for each program in turn. ``apart``
-    keeps them from it: each runs by itself, so that what is inside of it is seen. ``trunk`` is what the layers of a
-    ``Trunk`` are to give, ``[batch, seq, width]`` as the model has them.
+    keeps them from it: each runs by itself, so that what is inside of it is seen. ``carried`` is what networks beside
+    the base carry from layer to layer, by their adapters. ``trunk`` are the states that the layers of a ``Trunk`` are
+    to give, ``[batch, seq, width]`` each, as the model has them.
     """
 
     task_ids: Tensor | None = None
@@ -44,7 +45,8 @@ class Call(NamedTuple):
     slots: "Mapping[str, int | Slots] | None" = None
     members: Tensor | None = None
     apart: bool = False
-    trunk: Tensor | None = None
+    carried: dict[str, Tensor] | None = None
+    trunk: tuple[Tensor, ...] | None = None
 
     def of_rows(self, take: "Callable[[Tensor], Tensor]") -> "Call":
         """What is to be known of the call for some rows alone, which ``take`` takes of a tensor ``[batch]``."""

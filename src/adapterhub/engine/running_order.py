@@ -74,7 +74,7 @@ class RunningOrder:
         if is_layer:
             self.calls[path] += 1
             if not self.gave and self.read is None:
-                self.read = first_tensor(args or tuple(v for v in kwargs.values() if isinstance(v, Tensor))[:1])
+                self.read = first_read(args, kwargs)
                 found = [before for before, output in self._before if output is self.read]
                 self.source = found[-1] if found else None
         self.begun.setdefault(path, len(self.calls))
@@ -84,6 +84,11 @@ class RunningOrder:
             self.gave.setdefault(path, output)
         elif not self.calls:
             self._before.append((path, output))
+
+
+def first_read(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The tensor that a module reads first."""
+    return first_tensor(args or tuple(value for value in kwargs.values() if isinstance(value, Tensor))[:1])
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """Parts of several adapters that run as one: which rows each is for, and where their parameters come from."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -24,6 +24,15 @@ class StackedStep(Step):
 
     like: Step
     stacked: Stacked
+    _kept: list[tuple[Any, Sequence[Tensor]]] = field(default_factory=list)  # one at most
+
+    def kept(self, state: Any, make: Callable[[], Sequence[Tensor]]) -> Sequence[Tensor]:
+        """What was made last, if that was in the same ``state``; else what ``make`` gives now."""
+        last = self._kept[:]  # another thread may put another one there
+        if not last or last[0][0] != state:
+            last = [(state, make())]
+            self._kept[:] = last
+        return last[0][1]
 
     @abstractmethod
     def chosen(self, call: Call) -> Chosen:
@@ -93,7 +102,6 @@ class MembersStep(StackedStep):
     and kept stacked between others until one of them changes."""
 
     holders: tuple[tuple[Holder, ...], ...]  # for each tensor of a part, where each of the parts keeps its own
-    _kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, steps: Sequence[Step]) -> "MembersStep":
@@ -116,8 +124,6 @@ class MembersStep(StackedStep):
         wanted = torch.is_grad_enabled() and any(one.requires_grad for column in columns for one in column)
         if wanted or torch.compiler.is_compiling():  # a graph that is compiled reads the parameters anew each time
             return [torch.stack(column) for column in columns]
-        state = [(one.data_ptr(), 0 if one.is_inference() else one._version) for column in columns for one in column]
-        if self._kept.get("state") != state:
-            self._kept.update(stacked=[torch.stack(column) for column in columns], state=state)
-        found: Sequence[Tensor] = self._kept["stacked"]
-        return found
+        state: list[Any] = [torch.is_inference_mode_enabled()]
+        state += [(one.data_ptr(), 0 if one.is_inference() else one._version) for column in columns for one in column]
+        return self.kept(state, lambda: [torch.stack(column) for column in columns])

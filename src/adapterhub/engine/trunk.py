@@ -6,6 +6,7 @@ every epoch, for every seed, and for every adapter that acts no lower.
 
 import hashlib
 import json
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 from adapterhub.engine.adapter import EMBEDDINGS, prompt_sites, site_paths
 from adapterhub.engine.calls import STATES
 from adapterhub.engine.hooks import rows_first
-from adapterhub.engine.running_order import RunningOrder
+from adapterhub.engine.running_order import RunningOrder, first_read
 from adapterhub.engine.setup import AdapterSetup
 from adapterhub.errors import TrunkError
 from adapterhub.sites.fused import still
@@ -41,6 +42,9 @@ class Trunk:
     active; of an encoder-decoder the layers of the encoder count alone. One pass of the model on a few tokens says
     whether it gives the same from there on.
 
+    A ladder acts in no layer but reads all: with nothing else active all layers are left out, and ``trunk_states`` are
+    what each of them read and the last one gave, one after another in the last dimension.
+
     Raises:
         TrunkError: if an active adapter acts below ``depth``, or the model cannot be run from that layer on: because
             it has several towers side by side, say, or layers that hand on more than hidden states.
@@ -58,6 +62,7 @@ class Trunk:
         plan = self.engine.plan()
         lowest, acting = self._lowest(plan)
         self.depth = min(lowest, layers) if depth is None else depth
+        self.kept = tuple(range(min(self._lowest_read(plan), self.depth), self.depth + 1))  # layers whose input is kept
         if not 0 < self.depth <= layers:
             why = f"{acting} acts at the bottom of the model" if depth is None else f"depth is from 1 to {layers}"
             raise TrunkError(f"no layer can be left out of {type(model).__name__}: {why}")
@@ -67,16 +72,15 @@ class Trunk:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The paths of all modules that belong to the trunk: those that run before layer ``depth`` begins."""
-        layer = self.engine.sites.layers[self.depth - 1].path
-        return tuple(
-            p for p, begun in self._order.begun.items() if begun <= self.depth and not layer.startswith(f"{p}.")
-        )
+        """The paths of all modules that belong to the trunk: those that run first before its last layer is done."""
+        last = self.engine.sites.layers[self.depth - 1].path
+        begun = self._order.begun.items()
+        return tuple(path for path, number in begun if number < self.depth or f"{path}.".startswith(f"{last}."))
 
     @property
     def width(self) -> int:
-        """The width of the hidden states."""
-        return int(self._gave.shape[-1])
+        """The width of what is kept of a token."""
+        return sum(states.shape[-1] for states in self._seen)
 
     @torch.no_grad()
     def states(self, **inputs: Any) -> Tensor:
@@ -84,25 +88,37 @@ class Trunk:
 
         They are computed in evaluation mode and without adapters; nothing above the trunk runs.
         """
-        model, layer = self.engine.model, self.engine.sites.layers[self.depth - 1]
+        model, layers = self.engine.model, self.engine.sites.layers[: self.depth]
         found: list[Tensor] = []
 
         def keep(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             found.append(cast(Tensor, first_tensor(output)))
-            raise _EnoughError
+            if module is last:
+                raise _EnoughError
 
-        handle = model.get_submodule(layer.path).register_forward_hook(keep)
-        try:
-            with still(model), torch.no_grad(), AdapterSetup(None):
+        def keep_read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            found.append(cast(Tensor, first_read(args, kwargs)))
+
+        modules = [model.get_submodule(layer.path) for layer in layers]
+        last = modules[-1]
+        with ExitStack() as stack:
+            if 0 in self.kept:
+                stack.callback(modules[0].register_forward_pre_hook(keep_read, with_kwargs=True).remove)
+            for number in self.kept:
+                if number:
+                    stack.callback(modules[number - 1].register_forward_hook(keep).remove)
+            stack.enter_context(suppress(_EnoughError))
+            stack.enter_context(still(model))
+            stack.enter_context(AdapterSetup(None))
+            with torch.no_grad():  # ``still`` allows gradients
                 model(**inputs)
-        except _EnoughError:
-            return rows_first(self.engine, found[0], found[0])
-        finally:
-            handle.remove()
-        raise TrunkError(f"{layer.name} did not run on {', '.join(inputs)}")
+        if len(found) != len(self.kept):
+            raise TrunkError(f"{layers[-1].name} did not run on {', '.join(inputs)}")
+        return torch.cat([rows_first(self.engine, states, states) for states in found], dim=-1)
 
-    def feed(self, states: Tensor, plan: "Plan | None", arguments: dict[str, Any]) -> Tensor:
-        """What a call with these ``arguments`` goes on with, in the order and precision of the model's own states.
+    def feed(self, states: Tensor, plan: "Plan | None", arguments: dict[str, Any]) -> tuple[Tensor, ...]:
+        """What a call with these ``arguments`` goes on with, in the order and precision of the model's own states: what
+        each layer in ``kept`` is to read.
 
         Raises:
             TrunkError: if they do not fit the trunk, something is asked for that lower layers would give, or lower
@@ -125,14 +141,17 @@ class Trunk:
             )
         if "use_cache" in self._order.inputs:
             arguments["use_cache"] = False
-        return rows_first(self.engine, states, self._gave).to(self._gave.dtype)
+        parts = states.split([seen.shape[-1] for seen in self._seen], dim=-1)
+        return tuple(
+            rows_first(self.engine, part, part).to(seen.dtype) for part, seen in zip(parts, self._seen, strict=True)
+        )
 
     def fingerprint(self) -> str:
         """A SHA-256 over all that the states of given inputs depend on: parameters, buffers and configuration."""
-        digest = hashlib.sha256(f"{type(self.engine.model.base_model).__name__} {self.depth}".encode())
+        digest = hashlib.sha256(f"{type(self.engine.model.base_model).__name__} {self.kept}".encode())
         config = self.engine.model.config.to_dict()
-        kept = {name: value for name, value in config.items() if name not in _NAMES and "adapter" not in name}
-        digest.update(json.dumps(kept, sort_keys=True, default=str).encode())
+        told = {name: config[name] for name in config if name not in _NAMES and not name.startswith("adapterhub")}
+        digest.update(json.dumps(told, sort_keys=True, default=str).encode())
         for path in sorted(self.paths):
             module = self.engine.model.get_submodule(path)
             for name, tensor in (*module._parameters.items(), *module._buffers.items()):
@@ -153,9 +172,13 @@ class Trunk:
         self._remove()
 
     @property
-    def _gave(self) -> Tensor:
-        """What the last layer of the trunk gave in the pass that was watched."""
-        return cast(Tensor, first_tensor(self._order.gave[self.engine.sites.layers[self.depth - 1].path]))
+    def _seen(self) -> tuple[Tensor, ...]:
+        """What the layers in ``kept`` read in the pass that was watched; the last of them, what the one below gave."""
+        layers = self.engine.sites.layers
+        return tuple(
+            cast(Tensor, first_tensor(self._order.gave[layers[number - 1].path]) if number else self._order.read)
+            for number in self.kept
+        )
 
     def _check_layers(self) -> int:
         """How many layers come one after another in the first tower.
@@ -186,6 +209,8 @@ class Trunk:
         found = [(len(engine.sites.layers), "nothing")]
         for site in sorted(plan.acting):
             place = places[site]
+            if place.kind == "side":
+                continue
             if site in (EMBEDDINGS, *prompt_sites(engine.sites)):
                 below = 0
             elif place.layer is None:
@@ -196,8 +221,16 @@ class Trunk:
             found.append((below, f"what is active at {site}"))
         return min(found, key=lambda one: one[0])
 
+    def _lowest_read(self, plan: "Plan | None") -> int:
+        """The lowest layer of which something is read beside it; behind the last one where nothing is."""
+        layers = self.engine.sites.layers
+        read = () if plan is None else plan.sides
+        return next((layer.index for layer in layers if layer.path in read), len(layers))
+
     def _check_plan(self, plan: "Plan | None") -> None:
         """Pass a plan that acts above the trunk alone."""
+        if self._lowest_read(plan) < self.kept[0]:
+            raise TrunkError(f"a ladder reads more than the states that are kept: {len(self.kept)} of {self.depth + 1}")
         lowest, acting = self._lowest(plan)
         if lowest < self.depth:
             raise TrunkError(
@@ -224,7 +257,7 @@ class Trunk:
             raise TrunkError(f"{layer.name} of {name} hands on more than hidden states, which a trunk does not keep")
         self._place()
         try:
-            found = self._order.again(self.engine, trunk=self._gave)
+            found = self._order.again(self.engine, trunk=self._seen)
         except Exception as error:  # any model's code runs here
             raise TrunkError(f"{name} does not run from layer {self.depth} on: {error}") from error
         finally:
@@ -244,14 +277,15 @@ class Trunk:
         """
         if self.engine.trunk is not None:
             raise TrunkError("a trunk of this model is in use already: leave its block first")
-        paths = [layer.path for layer in self.engine.sites.layers[: self.depth]]
-        source, read = self._order.source, self._order.read
-        if source is not None and read is not None and read.shape == self._gave.shape:
-            paths.append(source)
-        for path in paths:
-            gave = self._order.gave.get(path, self._gave)
+        source, read, first = self._order.source, self._order.read, self._seen[0]
+        if source is not None and read is not None and read.shape == first.shape:
+            self._placed.append(_Skipped(self.engine, self.engine.model.get_submodule(source), None, 0))
+        for layer in self.engine.sites.layers[: self.depth]:
+            gave = self._order.gave[layer.path]
             rest = tuple(gave[1:]) if isinstance(gave, (tuple, list)) else None
-            self._placed.append(_Skipped(self.engine, self.engine.model.get_submodule(path), rest))
+            number = max(0, layer.index + 1 - self.kept[0])  # below what is kept, the first of that
+            module = self.engine.model.get_submodule(layer.path)
+            self._placed.append(_Skipped(self.engine, module, rest, number))
 
     def _remove(self) -> None:
         while self._placed:
@@ -263,18 +297,19 @@ class _EnoughError(Exception):
 
 
 class _Skipped:
-    """The ``forward`` of a module of a trunk: what is fed in, in a call where something is."""
+    """The ``forward`` of a module of a trunk: in a call where states are fed in, that of a ``number`` among them."""
 
-    def __init__(self, engine: "Engine", module: nn.Module, rest: tuple[Any, ...] | None) -> None:
-        self.engine, self.module, self.rest = engine, module, rest
+    def __init__(self, engine: "Engine", module: nn.Module, rest: tuple[Any, ...] | None, number: int) -> None:
+        self.engine, self.module, self.rest, self.number = engine, module, rest, number
         self.own = module.__dict__.get("forward")  # which accelerate may have put there
         self.original = module.forward
         module.__dict__["forward"] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        states = self.engine.call.trunk
-        if states is None:
+        fed = self.engine.call.trunk
+        if fed is None:
             return self.original(*args, **kwargs)
+        states = fed[self.number]
         return states if self.rest is None else (states, *self.rest)
 
     def remove(self) -> None:

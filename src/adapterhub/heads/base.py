@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 from adapterhub.engine.reader import FIRST
 from adapterhub.errors import HeadError
 from adapterhub.methods.activations import activation
+from adapterhub.methods.stacked import StackableLinear
 from adapterhub.sites import is_decoder
 
 Pooling = Literal["first", "last", "eos", "mean", "pair"]
@@ -376,6 +377,31 @@ def build_head(values: Mapping[str, Any], base: BaseInfo) -> Head:
     return head_class(options.pop("head_type", "?")).from_options(options, base)
 
 
+class FeatureHead(Head):
+    """A head of linear maps over features that it reads of the base model's output.
+
+    Several of one shape, each with rows of its own, are computed as one: see ``adapterhub.heads.together``.
+    """
+
+    layers: "Mlp"
+
+    @abstractmethod
+    def features(self, context: HeadContext) -> Tensor:
+        """What ``layers`` read, ``[batch, ..., hidden]``, each row of that row of the output alone."""
+
+    @abstractmethod
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
+        """What the model answers, out of what ``layers`` gave; with a ``loss`` if the context has targets."""
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        """What the features depend on beside the context."""
+        return ()
+
+    def forward(self, context: HeadContext) -> ModelOutput:
+        return self.answer(context, self.layers(self.features(context)))
+
+
 class Mlp(nn.Sequential):
     """``layers`` linear maps ``width -> ... -> out``, dropout before each, ``non_linearity`` between."""
 
@@ -390,6 +416,10 @@ class Mlp(nn.Sequential):
             if non_linearity and not last:
                 parts.append(Activation(non_linearity))
         super().__init__(*parts)
+
+    def takes_stacks(self) -> bool:
+        """Whether it runs with stacked parameters as it is (``adapterhub.methods.stacked``)."""
+        return True
 
     def forward(self, features: Tensor) -> Tensor:
         # A head keeps its own precision over a base model of another one.
@@ -409,7 +439,7 @@ def check_layers(count: int) -> None:
 
 def linear(base: BaseInfo, inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """A linear map, initialised as the base model initialises its own."""
-    made = nn.Linear(inputs, outputs, bias=bias)
+    made = StackableLinear(inputs, outputs, bias=bias)
     nn.init.normal_(made.weight, std=base.initializer_range)
     if bias:
         nn.init.zeros_(made.bias)

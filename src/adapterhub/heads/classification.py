@@ -1,14 +1,14 @@
 """One label, or one number, for a whole input."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqSequenceClassifierOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
-from adapterhub.heads.base import BaseInfo, Head, HeadContext, LabelledConfig, Mlp, register_head
+from adapterhub.heads.base import BaseInfo, FeatureHead, HeadContext, LabelledConfig, Mlp, register_head
 from adapterhub.heads.pooling import pool
 
 
@@ -27,7 +27,7 @@ class ClassificationConfig(LabelledConfig):
 
 
 @register_head("classification")
-class ClassificationHead(Head):
+class ClassificationHead(FeatureHead):
     """Cross-entropy over ``labels [batch]``; with ``num_labels=1`` regression by squared error."""
 
     config_class = ClassificationConfig
@@ -42,11 +42,18 @@ class ClassificationHead(Head):
         self.output = Seq2SeqSequenceClassifierOutput if base.is_encoder_decoder else self.plain_output
         self.layers = Mlp(base, config.count, config.layers, config.activation_function, config.dropout, config.bias)
 
-    def forward(self, context: HeadContext) -> ModelOutput:
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        return self.pooling, self.use_pooler
+
+    def features(self, context: HeadContext) -> Tensor:
+        """One vector for each input: ``[batch, hidden]``."""
+        return pool(context, self.pooling, self.use_pooler)
+
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``logits``: ``[batch, num_labels]``."""
-        logits = self.layers(pool(context, self.pooling, self.use_pooler))
-        loss = None if context.labels is None else self.loss(logits, context.labels)
-        return context.answer(self.output, loss=loss, logits=logits)
+        loss = None if context.labels is None else self.loss(scores, context.labels)
+        return context.answer(self.output, loss=loss, logits=scores)
 
     @property
     def problem_type(self) -> str | None:

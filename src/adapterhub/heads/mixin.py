@@ -15,6 +15,7 @@ from adapterhub.engine.named import ADDED, HoldsNamedModules, NamedModules, chec
 from adapterhub.engine.shares import names_and_weights
 from adapterhub.errors import AdapterExistsError, HeadError
 from adapterhub.heads.adding import AddHeadMixin
+from adapterhub.heads.bank import HeadBank
 from adapterhub.heads.base import (
     BaseInfo,
     Head,
@@ -24,7 +25,8 @@ from adapterhub.heads.base import (
     register_head,
     registered_heads,
 )
-from adapterhub.heads.routing import assigned_rows, for_channels, part_of
+from adapterhub.heads.routing import assigned_rows, for_channels
+from adapterhub.heads.together import SideBySide
 from adapterhub.heads.vocabulary import with_decoder_inputs
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     """Makes a base model one with heads: ``class BertAdapterModel(FlexibleHeadsMixin, BertModel)``."""
 
     heads: NamedModules[Head]
+    head_banks: dict[str, HeadBank]
+    _side_by_side: SideBySide
     _active_head: str | tuple[str, ...] | Composition | None = (
         None  # a base class may run the model before there are heads
     )
@@ -123,7 +127,9 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         """Give the model the heads that its configuration names (those it was saved with); none is active."""
         config = self.config
         self.heads = NamedModules()
+        self.head_banks = {}
         self._active_head = None
+        self._side_by_side = SideBySide()
         self._own_labels = (config.id2label, config.label2id, config.problem_type)
         for name, values in config.__dict__.pop("prediction_heads", {}).items():
             self.add_prediction_head_from_config(name, values, set_active=False)
@@ -142,11 +148,26 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
             ConfigError: if the name cannot be part of a state-dict key.
         """
         self._check_free(head_name, overwrite_ok)
+        head.name = head_name
+        self.heads[head_name] = self._placed(head).train(self.training)
+        self.active_head = head_name if set_active else self.active_head
+
+    def add_head_bank(self, name: str, like: Head, capacity: int) -> HeadBank:
+        """A new bank of ``capacity`` heads like one, which can be made active by its name as a head can.
+
+        Raises:
+            AdapterExistsError: if a head or a bank has the name.
+            ConfigError: if there is to be no slot.
+        """
+        self._check_free(name, overwrite_ok=False)
+        self.head_banks[name] = HeadBank(name, self._placed(like), capacity)
+        return self.head_banks[name]
+
+    def _placed(self, head: Head) -> Head:
+        """A head on the device of the base model's last part, in its data type."""
         last = [one for path, one in self.named_parameters() if path.partition(".")[0] not in ADDED][-1]
         dtype = torch.float32 if head.full_precision and self.dtype.itemsize < 4 else self.dtype
-        head.name = head_name
-        self.heads[head_name] = head.to(device=last.device, dtype=dtype).train(self.training)
-        self.active_head = head_name if set_active else self.active_head
+        return head.to(device=last.device, dtype=dtype)
 
     def add_prediction_head_from_config(
         self, head_name: str, config: Mapping[str, Any], overwrite_ok: bool = False, set_active: bool = True
@@ -196,7 +217,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         """
         names, shares = names_and_weights(head_list, weights, normalize_weights)
         self._check_free(head_name, overwrite_ok)
-        heads = [self._known(name) for name in names]
+        heads = [self._held(name) for name in names]
         if any(head.to_dict() != heads[0].to_dict() for head in heads):
             raise HeadError(f"heads {', '.join(names)} are of other kinds, sizes or labels, and cannot be averaged")
         made = build_head(heads[0].to_dict(), BaseInfo.of(self))
@@ -215,7 +236,7 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         Raises:
             HeadError: if there is none of this name.
         """
-        self._known(head_name)
+        self._held(head_name)
         active = self._active_head
         if isinstance(active, tuple):
             active = tuple(name for name in active if name != head_name) or None
@@ -360,10 +381,11 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         whole = isinstance(heads, Parallel)
         if channels > 1 and not whole:
             context = for_channels(context, total // channels, channels)
-        answers = [self._known(name)(part_of(context, rows, total, whole)) for name, rows in found]
+        own = [(self._known(name), rows) for name, rows in found]
+        answers = self._side_by_side.answers(own, context, total, channels if whole else 1)
         return replace(_together(answers), rows=tuple(rows for _, rows in found))
 
-    def _split(self, given: dict[str, Any], heads: list[Head]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _split(self, given: dict[str, Any], heads: Sequence[Head | HeadBank]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The arguments for the base model, and those for the heads."""
         wanted = {name for head in heads for name in head.arguments if name not in self._base_arguments}
         targets = {name: value for name, value in given.items() if name in wanted and value is not None}
@@ -374,7 +396,9 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
         left_out = wanted.union(_ADDED).difference(self._base_arguments)
         return {name: value for name, value in given.items() if name not in left_out}, targets
 
-    def _prepared(self, inputs: dict[str, Any], targets: dict[str, Any], heads: list[Head]) -> dict[str, Any]:
+    def _prepared(
+        self, inputs: dict[str, Any], targets: dict[str, Any], heads: Sequence[Head | HeadBank]
+    ) -> dict[str, Any]:
         """The inputs for the base model as the heads want them."""
         prepared = dict(inputs)
         for head in heads:
@@ -389,11 +413,15 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
         """As in transformers; the heads follow."""
         embeddings = super().resize_token_embeddings(*args, **kwargs)
-        for head in self.heads.values():
+        every: list[Head | HeadBank] = [*self.heads.values(), *self.head_banks.values()]
+        for head in every:
             head.resize_vocabulary(embeddings.weight.shape[0])
         return embeddings
 
-    def _known(self, name: str) -> Head:
+    def _known(self, name: str) -> Head | HeadBank:
+        return self.head_banks[name] if name in self.head_banks else self._held(name)
+
+    def _held(self, name: str) -> Head:
         head = self.heads.get(name)
         if head is None:
             raise HeadError(f"there is no head {name!r}. {self._listed()}")
@@ -404,13 +432,15 @@ class FlexibleHeadsMixin(AddHeadMixin, HoldsNamedModules, _Model):
 
     def _check_free(self, name: str, overwrite_ok: bool) -> None:
         check_name(name)
+        if name in self.head_banks:
+            raise AdapterExistsError(f"there is a bank of heads {name!r}: choose another name")
         if name in self.heads and not overwrite_ok:
             raise AdapterExistsError(f"there is a head {name!r} already; delete it, or pass overwrite_ok=True")
 
     def _show_labels(self, chosen: str | tuple[str, ...] | Composition | None) -> None:
         """Show the labels of a head in the configuration, where pipelines look for them; else the model's own."""
         id2label, label2id, problem_type = self._own_labels
-        head = self.heads.get(chosen) if isinstance(chosen, str) else None
+        head = self._known(chosen) if isinstance(chosen, str) else None
         if head is not None and head.labels is not None:
             id2label = dict(head.labels)
             label2id = {label: index for index, label in id2label.items()}

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import MultipleChoiceModelOutput
 from transformers.utils import ModelOutput
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import BaseInfo, Head, HeadConfig, HeadContext, Mlp, class_names, register_head
+from adapterhub.heads.base import BaseInfo, FeatureHead, HeadConfig, HeadContext, Mlp, class_names, register_head
 from adapterhub.heads.pooling import pool
 
 
@@ -37,7 +37,7 @@ class MultipleChoiceConfig(HeadConfig):
 
 
 @register_head("multiple_choice")
-class MultipleChoiceHead(Head):
+class MultipleChoiceHead(FeatureHead):
     """Cross-entropy over ``labels [batch]``, the right choices; inputs are ``[batch, choices, seq]``."""
 
     config_class = MultipleChoiceConfig
@@ -62,9 +62,16 @@ class MultipleChoiceHead(Head):
             raise HeadError(f"this head was made for {self.config.num_choices} choices; {wrong[0]} has shape {shape}")
         return flatten_choices(inputs)
 
-    def forward(self, context: HeadContext) -> ModelOutput:
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        return self.pooling, self.use_pooler
+
+    def features(self, context: HeadContext) -> Tensor:
+        """One vector for each choice: ``[batch * choices, hidden]``."""
+        return pool(context, self.pooling, self.use_pooler)
+
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``logits``: ``[batch, choices]``."""
-        scores = self.layers(pool(context, self.pooling, self.use_pooler))
         logits = scores.view(-1, self.config.num_choices)
         loss = None if context.labels is None else F.cross_entropy(logits, context.labels.view(-1))
         return context.answer(MultipleChoiceModelOutput, loss=loss, logits=logits)

@@ -8,7 +8,7 @@ from transformers.modeling_outputs import QuestionAnsweringModelOutput, Seq2SeqQ
 from transformers.utils import ModelOutput
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import BaseInfo, Head, HeadContext, LabelledConfig, Mlp, register_head
+from adapterhub.heads.base import BaseInfo, FeatureHead, HeadContext, LabelledConfig, Mlp, register_head
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class QuestionAnsweringConfig(LabelledConfig):
 
 
 @register_head("question_answering")
-class QuestionAnsweringHead(Head):
+class QuestionAnsweringHead(FeatureHead):
     """Mean cross-entropy of ``start_positions`` and ``end_positions``, ``[batch]`` each.
 
     Positions beyond the end of the input are left out.
@@ -44,9 +44,13 @@ class QuestionAnsweringHead(Head):
         self.layers = Mlp(base, 2, config.layers, config.activation_function, config.dropout)
         self.output = Seq2SeqQuestionAnsweringModelOutput if base.is_encoder_decoder else QuestionAnsweringModelOutput
 
-    def forward(self, context: HeadContext) -> ModelOutput:
+    def features(self, context: HeadContext) -> Tensor:
+        """The vector of every token: ``[batch, seq, hidden]``."""
+        return context.hidden
+
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``start_logits`` and ``end_logits``: ``[batch, seq]`` each."""
-        start, end = self.layers(context.hidden).unbind(-1)
+        start, end = scores.unbind(-1)
         loss = None
         if all(name in context.targets for name in self.arguments):
             first, last = (context.targets[name] for name in self.arguments)

@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers.modeling_outputs import TokenClassifierOutput
 from transformers.utils import ModelOutput
 
-from adapterhub.heads.base import BaseInfo, Head, HeadContext, LabelledConfig, Mlp, register_head
+from adapterhub.heads.base import BaseInfo, FeatureHead, HeadContext, LabelledConfig, Mlp, register_head
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TaggingConfig(LabelledConfig):
 
 
 @register_head("tagging")
-class TaggingHead(Head):
+class TaggingHead(FeatureHead):
     """Cross-entropy over ``labels [batch, seq]``, leaving out padding, and tokens with the label -100.
 
     In an encoder-decoder model the tokens are those of the decoder, which reads the input if it is given
@@ -35,13 +35,16 @@ class TaggingHead(Head):
         super().__init__(config, base)
         self.layers = Mlp(base, config.count, config.layers, config.activation_function, config.dropout)
 
-    def forward(self, context: HeadContext) -> ModelOutput:
+    def features(self, context: HeadContext) -> Tensor:
+        """The vector of every token: ``[batch, seq, hidden]``."""
+        return context.hidden
+
+    def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``logits``: ``[batch, seq, num_labels]``."""
-        logits = self.layers(context.hidden)
         loss = None
         if context.labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, 1), _without_padding(context, context.labels).flatten())
-        return context.answer(TokenClassifierOutput, loss=loss, logits=logits)
+            loss = F.cross_entropy(scores.flatten(0, 1), _without_padding(context, context.labels).flatten())
+        return context.answer(TokenClassifierOutput, loss=loss, logits=scores)
 
 
 def _without_padding(context: HeadContext, labels: Tensor) -> Tensor:

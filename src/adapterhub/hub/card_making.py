@@ -40,6 +40,7 @@ _METHODS = {
     "bitfit": "BitFit",
     "bottleneck": "bottleneck",
     "ia3": "(IA)³",
+    "ladder": "ladder side-tuning",
     "lhuc": "LHUC",
     "ln_tuning": "layer-norm tuning",
     "lora": "LoRA",

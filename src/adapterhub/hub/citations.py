@@ -77,6 +77,13 @@ _METHODS = {
         2016,
         "1601.02828",
     ),
+    "ladder": Paper(
+        "sung2022lst",
+        "{LST}: Ladder Side-Tuning for Parameter and Memory Efficient Transfer Learning",
+        "Sung, Yi-Lin and Cho, Jaemin and Bansal, Mohit",
+        2022,
+        "2206.06522",
+    ),
     "ln_tuning": Paper(
         "zhao2023tuning",
         "Tuning {LayerNorm} in Attention: Towards Efficient Multi-Modal {LLM} Finetuning",

@@ -1,9 +1,9 @@
 """Rows of tokens in batches of like length, under a budget of tokens."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -36,21 +36,20 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield window
 
 
-def batches(sized: Iterable[Sized], budget: int, length: Any = lambda length: length) -> Iterator[list[Sized]]:
-    """Batches whose rows, padded, have at most ``budget`` tokens, or a single one; longest first.
+def batches(sized: Iterable[Sized], budget: int, length: Callable[[int], int]) -> Iterator[list[Sized]]:
+    """Batches whose rows, padded, have at most ``budget`` tokens, or a single one; all have as many rows each.
 
     Longest first, because what does not fit into memory then shows at once. ``length`` says how long rows become when
     they are padded.
     """
     batch: list[Sized] = []
-    tokens = 0
-    for one in sorted(sized, key=lambda one: -one.length):
-        tokens_each = length(batch[0].length if batch else one.length)
-        if batch and tokens + tokens_each * len(one.rows) > budget:
+    for one in sorted(sized, key=lambda one: (len(one.rows), one.length), reverse=True):
+        longest = batch[0] if batch else one
+        tokens = length(longest.length) * len(one.rows) * (len(batch) + 1)
+        if batch and (tokens > budget or len(one.rows) != len(longest.rows)):
             yield batch
-            batch, tokens, tokens_each = [], 0, length(one.length)
+            batch = []
         batch.append(one)
-        tokens += tokens_each * len(one.rows)
     if batch:
         yield batch
 

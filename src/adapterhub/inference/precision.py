@@ -14,6 +14,7 @@ from adapterhub.inference.int8 import put_int8
 from adapterhub.model import AdapterMixin, merging
 
 Precision = Literal["auto", "own", "fp32", "bf16", "int8"]
+FORMATS = {"bf16": "bfloat16", "fp32": "float32"}  # as people call them
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}
 
 

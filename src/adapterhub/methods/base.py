@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from adapterhub.errors import ConfigError
 
 M = TypeVar("M", bound=nn.Module)
-PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "prompt"]
+PlaceKind = Literal["sublayer", "norm", "weight", "experts", "embeddings", "attention", "layer", "side", "prompt"]
 
 
 class Weight(ABC):
@@ -132,15 +132,16 @@ class Place:
 
     ``role`` is the kind of a sublayer (``attention``, ``cross_attention``, ``feed_forward``), ``norm``, the role of a
     weight (``q k v qkv kv o up gate gate_up down embedding``, else ``other``), ``embeddings``, what the first layer
-    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, or ``prompt`` and
-    ``decoder_prompt``, where vectors can be put among tokens. ``layer`` counts over the whole model and is None outside
-    its layers; ``width`` is the hidden size, or the number of outputs of a weight. ``norm`` is the base model's own
-    module at a place of kind ``norm``. At one of kind ``weight``, ``weight`` and the ``path`` of its module are there;
+    reads, ``keys_values`` or ``cross_keys_values``, ``layer``, the residual stream after one, ``side``, beside one,
+    where what it reads is known, or ``prompt`` and ``decoder_prompt``, where vectors can be put among tokens. ``layer``
+    counts over the whole model and is None outside its layers; ``width`` is the hidden size, or the number of outputs
+    of a weight. ``norm`` is the base model's own module at a place of kind ``norm``. At one of kind ``weight``,
+    ``weight`` and the ``path`` of its module are there;
     ``whole`` is False where it is only a part of what that module holds. At one of kind ``experts``, ``expert_weight``
     is the weight of all experts of a layer, and ``path`` that of the parameter. At one of kind ``attention``, where
     keys and values are read, ``heads`` are the number of heads that keys have, and the widths of a key and of a value.
-    At one of kind ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of
-    several.
+    At one of kind ``side``, ``causal`` says whether the layer shows a position those before it alone. At one of kind
+    ``prompt`` there is the model's ``vocabulary``. ``tower`` is the name of its tower, in a model of several.
     """
 
     kind: PlaceKind
@@ -156,6 +157,7 @@ class Place:
     expert_weight: Weight | None = None
     vocabulary: Vocabulary | None = None
     tower: str = ""
+    causal: bool = False
 
     @property
     def any_weight(self) -> Weight | None:

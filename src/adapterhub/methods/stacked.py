@@ -56,9 +56,10 @@ class Unit(nn.Module):
 
     def forward(self, method: str, args: Sequence[Any], fixed: Sequence[Any]) -> Any:
         """What ``method`` of the part gives for ``args``, and ``fixed`` after them."""
-        own = {int(at): one for at, one in self.fixed.items()}
-        given = (own.get(at, one) for at, one in enumerate(fixed))
-        return getattr(self.part, method)(*args, *given)
+        if self.fixed:
+            own = {int(at): one for at, one in self.fixed.items()}
+            fixed = [own.get(at, one) for at, one in enumerate(fixed)]
+        return getattr(self.part, method)(*args, *fixed)
 
     def holders(self) -> dict[str, Holder]:
         """Where each of its tensors is kept, by their paths."""

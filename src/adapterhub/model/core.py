@@ -32,6 +32,7 @@ from adapterhub.model.arithmetic import ArithmeticMixin
 from adapterhub.model.composing import ComposingMixin
 from adapterhub.model.embeddings import EmbeddingsMixin
 from adapterhub.model.inspecting import InspectingMixin
+from adapterhub.model.pooling import PoolingMixin
 from adapterhub.model.publishing import PublishingMixin
 from adapterhub.model.sharing import SharingMixin
 from adapterhub.model.shrinking import ShrinkingMixin
@@ -58,6 +59,7 @@ class AdapterMixin(
     ArithmeticMixin,
     EmbeddingsMixin,
     InspectingMixin,
+    PoolingMixin,
     PublishingMixin,
     ShrinkingMixin,
     HoldsNamedModules,

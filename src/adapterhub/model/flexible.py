@@ -74,7 +74,8 @@ class FlexibleAdapterMixin(FlexibleHeadsMixin, AdapterMixin):
     def _head_parameters(self) -> Iterator[nn.Parameter]:
         active = self.active_head
         names = [active] if isinstance(active, str) else active or []
-        return (parameter for name in names for parameter in self.heads[name].parameters())
+        held = (self.heads[name] for name in names if name in self.heads)  # what is in banks does not train
+        return (parameter for head in held for parameter in head.parameters())
 
     def _context_head(self) -> Any:
         setup = self.engine.setup if "engine" in self.__dict__ else None  # discovery runs a model that is to have one

@@ -50,7 +50,7 @@ class InspectingMixin(_Base):
         """The modules of an adapter by number of the layer (-1: of none) and kind of place.
 
         Kinds are ``mh_adapter``, ``output_adapter``, ``cross_adapter``, ``selfattn_lora``, ``intermediate_lora``,
-        ``output_lora``, ``self_prefix``, ``encoder_prefix``, ``cross_prefix``, ``output_reft``, ``norm``,
+        ``output_lora``, ``self_prefix``, ``encoder_prefix``, ``cross_prefix``, ``output_reft``, ``side``, ``norm``,
         ``invertible`` and ``shared``; where there are several modules of one kind, they are in an ``nn.ModuleList``.
 
         Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 from adapterhub.checkpoints import Content, Part, adapters, load_into, match_tensors
 from adapterhub.checkpoints.foreign import told
 from adapterhub.checkpoints.peft import PeftCheckpoint, read_peft
+from adapterhub.engine import Adapter
 from adapterhub.errors import BaseModelMismatchError, CheckpointError, HeadError, TensorMismatchError
 from adapterhub.heads import BaseInfo, StaticHead
 from adapterhub.heads.base import text_config
@@ -47,6 +48,35 @@ def load_adapter(model: "AdapterMixin", folder: Path, options: LoadOptions) -> s
     if (found := adapters.read_adapters(folder, adapters.ADAPTER, options.allow_pickle)) is not None:
         return _load_adapters(model, found, options)
     return None
+
+
+def read_parts(model: "AdapterMixin", folder: Path, options: LoadOptions) -> tuple[str, dict[str, Part]] | None:
+    """The name of an adapter that another library wrote, and its parts (``"adapter"``, ``"head"``) as ours; None if the
+    folder holds none.
+
+    Raises:
+        CheckpointError: as ``load_adapter`` of a model.
+        HeadError: if modules of the model itself were trained beside it.
+    """
+    check_unmerged(model)
+    if (of_peft := read_peft(folder, options.allow_pickle)) is not None:
+        if of_peft.others and options.with_head:
+            raise HeadError(
+                f"{folder} brings trained modules of the model itself, which cannot be changed by the call: load it by "
+                "load_adapter, or register it without them (with_head=False)"
+            )
+        return of_peft.name, {"adapter": _part(_built(model, of_peft.name, of_peft, peft_layout(model)))}
+    if (found := adapters.read_adapters(folder, adapters.ADAPTER, options.allow_pickle)) is None:
+        return None
+    _check_base(model, found, options)
+    parts = {"adapter": _part(_built(model, found.name, found, layout(model)))}
+    if (head := _head_part(model, folder, options)) is not None:
+        parts["head"] = head
+    return found.name, parts
+
+
+def _part(adapter: Adapter) -> Part:
+    return Part(adapter.config.to_dict(), adapter.state_dict())
 
 
 def load_fusion(model: "AdapterMixin", folder: Path, options: LoadOptions) -> str | None:
@@ -115,14 +145,20 @@ def _staged(
     model: "AdapterMixin", name: str, found: Foreign[Where], where: Where, options: LoadOptions
 ) -> Callable[[], None]:
     """What adds an adapter to a model, once its tensors are known to fit."""
+    adapter = _built(model, name, found, where)
+    made = without(model, adapter, options.leave_out) if options.leave_out else adapter
+    return lambda: model.engine.hold(made)
+
+
+def _built(model: "AdapterMixin", name: str, found: Foreign[Where], where: Where) -> Adapter:
+    """The adapter that acts as what another library wrote."""
     with told(found.folder), torch.random.fork_rng(devices=[]):
         config = found.config(where)
         adapter = model.engine.build(name, config)
         own = adapter.state_dict()
         began = {key: own[key] for key in own if key.endswith((".lora_A0", ".lora_B0"))}  # follows from the base model
         load_into(adapter, began | found.read(Content(config, own), where), f"adapter {name!r} of {found.folder}")
-    made = without(model, adapter, options.leave_out) if options.leave_out else adapter
-    return lambda: model.engine.hold(made)
+    return adapter
 
 
 def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, options: LoadOptions) -> None:
@@ -141,12 +177,17 @@ def _check_base(model: "AdapterMixin", found: adapters.AdaptersCheckpoint, optio
 
 def _staged_head(model: "AdapterMixin", folder: Path, name: str, options: LoadOptions) -> Puts:
     """What adds the head of ``adapters`` in a folder to a model; nothing where there is none, or none is wanted."""
+    part = _head_part(model, folder, options)
+    return [] if part is None else [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
+
+
+def _head_part(model: "AdapterMixin", folder: Path, options: LoadOptions) -> Part | None:
+    """The head of ``adapters`` in a folder; None where there is none, or none is wanted."""
     found = adapters.read_adapters(folder, adapters.HEAD, options.allow_pickle) if options.with_head else None
     if found is None or _is_own_output(model, found):
-        return []
+        return None
     with told(folder):
-        part = Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
-    return [staged_head(model, folder, name, part, options.id2label, options.overwrite_ok)]
+        return Part(*found.head(layout(model))) if found.content.get("config") else _static_head(model, found)
 
 
 def _is_own_output(model: "AdapterMixin", found: adapters.AdaptersCheckpoint) -> bool:

@@ -229,22 +229,30 @@ def check_base(model: "AdapterMixin", manifest: Manifest, known: Fingerprint | N
     Raises:
         BaseModelMismatchError: for any other.
     """
-    if "base_model" not in manifest.content:
+    check_made_for(manifest.content.get("base_model"), known or fingerprint(model), manifest.folder)
+
+
+def check_made_for(said: Mapping[str, Any] | None, here: Fingerprint, folder: Path) -> None:
+    """Pass a checkpoint that says (``said``) that it was made for the base model ``here``.
+
+    Raises:
+        BaseModelMismatchError: for any other.
+    """
+    if said is None:
         raise BaseModelMismatchError(
-            f"{manifest.folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
+            f"{folder} does not say for which base model it was made. Pass allow_other_base=True if you know "
             "that it fits."
         )
-    saved = Fingerprint.from_dict(manifest.content["base_model"], str(manifest.folder))
-    here = known or fingerprint(model)
+    saved = Fingerprint.from_dict(said, str(folder))
     match, reasons = compare(saved, here)
     if match < Match.SAME:
         raise BaseModelMismatchError(
-            f"{manifest.folder} was made for another base model ({saved.name or 'unnamed'}) than this one "
+            f"{folder} was made for another base model ({saved.name or 'unnamed'}) than this one "
             f"({here.name or 'unnamed'}): {'; '.join(reasons)}. Load that base model, or pass allow_other_base=True "
             "if you know that it fits."
         )
     if reasons:
-        logger.warning("%s was made for this base model, but: %s", manifest.folder, "; ".join(reasons))
+        logger.warning("%s was made for this base model, but: %s", folder, "; ".join(reasons))
 
 
 def _read_adapter(model: "AdapterMixin", manifest: Manifest, name: str, leave_out: tuple[int | str, ...]) -> Adapter:

@@ -33,15 +33,17 @@ class Server:
 
     Attributes:
         name: what the base model is called to those outside.
+        fingerprint: what tells it from other models.
     """
 
     def __init__(self, settings: Settings, model: ServedModel) -> None:
         self.settings, self.model, self.tokens = settings, model, Tokens(settings)
+        self.fingerprint = model.fingerprint
         sources: list[Source] = []
         if settings.adapters is not None:
             sources.append(FolderSource(settings.adapters.expanduser()))
         if settings.hub:
-            sources.append(HubSource(settings.hub, model.fingerprint))
+            sources.append(HubSource(settings.hub, self.fingerprint))
         self.adapters = Adapters(model, Sources(sources), settings.adapter_bytes)
         limits = Limits(settings.batch_tokens, settings.batch_wait, settings.queue_rows)
         self._batcher = Batcher(model.run, limits)
@@ -58,7 +60,6 @@ class Server:
 
         Raises:
             BackboneError: if there is no such model.
-            ServingError: if there is no such folder of adapters.
             ServingError: if there is no such folder of adapters.
         """
         return cls(settings, ServedModel.open(settings.model, settings.device))

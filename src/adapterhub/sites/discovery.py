@@ -78,7 +78,10 @@ def _layers(
 
 @dataclass(frozen=True)
 class _Found:
-    """A sublayer: the attention that it is, who reads x and who writes h, when it begins, and the norm after it."""
+    """A sublayer: the attention that it is, who reads x and who writes h, when it begins, and the norm after it.
+
+    ``ends`` says whether the block gives their sum, or the norm of it.
+    """
 
     owner: str | None
     reader: Call
@@ -86,6 +89,7 @@ class _Found:
     since: int
     norm: str | None
     adds: bool = True
+    ends: bool = False
 
 
 class _Block:
@@ -120,6 +124,7 @@ class _Block:
                 tuple(projections.values()),
                 self._attention(one.owner),
                 one.adds,
+                one.ends,
             )
 
     def _found(self) -> list["_Found"]:
@@ -146,10 +151,19 @@ class _Block:
                 owner = self._owner(output)
                 if owner is None and len(outputs) == 1:
                     owner = self._between(since, writes)
-                yield _Found(owner, reads, writes, since, self._post_norm(total))
+                norm = self._post_norm(total)
+                yield _Found(owner, reads, writes, since, norm, ends=self._ends(total, reads, writes, norm))
             norms = [call.output for call in self.trace.readers.get(total, ()) if self._is_norm(call)]
             if outputs or carried & {total, *norms}:
                 since = self.trace.born[total]
+
+    def _ends(self, total: int, reads: Call, writes: Call, norm: str | None) -> bool:
+        """Whether the block, one module, gives a sum of x and h as they are, or the norm of it."""
+        if not writes.path.startswith(f"{self.call.path}."):
+            return False
+        given = {total, *(call.output for call in self.trace.readers.get(total, ()) if call.path == norm)}
+        plain = sorted(self.trace.terms[total]) == sorted(filter(None, (reads.input, writes.output)))
+        return plain and (given - {total} if norm else given) == {self.call.output}
 
     def _streams(self, terms: list[int], total: int) -> dict[int, Call]:
         """Of the terms of a sum those that a module reads; else what the block does, if attention adds to it."""

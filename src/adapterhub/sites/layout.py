@@ -56,7 +56,8 @@ class Sublayer:
     the addition (a tensor, or the first item of a tuple). ``norm`` is the layer norm applied to ``h + x`` where the
     model is of the post-norm kind, else None. ``attention`` is None in a feed-forward, and where a model does not ask
     transformers' attention interface for its function. ``adds`` is False where the model does not add h to x, but mixes
-    it into several residual streams, of which x is made.
+    it into several residual streams, of which x is made. ``ends_layer`` is True where the layer gives h + x, or the
+    norm of it, and nothing else.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Sublayer:
     projections: tuple[Projection, ...]
     attention: Attention | None = None
     adds: bool = True
+    ends_layer: bool = False
 
 
 @dataclass(frozen=True)

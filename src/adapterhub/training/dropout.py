@@ -1,4 +1,4 @@
-"""Dropout that does not hold up training on a CPU.
+"""Dropout, and attention with or without it, that do not hold up training on a CPU.
 
 PyTorch draws a dropout mask on a CPU with a serial generator, one number an element: a fifth of the time of a training
 step of a small transformer. Four elements share one draw here, which leaves the share of dropped elements exact to
@@ -18,6 +18,9 @@ from torch import Tensor
 from transformers import TrainerState, TrainingArguments
 
 _LEVELS = 1 << 16
+_SHORT = (
+    128  # keys, up to which PyTorch's attention for CPUs in bfloat16 is slower with its backward pass: 2 to 5 times
+)
 _dropout, _attention = F.dropout, F.scaled_dot_product_attention
 _lock, _users = threading.Lock(), 0
 
@@ -119,13 +122,14 @@ def scaled_dot_product_attention(
 ) -> Tensor:
     """``torch.nn.functional.scaled_dot_product_attention``, with masks of its dropout drawn the fast way.
 
-    Without dropout PyTorch's own is faster, and is used. With it, the probabilities are computed in float32.
+    Without dropout PyTorch's own is used, but for short rows in bfloat16 that are trained on, for which it is slow.
+    Probabilities are computed in float32.
 
     Args:
         query: ``[..., heads, queries, width]``; ``key`` and ``value`` have ``keys`` in place of ``queries``.
         attn_mask: broadcast to ``[..., heads, queries, keys]``: true where a key takes part, or added to the scores.
     """
-    if dropout_p == 0.0 or query.device.type != "cpu":
+    if query.device.type != "cpu" or (dropout_p == 0.0 and not _is_slow(query, key, value)):
         return _attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
@@ -139,6 +143,12 @@ def scaled_dot_product_attention(
         scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
         weights = torch._safe_softmax(scores, -1, dtype=torch.float32)  # 0 for a query that may see no key
     return dropout(weights.to(value.dtype), dropout_p) @ value
+
+
+def _is_slow(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether PyTorch's own attention without dropout is slower than a few products of matrices."""
+    trained = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    return trained and query.dtype == torch.bfloat16 and key.shape[-2] <= _SHORT
 
 
 def _mask(like: Tensor, threshold: int) -> Tensor:

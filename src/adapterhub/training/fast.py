@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods import load_config
+from adapterhub.methods.ladder import LadderConfig
 from adapterhub.training.evaluation import sites_of
 from adapterhub.training.settings import Settings
 
@@ -25,8 +26,8 @@ class Fast:
 def fast(settings: Settings) -> Fast:
     """The same training with adapters in the top third of the layers alone, for a ``TrunkCache``.
 
-    Lower layers then depend on no adapter: what they give is computed once for a text, and not in every epoch. What
-    that costs in accuracy, and gains in time, is in the documentation of training.
+    Lower layers then depend on no adapter: what they give is computed once for a text, and not in every epoch. A ladder
+    acts in no layer, and stays as it is. What that costs in accuracy, and gains in time, is in the documentation.
 
     Raises:
         BackboneError: if there is no such model.
@@ -56,6 +57,6 @@ def _leaving_out(config: str, below: int) -> str:
             "layers there (leave_out), and train with a trunk cache"
         )
     name, options = match.groups()
-    if "leave_out" in (options or ""):
+    if "leave_out" in (options or "") or isinstance(load_config(config), LadderConfig):
         return config
     return f"{name}[{', '.join(filter(None, (options, f'leave_out={list(range(below))}')))}]"

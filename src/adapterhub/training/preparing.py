@@ -1,14 +1,43 @@
 """Model and data made ready for training a text classifier."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from adapterhub.auto import AutoAdapterModel
 from adapterhub.model.flexible import FlexibleAdapterMixin
+from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.settings import FULL, HEAD, Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model ready to train, and the tokens of the texts that it trains, is chosen and is tested on."""
+
+    model: FlexibleAdapterMixin
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def prepare(settings: Settings, data: TextData, name: str = "task") -> Task:
+    """Set the seed, load the backbone and add what ``settings`` say, called ``name``; tokenize the data.
+
+    Raises:
+        BackboneError: if the base model cannot be loaded.
+        ConfigError: if ``settings.method`` is no configuration of an adapter.
+    """
+    set_seed(settings.seed)
+    backbone = resolve_backbone(settings.model)
+    with loading(settings.model):
+        tokenizer = AutoTokenizer.from_pretrained(backbone)
+        model = build_model(settings, data, backbone, name)
+    splits = (tokenize(split, tokenizer, settings.max_length) for split in (data.train, data.validation, data.test))
+    return Task(model, tokenizer, *splits)
 
 
 def build_model(settings: Settings, data: TextData, backbone: str, name: str) -> FlexibleAdapterMixin:

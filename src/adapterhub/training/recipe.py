@@ -7,32 +7,28 @@ in what is trained and in nothing else.
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
-from datasets import Dataset
 from transformers import (
-    AutoTokenizer,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainingArguments,
-    set_seed,
 )
 
 from adapterhub.errors import TrainingError
 from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
-from adapterhub.training.backbones import loading, resolve_backbone
+from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import FastDropoutMixin, SeededStepsMixin
+from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.preparing import build_model, tokenize
+from adapterhub.training.preparing import Task, prepare
 from adapterhub.training.progress import Progress, StepProgress
 from adapterhub.training.settings import FULL, HEAD, Result, Settings
 from adapterhub.training.trainer import AdapterTrainer
@@ -54,7 +50,7 @@ class _ClassifierTrainer(SeededStepsMixin, AdapterTrainer):
     """The trainer of adapters."""
 
 
-class _FullTrainer(SeededStepsMixin, FastDropoutMixin, Trainer):
+class _FullTrainer(SeededStepsMixin, FastDropoutMixin, FrozenBaseMixin, TokenBatchesMixin, Trainer):
     """The plain trainer, whose checkpoints hold the whole model, with steps as fast as those of ``AdapterTrainer``."""
 
 
@@ -85,21 +81,16 @@ def train_classifier(
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise TrainingError(f"{checkpoints} holds no checkpoint to resume from; leave out --resume to start anew")
-    set_seed(settings.seed)
-    backbone = resolve_backbone(settings.model)
-    with loading(settings.model):
-        tokenizer = AutoTokenizer.from_pretrained(backbone)
-        model = build_model(settings, data, backbone, name)
-    splits = {
-        split: tokenize(getattr(data, split), tokenizer, settings.max_length)
-        for split in ("train", "validation", "test")
-    }
-    trainer = make_trainer(settings, model, tokenizer, splits, checkpoints, keep_optimizer, progress, trunk_cache)
+    task = prepare(settings, data, name)
+    model, tokenizer = task.model, task.tokenizer
+    trainer = build_trainer(settings, task, checkpoints, keep_optimizer=keep_optimizer, progress=progress)
+    if trunk_cache is not None and isinstance(trainer, AdapterTrainer):
+        trainer.use_trunk_cache(trunk_cache)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - started
-    validation = trainer.evaluate(splits["validation"])
-    test = trainer.evaluate(splits["test"], metric_key_prefix="test")
+    validation = trainer.evaluate(task.validation)
+    test = trainer.evaluate(task.test, metric_key_prefix="test")
     for wrapper in ("forward", "_original_forward"):  # mixed precision, which accelerate leaves around the model
         model.__dict__.pop(wrapper, None)
     history = trainer.state.log_history
@@ -124,29 +115,26 @@ def train_classifier(
     return Trained(model, tokenizer, name, result, data.pairs)
 
 
-def make_trainer(
+def build_trainer(
     settings: Settings,
-    model: FlexibleAdapterMixin,
-    tokenizer: PreTrainedTokenizerBase,
-    splits: Mapping[str, Dataset],
+    task: Task,
     checkpoints: Path,
+    *,
     keep_optimizer: bool = False,
     progress: Progress | None = None,
-    trunk_cache: TrunkCache | None = None,
 ) -> Trainer:
-    """The trainer of a run on tokenized ``splits``: it knows batches, optimiser, schedule, and what to log when."""
-    adapter = settings.method not in (FULL, HEAD)
-    trainer_class = partial(_ClassifierTrainer, trunk_cache=trunk_cache or False) if adapter else _FullTrainer
-    trainer = trainer_class(
-        model=model,
-        args=_arguments(settings, checkpoints, len(splits["train"]), keep_optimizer),
-        train_dataset=splits["train"],
-        eval_dataset=splits["validation"],
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
+    """The trainer of a run: the seed is set, and nothing has been trained yet."""
+    trainer = (_FullTrainer if settings.method in (FULL, HEAD) else _ClassifierTrainer)(
+        model=task.model,
+        args=_arguments(settings, checkpoints, len(task.train), keep_optimizer),
+        train_dataset=task.train,
+        eval_dataset=task.validation,
+        processing_class=task.tokenizer,
+        data_collator=DataCollatorWithPadding(task.tokenizer),
         compute_metrics=scores,
         callbacks=[EarlyStoppingCallback(settings.patience), *([StepProgress(progress)] if progress else [])],
     )
+    trainer.tokens_per_batch, trainer.base_dropout = "auto", settings.base_dropout
     trainer.remove_callback(PrinterCallback)  # it prints to standard output, which is for results
     return trainer
 

@@ -16,9 +16,12 @@ class Settings:
 
     ``method`` is ``"full"``, ``"head"``, or the configuration of an adapter (``"seq_bn[reduction_factor=6]"``).
     ``patience`` is the number of epochs without a better validation accuracy after which training ends.
-    ``precision`` ``"auto"`` computes in bfloat16 (by autocast) where the processor has instructions for it. ``warmup``
-    is a share of all steps. ``data_seed`` decides the order of rows, by default as ``seed`` does: runs of several seeds
-    with one ``data_seed`` see the same batches.
+    ``batch_size`` is the mean number of rows of a batch: rows of like length share one, and it is filled up to as many
+    tokens, padding included, that there are ``batch_size`` rows on average and at most twice as many.
+    ``precision`` ``"auto"`` computes in bfloat16 where the machine has instructions for it. ``warmup`` is a share of
+    all steps. ``data_seed`` decides the order of rows, by default as ``seed`` does: runs of several seeds with one
+    ``data_seed`` see the same batches. ``base_dropout`` keeps the dropout of a frozen base model, which takes longer;
+    adapter and head have theirs either way.
 
     Raises:
         ConfigError: for a value that no training can have.
@@ -36,6 +39,7 @@ class Settings:
     precision: Precision = "auto"
     seed: int = 0
     data_seed: int | None = None
+    base_dropout: bool = False
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "max_length": 4, "patience": 1, "seed": 0, "learning_rate": 0.0}

@@ -65,7 +65,7 @@ def _lines(path: Path, kind: str) -> Iterator[StreamedRow]:
     plain_quotes = kind == ".tsv" and not _quotes_fit(path)
     with ExitStack() as stack:
         raw = stack.enter_context(path.open("rb"))
-        lines = stack.enter_context(_text(raw, path))
+        lines = stack.enter_context(_text(raw, path, "" if kind in (".csv", ".tsv") else "\n"))
         if kind == TEXT:
             rows: Iterable[dict[str, Any]] = ({"text": line.rstrip("\r\n")} for line in lines if line.strip())
         elif kind in (".csv", ".tsv"):
@@ -76,9 +76,9 @@ def _lines(path: Path, kind: str) -> Iterator[StreamedRow]:
             yield StreamedRow(row, raw.tell() / size)
 
 
-def _text(raw: Any, path: Path) -> io.TextIOWrapper:
+def _text(raw: Any, path: Path, newline: str) -> io.TextIOWrapper:
     packed = path.name.lower().endswith(".gz")
-    return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(gzip.GzipFile(fileobj=raw) if packed else raw, encoding="utf-8-sig", newline=newline)
 
 
 def _delimited(lines: Iterable[str], kind: str, plain_quotes: bool, where: str) -> Iterator[dict[str, Any]]:
@@ -91,7 +91,7 @@ def _delimited(lines: Iterable[str], kind: str, plain_quotes: bool, where: str) 
 
 def _quotes_fit(path: Path) -> bool:
     """Whether all of a TSV is as RFC 4180 has it; GLUE writes quotes as ordinary characters."""
-    with path.open("rb") as raw, _text(raw, path) as lines:
+    with path.open("rb") as raw, _text(raw, path, "") as lines:
         try:
             for _ in records(lines, "\t", csv.QUOTE_MINIMAL, str(path)):
                 pass

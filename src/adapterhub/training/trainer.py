@@ -5,7 +5,7 @@ The plain ``transformers.Trainer`` trains adapters as well; its checkpoints hold
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,8 +18,10 @@ from adapterhub.errors import TrainingError
 from adapterhub.heads.mixin import TARGETS
 from adapterhub.methods.fusion import FusionLayer
 from adapterhub.model import AdapterMixin
+from adapterhub.training.batches import TokenBatchesMixin, has_lengths
 from adapterhub.training.checkpoint import load_trained, save_trained
 from adapterhub.training.dropout import FastDropoutMixin
+from adapterhub.training.frozen import FrozenBaseMixin
 from adapterhub.training.interruption import Interruption
 from adapterhub.training.trunk_cache import TrunkCache
 from adapterhub.training.trunk_training import TrunkCacheMixin
@@ -59,6 +61,20 @@ class _Stop(TrainerCallback):
             control.should_save = control.should_evaluate = False
 
 
+class _ShortBackward(TrainerCallback):
+    """Lets the backward pass end below the lowest part that trains, under gradient checkpointing too.
+
+    For checkpoints of any kind, transformers has the embeddings' output take part; only reentrant ones need that.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        reentrant = (args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+        if args.gradient_checkpointing and not reentrant and hasattr(kwargs["model"], "_require_grads_hook"):
+            kwargs["model"].disable_input_require_grads()
+
+
 class _LengthGroups(LengthGroupedSampler):
     """Rows of like length, in an order that depends on seed and epoch alone: a resumed epoch goes on with it."""
 
@@ -76,8 +92,11 @@ class _LengthGroups(LengthGroupedSampler):
         return iter(super().__iter__())
 
 
-class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
+class _AdapterTraining(FastDropoutMixin, FrozenBaseMixin, TrunkCacheMixin, TokenBatchesMixin, Trainer):
     """What the two trainers below add to those of transformers.
+
+    With ``bf16=True`` in the arguments, the frozen base is kept in bfloat16 while it trains or evaluates; see
+    ``adapterhub.training.frozen.half_precision_base``.
 
     Args:
         model: a model with adapters, made ready by ``model.train_adapter(...)``.
@@ -85,6 +104,11 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
         adapter_names: a setup to make active, where the model's own is not the one that is meant.
         group_by_length: put rows of like length into one batch, which spares padding; with ``False`` rows are drawn
             in random order. A ``train_sampling_strategy`` other than "random" in the arguments is left as it is.
+        tokens_per_batch: fill batches of rows of like length up to this many tokens, padding included, rather than to
+            a number of rows; with ``"auto"``, to as many that ``per_device_train_batch_size`` is the mean number of
+            rows.
+        base_dropout: with ``False``, a base of which nothing trains computes as in evaluation: without dropout, which
+            saves time. What adapters and heads drop is dropped either way.
         trunk_cache: compute what layers below the lowest active adapter give once, and not in every epoch: True keeps
             it in memory, a folder in files that later runs find again, a ``TrunkCache`` says more. These layers run
             without dropout then.
@@ -102,6 +126,8 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
         processing_class: Any = None,
         adapter_names: Any = None,
         group_by_length: bool = True,
+        tokens_per_batch: int | Literal["auto"] | None = None,
+        base_dropout: bool = True,
         trunk_cache: TrunkCache | str | Path | bool = False,
         **kwargs: Any,
     ) -> None:
@@ -113,13 +139,15 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
         super().__init__(model, args, *positional, processing_class=processing_class or tokenizer, **kwargs)
         if adapter_names is not None:
             self.adapter_model.set_active_adapters(adapter_names)
-        if group_by_length and self.args.train_sampling_strategy == "random" and _has_lengths(self.train_dataset):
+        if group_by_length and self.args.train_sampling_strategy == "random" and has_lengths(self.train_dataset):
             self.args.train_sampling_strategy = "group_by_length"
         if self.args.label_names is None and (labels := _labels(self.adapter_model)):
             self.label_names = labels
+        self.tokens_per_batch, self.base_dropout = tokens_per_batch, base_dropout
         self.use_trunk_cache(TrunkCache.of(trunk_cache))
         self._stop = _Stop()
         self.add_callback(self._stop)
+        self.add_callback(_ShortBackward())
 
     @property
     def adapter_model(self) -> AdapterMixin:
@@ -142,13 +170,16 @@ class _AdapterTraining(TrunkCacheMixin, FastDropoutMixin, Trainer):
             )
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise TrainingError("nothing would be trained, every parameter is frozen: call model.train_adapter(name)")
-        with self.trunk_in_use():
-            self.keep_states()
-            with self._stop.interruption.listening():
-                result = super().train(*args, **kwargs)
+        with self._stop.interruption.listening():
+            result = super().train(*args, **kwargs)
         if self._stop.wanted:
             raise TrainingInterrupted(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
         return result
+
+    def check_interrupted(self) -> None:
+        """End the computing of hidden states once a signal has come; what is kept in a file is gone on with."""
+        if self._stop.wanted:
+            raise KeyboardInterrupt
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """As in transformers, but no decay for what a fusion starts at the identity: its regulariser keeps it there."""
@@ -241,14 +272,6 @@ class AdapterTrainer(_AdapterTraining):
 
 class Seq2SeqAdapterTrainer(_AdapterTraining, Seq2SeqTrainer):
     """``transformers.Seq2SeqTrainer`` for adapters."""
-
-
-def _has_lengths(dataset: Any) -> bool:
-    """Whether the rows of a data set say how long they are, which grouping needs."""
-    if dataset is None or not hasattr(dataset, "__len__") or not len(dataset):
-        return False
-    row = dataset[0]
-    return isinstance(row, dict) and "input_ids" in row
 
 
 def _labels(model: AdapterMixin) -> list[str]:

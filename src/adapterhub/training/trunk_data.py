@@ -1,6 +1,6 @@
 """Rows of a data set with their hidden states, and batches of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ class WithStates(Dataset[dict[str, Any]]):
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         return self._with_states(number, self.rows[number])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self._with_states(number, row) for number, row in enumerate(self.rows))
 
     def __getitems__(self, numbers: list[int]) -> list[dict[str, Any]]:
         at_once = getattr(self.rows, "__getitems__", None)

@@ -15,6 +15,7 @@ _CLASSIFIERS = (  # which score each label; classes of transformers are named fo
     "ForSequenceClassification",
     "ForTokenClassification",
 )
+_BARE = ("sentence_embedding", "causal_lm", "seq2seq_lm")  # a mean, or the words of the model, need no tensors
 _LABELS = 20_000
 
 
@@ -46,7 +47,7 @@ def head_needs(head: HeadInfo, tensors: Mapping[str, Shape], where: str) -> tupl
     Raises:
         UploadRefusedError: if matrices and biases do not go together, or not with the number of labels.
     """
-    if not tensors:
+    if not tensors and head.type not in _BARE:
         raise UploadRefusedError(f"{where} holds no tensors of a head. Save it again.")
     needs = []
     for name, shape in tensors.items():

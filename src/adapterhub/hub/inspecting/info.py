@@ -97,6 +97,7 @@ class AdapterInfo:
         layers: of the base, of encoder and decoder together, where it is declared.
         head: the prediction head beside it.
         task, dataset, languages: as far as the manifest says.
+        pairs: whether it was trained on pairs of texts, as far as the manifest says.
         needs: what it asks of a base.
         members: of a setup, by the names of their folders.
         files: the files that were read.
@@ -125,6 +126,7 @@ class AdapterInfo:
     task: str | None = None
     dataset: str | None = None
     languages: tuple[str, ...] = ()
+    pairs: bool = False
     needs: tuple[Need, ...] = ()
     members: "Mapping[str, AdapterInfo]" = field(default_factory=dict)
     files: tuple[str, ...] = ()

@@ -74,6 +74,7 @@ def inspect(folder: Folder, name: str, content: Mapping[str, Any]) -> AdapterInf
         task=text(meta, "task"),
         dataset=text(meta, "dataset"),
         languages=_languages(meta),
+        pairs=meta.get("pairs") is True,
         needs=needs(found) + head_asks,
         files=(where, *(one.where for one in files)),
     )

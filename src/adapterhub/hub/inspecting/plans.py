@@ -205,6 +205,22 @@ def reft(config: Config) -> Plan:
     return Plan((Form(must, reads="h", gives="h", hidden="h"),), {"r": {whole(config, "r", 1)}})
 
 
+def ladder(config: Config) -> Plan:
+    """Rungs beside layers: no gate at the first one, and what is written at the last, which may be that alone."""
+    maps = {"down": "w h", "block.qkv": "3w w", "block.o": "w w", "block.up": "4w w", "block.down": "w 4w"}
+    rung = _linear(maps) | {
+        f"block.{norm}.{leaf}": "w" for norm in ("attention_norm", "feed_forward_norm") for leaf in ("weight", "bias")
+    }
+    some, more = ({}, rung) if config.get("leave_out") else (rung, {})
+    return Plan((Form(some, more | _linear({"up": "h w"}) | {"alpha": "1"}, reads="h", gives="h", hidden="h"),))
+
+
+def _linear(maps: Mapping[str, str]) -> dict[str, str]:
+    """The tensors of linear maps by name, with a bias for each output."""
+    matrices = {f"{name}.weight": dims for name, dims in maps.items()}
+    return matrices | {f"{name}.bias": dims.split()[0] for name, dims in maps.items()}
+
+
 def fusion(config: Config) -> Plan:
     """AdapterFusion: the matrices of its attention."""
     must = {
@@ -230,6 +246,7 @@ PLANS: dict[str, Callable[[Config], Plan]] = {
     "prefix_tuning": prefix_tuning,
     "prompt_tuning": prompt_tuning,
     "reft": reft,
+    "ladder": ladder,
     "bitfit": _one("shift", gives="n"),
     "lhuc": _one("amplitude", reads="n"),
     "ln_tuning": lambda config: Plan((Form({"norm.weight": "n"}, {"norm.bias": "n"}, gives="n"),)),

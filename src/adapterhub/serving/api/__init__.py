@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI
 
-from adapterhub.serving.api import adapters, embeddings, health, inference, predicting
+from adapterhub.serving.api import adapters, embeddings, health, inference, model, predicting
 
-_ROUTERS = (predicting.router, embeddings.router, inference.router, adapters.router, health.router)
+_ROUTERS = (predicting.router, embeddings.router, inference.router, adapters.router, model.router, health.router)
 
 
 def add_routes(app: FastAPI) -> None:

@@ -127,8 +127,13 @@ class Learner:
         optimizer = self.trainer.optimizer
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         schedule = self.trainer.lr_scheduler
-        schedule.last_epoch = self.progressed.steps - 1
-        schedule.step()
+        steps = self.progressed.steps
+        rates = [base * scale(steps) for base, scale in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)]
+        schedule.load_state_dict(
+            schedule.state_dict() | {"last_epoch": steps, "_step_count": steps + 1, "_last_lr": rates}
+        )
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def _put(self, tensors: Mapping[str, Tensor]) -> None:
         own = self.tensors()

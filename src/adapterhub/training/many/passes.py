@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from adapterhub.composition import BatchSplit, Composition, Parallel, Stack
-from adapterhub.engine import AdapterSetup
 from adapterhub.errors import CompositionError
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.many.batches import Batch
@@ -37,8 +36,9 @@ class Pass:
 
     def run(self, model: FlexibleAdapterMixin) -> list[tuple[Learner, Tensor, Tensor]]:
         """For each run its loss and its logits ``[rows, labels]``."""
-        with AdapterSetup(self.setup):
-            output = model(**self.batch)
+        if model.active_adapters != self.setup:
+            model.set_active_adapters(self.setup)
+        output = model(**self.batch)
         answers = [output] if len(self.learners) == 1 else output.head_outputs
         return [(learner, one.loss, one.logits) for learner, one in zip(self.learners, answers, strict=True)]
 

@@ -3,23 +3,26 @@
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import AutoTokenizer, EvalPrediction
+from transformers import AutoTokenizer, DataCollatorWithPadding, EvalPrediction
 
 from adapterhub.auto import AutoAdapterModel
+from adapterhub.composition import BatchSplit
+from adapterhub.engine import Trunk
 from adapterhub.errors import AdapterHubError, ConfigError
+from adapterhub.inference.precision import best_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.classifier import save_classifier
 from adapterhub.training.compare import write_json
 from adapterhub.training.dropout import fast_dropout
+from adapterhub.training.frozen import half_precision_base, stop_base_dropout
 from adapterhub.training.interruption import Interruption
 from adapterhub.training.many.batches import BatchStream, streams_of
 from adapterhub.training.many.learner import Learner
@@ -27,12 +30,14 @@ from adapterhub.training.many.passes import Passes
 from adapterhub.training.many.runs import Run
 from adapterhub.training.many.state import load_state, runs_in, save_state
 from adapterhub.training.outcome import file_size, is_collapsed, scores
-from adapterhub.training.preparing import add_classifier, tokenize
+from adapterhub.training.preparing import Task, add_classifier, tokenize
 from adapterhub.training.progress import Progress
-from adapterhub.training.recipe import Trained, make_trainer
+from adapterhub.training.recipe import Trained, build_trainer
 from adapterhub.training.settings import FULL, HEAD, Result
 from adapterhub.training.single import ADAPTER, METRICS, adapter_name
 from adapterhub.training.trainer import TrainingInterrupted
+from adapterhub.training.trunk_cache import TrunkCache
+from adapterhub.training.trunk_data import StatesCollator, WithStates
 
 CHECKPOINT = "checkpoint"
 
@@ -42,18 +47,21 @@ class Together:
 
     Raises:
         BackboneError: if the base model cannot be loaded.
+        TrunkError: with a trunk cache, if an adapter acts in the lowest layer, or the model cannot run above it.
     """
 
-    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
-        name = runs[0].settings.model
+    def __init__(self, runs: Sequence[Run], folder: Path, trunk_cache: TrunkCache | None = None) -> None:
+        name, self.settings = runs[0].settings.model, runs[0].settings
         backbone = resolve_backbone(name)
         with loading(name):
             self.tokenizer = AutoTokenizer.from_pretrained(backbone)
             self.model: FlexibleAdapterMixin = AutoAdapterModel.from_pretrained(backbone)
         self.folder = folder
         self.errors: dict[str, str] = {}
-        self._splits: dict[tuple[str, int], dict[str, Dataset]] = {}
-        self.learners = [learner for run in runs if (learner := self._begin(run)) is not None]
+        self._tasks: dict[tuple[str, int], Task] = {}
+        added = [run for run in runs if self._add(run)]
+        self._cache, self._trunk = trunk_cache, self._below(added) if trunk_cache is not None and added else None
+        self.learners = [self._learner(run) for run in added]
         self.streams = streams_of(self.learners)
         for stream in self.streams:
             for learner in stream.learners:
@@ -78,7 +86,7 @@ class Together:
             for stream in self.streams:
                 stream.skip(max((learner.progressed.steps for learner in stream.learners), default=0))
         interruption = Interruption()
-        with interruption.listening():
+        with self._computing(), interruption.listening():
             while going := [stream for stream in self.streams if stream.learners]:
                 self._step(going)
                 if ended := [stream for stream in going if stream.at_end_of_epoch]:
@@ -88,27 +96,64 @@ class Together:
                 if interruption.wanted:
                     raise TrainingInterrupted(checkpoint)
                 self._tell(progress)
-        return self._finish()
+            return self._finish()
 
-    def _begin(self, run: Run) -> Learner | None:
-        """A run made ready, or None where it cannot be."""
+    def _add(self, run: Run) -> bool:
+        """Add adapter and head of a run to the model; False where that cannot be."""
         try:
             if run.settings.method in (FULL, HEAD):
                 raise ConfigError(f"{run.settings.method!r} is no adapter: train it alone")
             add_classifier(self.model, run.settings, run.data, run.adapter)
-            trainer = make_trainer(run.settings, self.model, self.tokenizer, self._tokenized(run), self.folder)
         except AdapterHubError as error:
             self.errors[run.name] = str(error)
-            return None
+            return False
+        return True
+
+    def _below(self, runs: Sequence[Run]) -> Trunk:
+        """The layers below the adapters of all runs."""
+        self.model.requires_grad_(False)
+        self.model.set_active_adapters(BatchSplit(*(run.adapter for run in runs), batch_sizes=1))
+        self.model.active_head = None  # a trunk lets the model run on a batch of its own
+        return Trunk(self.model)
+
+    def _learner(self, run: Run) -> Learner:
+        trainer = build_trainer(run.settings, self._task(run), self.folder)
+        trainer.data_collator = StatesCollator(trainer.data_collator)
         return Learner(run, self.model, trainer)
 
-    def _tokenized(self, run: Run) -> dict[str, Dataset]:
+    def _task(self, run: Run) -> Task:
+        """The data of a run as tokens, with what lies below all adapters where that is computed once."""
         key = run.data.fingerprint, run.settings.max_length
-        if key not in self._splits:
-            self._splits[key] = {
-                name: tokenize(rows, self.tokenizer, run.settings.max_length) for name, rows in run.data.splits.items()
-            }
-        return self._splits[key]
+        if key not in self._tasks:
+            train, validation, test = (
+                tokenize(rows, self.tokenizer, run.settings.max_length)
+                for rows in (run.data.train, run.data.validation, run.data.test)
+            )
+            self._tasks[key] = Task(self.model, self.tokenizer, self._kept(train), self._kept(validation), test)
+        return self._tasks[key]
+
+    def _kept(self, rows: Any) -> Any:
+        """Rows with their states in the trunk cache; the rows themselves without one."""
+        if self._cache is None or self._trunk is None:
+            return rows
+        collate = DataCollatorWithPadding(self.tokenizer)
+        autocast = torch.bfloat16 if self.precision == "bf16" else None
+        return WithStates(rows, self._cache.keep(self._trunk, rows, collate, autocast))
+
+    @property
+    def precision(self) -> str:
+        """What the base model computes in: ``"bf16"`` or ``"fp32"``."""
+        return best_precision() if self.settings.precision == "auto" else self.settings.precision
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Have the base model compute as in a training alone."""
+        with ExitStack() as stack:
+            if self.precision == "bf16":
+                stack.enter_context(half_precision_base(self.model))
+            if self._trunk is not None:
+                stack.enter_context(self._trunk)
+            yield
 
     def _step(self, streams: Sequence[BatchStream]) -> None:
         """One step of every run that still trains."""
@@ -121,7 +166,7 @@ class Together:
         losses: dict[Learner, torch.Tensor] = {}
         with fast_dropout() if self.model.device.type == "cpu" else nullcontext():
             for one in self.passes.of((self._moved(batch), stream.learners) for stream, batch in batches):
-                with self._precision():
+                with self._autocast():
                     answers = one.run(self.model)
                 torch.stack([loss for _, loss, _ in answers]).sum().backward()
                 losses |= {learner: loss for learner, loss, _ in answers}
@@ -148,19 +193,19 @@ class Together:
         found: dict[Learner, dict[str, float]] = {}
         for own in sharing.values():
             started = time.perf_counter()
-            found |= self._scores(own, self._tokenized(own[0].run)[split])
+            found |= self._scores(own, getattr(self._task(own[0].run), split))
             for learner in own:
                 learner.progressed.seconds += (time.perf_counter() - started) / len(own)
         return found
 
     @torch.no_grad()
-    def _scores(self, learners: Sequence[Learner], rows: Dataset) -> dict[Learner, dict[str, float]]:
+    def _scores(self, learners: Sequence[Learner], rows: Any) -> dict[Learner, dict[str, float]]:
         logits: dict[Learner, list[torch.Tensor]] = {learner: [] for learner in learners}
         labels = []
         for batch in learners[0].trainer.get_eval_dataloader(rows):
             labels.append(batch["labels"])
             for one in self.passes.of([(self._moved(batch), learners)]):
-                with self._precision():
+                with self._autocast():
                     answers = one.run(self.model)
                 for learner, _, given in answers:
                     logits[learner].append(given.float().cpu())
@@ -207,18 +252,16 @@ class Together:
             file_size=file_size(self.model, run.settings, self._as_alone(learner)),
             seconds=done.seconds,
             peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-            precision="bf16" if learner.trainer.args.bf16 else "fp32",
+            precision=self.precision,
         )
 
     def _mode(self, training: bool) -> None:
-        """Adapters and heads in training or not; the base model never is, or runs would share its random numbers."""
-        self.model.eval()
-        self.model.adapters.train(training)
-        self.model.heads.train(training)
+        self.model.train(training)
+        if training and not self.settings.base_dropout:
+            stop_base_dropout(self.model)
 
-    def _precision(self) -> AbstractContextManager[Any]:
-        bf16 = self.learners[0].trainer.args.bf16
-        return torch.autocast(self.model.device.type, torch.bfloat16) if bf16 else nullcontext()
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _moved(self, batch: Mapping[str, Any]) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.model.device) for name, tensor in batch.items()}

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from adapterhub.errors import AdapterHubError, TrainingError
+from adapterhub.errors import BackboneError, TrainingError
 from adapterhub.training.compare import write_json
 from adapterhub.training.many.runs import Outcome, Run, check_runs
 from adapterhub.training.many.state import runs_in
@@ -20,6 +20,7 @@ from adapterhub.training.many.together import CHECKPOINT, Together
 from adapterhub.training.progress import Progress
 from adapterhub.training.settings import Result
 from adapterhub.training.single import METRICS
+from adapterhub.training.trunk_cache import TrunkCache
 
 _RUNS = "runs.json"
 
@@ -28,6 +29,7 @@ def train_many(
     runs: Sequence[Run],
     output_dir: str | os.PathLike[str] = "runs/many",
     *,
+    trunk_cache: TrunkCache | str | os.PathLike[str] | bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Outcome, ...]:
@@ -38,7 +40,7 @@ def train_many(
     adapters act side by side. Other runs train in the same steps, on batches of their own. Every run has its own
     optimiser, learning-rate schedule, gradient norm, random numbers, early stopping, best epoch and head, so that it
     gives what it gives alone (``train_classifier``) but for rounding. Runs for several base models come one base model
-    after the other. The base model is in evaluation mode.
+    after the other. With ``base_dropout`` runs that share a batch share what is dropped below the lowest adapter.
 
     A run that fails (settings that do not fit, a loss that is no number) has an ``error`` and no ``result``; the others
     go on without it. What is in ``output_dir`` already is gone on with, and finished runs are not done again.
@@ -46,6 +48,8 @@ def train_many(
     Args:
         runs: their names, settings and data.
         output_dir: where ``runs.json`` and a folder for each run go.
+        trunk_cache: compute what lies below all adapters once, and not in every epoch: True keeps it in memory, a
+            folder in files that later runs find again.
         overwrite: train anew what was begun or done before.
         progress: called with the number of steps done, of all steps, and what is under way.
 
@@ -53,6 +57,7 @@ def train_many(
         ConfigError: if there are no runs, or two of one name.
         TrainingError: if the folder holds a run of the same name and other settings or data, or an unfinished training
             of runs that are not among these.
+        TrunkError: with a trunk cache, if an adapter acts in the lowest layer, or the model cannot run above it.
         TrainingInterrupted: if it was stopped by a signal; the same call goes on with it.
     """
     check_runs(runs)
@@ -60,21 +65,16 @@ def train_many(
     if overwrite:
         record.forget(runs)
     record.begin(runs)
+    cache = TrunkCache.of(trunk_cache if isinstance(trunk_cache, (bool, TrunkCache)) else Path(trunk_cache))
+    failed: dict[str, str] = {}  # for want of a base model, which may be there the next time
     for own in _in_turn(runs, record):
-        record.finish(own, *_train(own, record.folder, progress))
-    return tuple(map(record.outcome, runs))
-
-
-def _train(runs: Sequence[Run], folder: Path, progress: Progress | None) -> tuple[dict[str, Result], dict[str, str]]:
-    """Results and errors by name; what fails for the base model fails for all of its runs."""
-    try:
-        together = Together(runs, folder)
-        results = together.train(progress)
-    except TrainingError:
-        raise
-    except AdapterHubError as error:
-        return {}, {run.name: str(error) for run in runs}
-    return results, together.errors
+        try:
+            together = Together(own, record.folder, cache)
+        except BackboneError as error:
+            failed |= {run.name: str(error) for run in own}
+        else:
+            record.finish(own, together.train(progress), together.errors)
+    return tuple(record.outcome(run, failed.get(run.name)) for run in runs)
 
 
 def _in_turn(runs: Sequence[Run], record: "_Record") -> Iterator[list[Run]]:
@@ -137,9 +137,9 @@ class _Record:
         """Whether it has ended, with a result or without."""
         return bool(self._known[run.name]["done"])
 
-    def outcome(self, run: Run) -> Outcome:
-        """What became of a run that is done."""
-        folder, error = self.folder / run.name, self._known[run.name]["error"]
+    def outcome(self, run: Run, failed: str | None = None) -> Outcome:
+        """What became of a run, which is done or has ``failed``."""
+        folder, error = self.folder / run.name, failed or self._known[run.name]["error"]
         if error is not None:
             return Outcome(run.name, run.settings, folder, error=error)
         values = json.loads((folder / METRICS).read_text(encoding="utf-8"))

@@ -21,11 +21,12 @@ METHODS = {
     "prefix_tuning": {"prefix"},
     "prompt_tuning": {"prompt"},
     "loreft": {"layer"},
+    "lst": {"side"},
     "mam": {"prefix", "parallel"},
     "unipelt": {"prefix", "feed_forward", "q", "v"},
 }
 
-_NOT_IN_ADAPTERS = ["lora[attn_matrices=['q','k','v','o']]", "ia3", "prompt_tuning"]
+_NOT_IN_ADAPTERS = ["lora[attn_matrices=['q','k','v','o']]", "ia3", "prompt_tuning", "lst"]
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,7 @@ _WORDS = {
     "feed_forward": "the output of the feed-forward network",
     "parallel": "the feed-forward network, beside it",
     "layer": "the output of the layer",
+    "side": "a network beside the layer",
     "norms": "the layer norms",
 }
 
@@ -53,7 +54,7 @@ class Figure:
     Attributes:
         method: of the adapter.
         spots: some of ``q k v o up gate down``, ``prompt``, ``embeddings``, ``prefix``, ``attention``, ``cross``,
-            ``feed_forward``, ``parallel``, ``layer`` and ``norms``.
+            ``feed_forward``, ``parallel``, ``layer``, ``side`` and ``norms``.
         layers: the numbers of the layers that it acts in, as far as its tensors tell.
         depth: how many layers the base model has, or at least has to have.
     """
@@ -117,6 +118,7 @@ def _spots(method: str, config: Mapping[str, Any], modules: Iterable[str]) -> se
         "prompt_tuning": {"prompt"},
         "p_tuning": {"prompt"},
         "reft": {"layer"},
+        "ladder": {"side"},
         "fusion": {"feed_forward"},
         "ln_tuning": {"norms"},
         "embeddings": {"embeddings"},

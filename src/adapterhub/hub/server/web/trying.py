@@ -114,7 +114,8 @@ def blank(session: Session, shown: View, served: Fingerprint | None) -> Blank | 
     made = _BLANKS.get(kind) or next((one for name, one in _ENDINGS.items() if kind.endswith(name)), None)
     if made is None or shown.fact("kind") != "adapter" or not _fits(session, shown, served):
         return None
-    return _CLASSES_OF_PAIRS if made is _CLASSES and task in _PAIRS else made
+    of_pairs = task in _PAIRS or shown.info.get("pairs")
+    return _CLASSES_OF_PAIRS if made is _CLASSES and of_pairs else made
 
 
 def trial(asked: Blank, first: str, second: str, answer: Answer) -> Trial:

@@ -19,6 +19,7 @@ _METHODS = {
     "prompt_tuning": "Prompt tuning",
     "p_tuning": "P-tuning",
     "reft": "ReFT",
+    "ladder": "Ladder side-tuning",
     "bitfit": "BitFit",
     "lhuc": "LHUC",
     "ln_tuning": "LayerNorm tuning",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapterhub.composition import Composition, Stack, parse_composition
+from adapterhub.composition import Average, Composition, Stack, parse_composition, renamed
 from adapterhub.errors import CompositionError
 
 NAMES = st.text("abcdef-/", min_size=1, max_size=4)
@@ -60,3 +60,20 @@ def test_anything_else_is_refused(wrong: Any) -> None:
 def test_an_empty_block_is_refused() -> None:
     with pytest.raises(CompositionError, match="Stack needs at least one adapter"):
         Stack([])
+
+
+@given(NESTED)
+def test_adapters_of_a_composition_get_other_names(nested: Any) -> None:
+    setup = parse_composition([nested])
+    assert setup is not None
+    names = {name: f"slot-{number}" for number, name in enumerate(setup.names())}
+    other = renamed(setup, names)
+    assert leaves(other) == [names[name] for name in leaves(setup)]
+    assert renamed(other, {new: name for name, new in names.items()}) == setup
+    with pytest.raises(CompositionError, match="no other name"):
+        renamed(setup, {})
+
+
+def test_options_stay_with_other_names() -> None:
+    setup = Average("a", Stack("a", "b"), weights=[0.25, 0.75])
+    assert renamed(setup, {"a": "x", "b": "y"}) == Average("x", Stack("x", "y"), weights=[0.25, 0.75])

@@ -118,10 +118,7 @@ class ServedModel:
 
         Tensors are without the batch, and have the padding of the batch at their ends.
         """
-        tokens = [row.tokens for row in rows]
-        inputs = {
-            name: one.to(self.model.device) for name, one in padded(tokens, self.tokenizer, max(map(len, rows))).items()
-        }
+        inputs = self.batch(rows)
         setups = [row.setup for row in rows]
         setup = Rows(setups) if any(one is not None for one in setups) else None
         with AdapterSetup(setup, head_setup=Rows([row.head for row in rows])):
@@ -132,6 +129,11 @@ class ServedModel:
                 for number, one in zip(own.tolist(), tensor.float().cpu(), strict=True):
                     outputs[number][name] = one
         return outputs
+
+    def batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """What the model reads of rows: ``[rows, longest]`` each, on its device."""
+        inputs = padded([row.tokens for row in rows], self.tokenizer, max(map(len, rows)))
+        return {name: one.to(self.model.device) for name, one in inputs.items()}
 
     def _holders(self) -> tuple[Any, ...]:
         return self.model.adapters, self.model.heads

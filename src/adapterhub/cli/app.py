@@ -162,7 +162,10 @@ def train(
     ] = False,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="Adapt the upper two thirds of the layers; what lower ones give is computed once."),
+        typer.Option(
+            "--fast",
+            help="Adapt the upper two thirds of the layers, over lower ones that are computed once, in fewer epochs.",
+        ),
     ] = False,
     trunk_cache: Annotated[
         Path | None,

@@ -187,6 +187,19 @@ def test_a_trunk_cache_is_shared_by_all(
         train_many([*runs, Run("low", settings, data)], tmp_path / "low", trunk_cache=True)
 
 
+@pytest.mark.parametrize("kept", [None, True])
+def test_in_bfloat16_runs_differ_from_those_alone_by_rounding(
+    kept: bool | None, settings: Settings, data: TextData, tmp_path: Path
+) -> None:
+    upper = replace(settings, method="seq_bn[reduction_factor=4, leave_out=[0]]", precision="bf16", epochs=2)
+    runs = [Run(f"seed-{seed}", replace(upper, seed=seed), data) for seed in range(2)]
+    for run, together in zip(runs, results(train_many(runs, tmp_path / "many", trunk_cache=kept)), strict=True):
+        alone = train_adapter(run.settings, data, tmp_path / run.name, trunk_cache=TrunkCache.of(kept)).result
+        assert together.precision == alone.precision == "bf16"
+        curves = ([loss for _, loss in one.losses] for one in (together, alone))
+        assert next(curves) == pytest.approx(next(curves), abs=1e-2)
+
+
 def test_batches_that_cannot_go_together_go_one_after_another(
     settings: Settings, data: TextData, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,9 @@ class Together:
         self.errors: dict[str, str] = {}
         self._tasks: dict[tuple[str, int], Task] = {}
         added = [run for run in runs if self._add(run)]
-        self._cache, self._trunk = trunk_cache, self._below(added) if trunk_cache is not None and added else None
-        self.learners = [self._learner(run) for run in added]
+        with self._half_base():
+            self._cache, self._trunk = trunk_cache, self._below(added) if trunk_cache is not None and added else None
+            self.learners = [self._learner(run) for run in added]
         self.streams = streams_of(self.learners)
         for stream in self.streams:
             for learner in stream.learners:
@@ -115,7 +116,8 @@ class Together:
         self.model.requires_grad_(False)
         self.model.set_active_adapters(BatchSplit(*(run.adapter for run in runs), batch_sizes=1))
         self.model.active_head = None  # a trunk lets the model run on a batch of its own
-        return Trunk(self.model)
+        with self._autocast():
+            return Trunk(self.model)
 
     def _learner(self, run: Run) -> Learner:
         trainer = build_trainer(run.settings, self._task(run), self.folder)
@@ -149,12 +151,11 @@ class Together:
     @contextmanager
     def _computing(self) -> Iterator[None]:
         """Have the base model compute as in a training alone."""
-        with ExitStack() as stack:
-            if self.precision == "bf16":
-                stack.enter_context(half_precision_base(self.model))
-            if self._trunk is not None:
-                stack.enter_context(self._trunk)
+        with self._half_base(), nullcontext() if self._trunk is None else self._trunk:
             yield
+
+    def _half_base(self) -> AbstractContextManager[Any]:
+        return half_precision_base(self.model) if self.precision == "bf16" else nullcontext()
 
     def _step(self, streams: Sequence[BatchStream]) -> None:
         """One step of every run that still trains."""

@@ -1,9 +1,11 @@
 """One row of 32 tokens through MiniLM, float32: each library against the bare model of its own environment.
 
-``idle`` is ours with an adapter that is not active.
+``idle`` is ours with an adapter that is not active. Ours is measured under ``torch.compile`` too, against the bare
+model that is compiled as well.
 """
 
 import sys
+from typing import Any
 
 from workers import OURS, PEERS, interleave, machine, running, save, summary
 
@@ -17,8 +19,14 @@ def main(rounds: int = 40, steps: int = 60) -> None:
     with running("latency", **environments) as workers:
         times = interleave(workers, rounds, steps)
         about = {name: worker.about for name, worker in workers.items()}
-    result = summary(times, REFERENCES)
-    save("latency", {"results": result, "workers": about, "machine": before, "rounds": rounds, "steps": steps})
+    result = {"results": summary(times, REFERENCES), "compiled": compiled(rounds, steps), "workers": about}
+    save("latency", result | {"machine": before, "rounds": rounds, "steps": steps})
+
+
+def compiled(rounds: int, steps: int) -> dict[str, Any]:
+    """Ours and the bare model, both under ``torch.compile``."""
+    with running("compiled", bare_ours=OURS, ours=OURS) as workers:
+        return summary(interleave(workers, rounds, steps), {"ours": "bare_ours"})
 
 
 if __name__ == "__main__":

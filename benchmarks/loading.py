@@ -124,12 +124,8 @@ def imports(rounds: int) -> dict[str, Any]:
             seconds = timed(lambda asked=asked: subprocess.run(asked, check=True, capture_output=True))
             times[name].append(seconds)
     result: dict[str, Any] = {name: {"seconds": round(statistics.median(own), 3)} for name, own in times.items()}
-    for name, other in (
-        ("adapterhub", "torch, transformers"),
-        ("the same with adapters", "a model class of transformers"),
-    ):
-        pairs = zip(times[name], times[other], strict=True)
-        ratios = [own / reference for own, reference in pairs]
+    for name, other in AGAINST.items():
+        ratios = [own / reference for own, reference in zip(times[name], times[other], strict=True)]
         result[name] |= {
             "against": other,
             "ratio": round(statistics.median(ratios), 4),
@@ -140,11 +136,8 @@ def imports(rounds: int) -> dict[str, Any]:
 
 def apart(task: str, folder: Path, count: int) -> dict[str, Any]:
     """What a task measures in a process of its own."""
-    environment = os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",
-        "OMP_NUM_THREADS": str(THREADS),
-    }
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment["OMP_NUM_THREADS"] = str(THREADS)
     asked = [sys.executable, __file__, task, str(folder), str(count)]
     ran = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     answer: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])

@@ -10,6 +10,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,25 +33,23 @@ class Runs:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.done: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith("}")]
 
-    def get(self, library: str, rate: float, epochs: int, seed: int) -> dict[str, Any]:
-        """The run of these settings, done now if it was not before."""
-        wanted = {"library": library, "rate": rate, "epochs": epochs, "seed": seed}
+    def get(self, library: str, **options: Any) -> dict[str, Any]:
+        """The run of these options, done now if it was not before."""
         for run in self.done:
-            if all(run[name] == value for name, value in wanted.items()):
+            if all(run[name] == value for name, value in (options | {"library": library}).items()):
                 return run
-        print(f"{library}: rate {rate}, seed {seed}", flush=True)
-        run = _run(library, rate, epochs, seed) | {"load": machine()["load"]}
+        print(f"{library}: {options}", file=sys.stderr, flush=True)
+        run = _run(library, options) | {"load": machine()["load"]}
         self.done.append(run)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(run) + "\n")
         return run
 
 
-def _run(library: str, rate: float, epochs: int, seed: int) -> dict[str, Any]:
-    options = json.dumps({"rate": rate, "epochs": epochs, "seed": seed})
+def _run(library: str, options: dict[str, Any]) -> dict[str, Any]:
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(
-        [str(LIBRARIES[library]), str(ROOT / "benchmarks" / SCRIPT), library, options],
+        [str(LIBRARIES[library]), str(ROOT / "benchmarks" / SCRIPT), library, json.dumps(options)],
         env=environment | {"OMP_NUM_THREADS": str(THREADS)},
         capture_output=True,
         text=True,
@@ -117,23 +116,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rows", type=int, help="of each split; by default all")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "train_time.jsonl")
     chosen = parser.parse_args()
     before = machine()
     timed = steps(chosen.rounds, chosen.steps) if chosen.rounds else None
-    runs = Runs(chosen.runs)
-    sweep = {rate: best(runs.get("tuned", rate, chosen.epochs, 0)) for rate in RATES}
+    runs, size = Runs(chosen.runs), {"epochs": chosen.epochs, "rows": chosen.rows}
+    sweep = {rate: best(runs.get("tuned", rate=rate, seed=0, **size)) for rate in RATES}
     rate = max(sweep, key=lambda rate: sweep[rate])
     rates = {"ours": DEFAULT_RATE, "plain": rate, "tuned": rate}
     done: dict[str, list[dict[str, Any]]] = {name: [] for name in rates}
     for seed in range(chosen.seeds):  # in turn, so that a change of the machine's load meets all of them
         for name, own in rates.items():
-            done[name].append(runs.get(name, own, chosen.epochs, seed))
-    result = {"steps": timed, "rates": rates, "sweep_of_the_peer": sweep, "margin": MARGIN, "results": compare(done)}
+            done[name].append(runs.get(name, rate=own, seed=seed, **size))
+    result = {
+        "step_times": timed,
+        "rates": rates,
+        "sweep_of_the_peer": sweep,
+        "margin": MARGIN,
+        "results": compare(done),
+    }
     about = {name: own[0]["about"] for name, own in done.items()}
-    sizes = {"seeds": chosen.seeds, "epochs": chosen.epochs, "rounds": chosen.rounds, "steps": chosen.steps}
+    sizes = {"seeds": chosen.seeds, "rounds": chosen.rounds, "steps": chosen.steps} | size
     save("train_time", result | {"runs": done, "workers": about, "machine": before} | sizes)
 
 

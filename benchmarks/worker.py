@@ -1,6 +1,6 @@
 """One library, one task, timed step by step.
 
-Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency, or
+Arguments: library (ours, plain, adapters, peft, bare, idle), task (train, latency, compiled, or
 rows:METHOD:CASE:ROWS:ADAPTERS:DTYPE, as ``mixed_rows.py`` says).
 
 ``bare`` is the plain transformers model, ``idle`` ours with an adapter that is not active, ``plain`` our model in the
@@ -89,7 +89,14 @@ def training(library: str):
 
 
 def latency(library: str):
-    model = load(library, AutoModel).eval()
+    return one_row(load(library, AutoModel).eval())
+
+
+def compiled(library: str):
+    return one_row(torch.compile(load(library, AutoModel).eval()))
+
+
+def one_row(model):
     ids = torch.randint(1000, 20000, (1, SHORT), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
 
@@ -108,7 +115,8 @@ def rows(library: str, method: str, case: str, rows: str, count: str, dtype: str
 def main(library: str, task: str) -> None:
     torch.manual_seed(0)
     kind, *options = task.split(":")
-    step, trained = {"train": training, "latency": latency, "rows": rows}[kind](library, *options)
+    tasks = {"train": training, "latency": latency, "compiled": compiled, "rows": rows}
+    step, trained = tasks[kind](library, *options)
 
     def steps(count: int) -> list[float]:
         seconds = []

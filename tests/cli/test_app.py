@@ -22,7 +22,18 @@ from adapterhub.cli import app, main
 from adapterhub.training.classifier import load_classifier, predict
 from adapterhub.training.evaluation import describe_adapter, evaluate_classifier, sites_of
 
-COMMANDS = ("quickstart", "train", "evaluate", "predict", "compare", "sites", "summary", "convert", "shrink")
+COMMANDS = (
+    "quickstart",
+    "train",
+    "evaluate",
+    "predict",
+    "compare",
+    "sites",
+    "summary",
+    "convert",
+    "shrink",
+    "sweep",
+)
 
 
 @dataclass
@@ -84,6 +95,8 @@ def test_the_version_is_printed(run: Any) -> None:
         ["predict", "adapter"],
         ["compare", "reviews", "--lr", "full"],
         ["compare", "reviews", "--lr", "full=much"],
+        ["sweep", "reviews", "--learning-rates", "much"],
+        ["sweep", "reviews", "--seeds", "a-b"],
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], run: Any) -> None:
@@ -180,7 +193,7 @@ def test_fast_says_what_it_trades_and_leaves_a_usual_adapter(
     command = training(labelled, backbone, tmp_path / "out", "--fast", "--trunk-cache", tmp_path / "states")
     ended = run(*command)
     assert ended.code == 0
-    assert "adapters act in the top 1 of 2 layers; what the lower 1 give is computed once a text" in ended.err
+    assert "adapters act in the upper 1 of 2 layers; what layers below give is computed once a text" in ended.err
     assert "hidden states of 48 rows below layer 1" in ended.err
     assert len(list((tmp_path / "states").glob("*/states.safetensors"))) == 2
     assert describe_adapter(tmp_path / "out/adapter")["options"]["leave_out"] == (0,)
@@ -397,3 +410,23 @@ def test_shrink_stores_and_searches(run: Any, adapter: Path, labelled: Path, tmp
     assert run("shrink", adapter, "-o", tmp_path / "c", "--keep", "0.5").code == 2
     assert run("shrink", adapter, "-o", tmp_path / "c", "--dtype", "int7").code == 1
     assert not (tmp_path / "c").exists()
+
+
+# Sweep
+
+
+def test_sweep_shows_what_was_tried_and_keeps_the_best(
+    run: Any, labelled: Path, backbone: Path, tmp_path: Path
+) -> None:
+    command = ["sweep", labelled, "-m", backbone, "--out", tmp_path / "out", "--learning-rates", "1e-3,3e-2"]
+    command += ["--seeds", "0-1", "--sizes", "4", "--epochs", 1, "--batch-size", 8]
+    ended = run(*command)
+    assert ended.code == 0
+    assert re.search(r"^seq_bn-4-\S+-seed-[01]: \d+\.\d % on validation, \d+\.\d % on test", ended.out)
+    assert all(re.search(rf"seq_bn\s+4\s+{rate}\s+\d+\.\d ± \d+\.\d\s+2", ended.out) for rate in (0.001, 0.03))
+    assert ended.out.count("best") == 1 and f"predict {tmp_path}/out/adapter" in ended.out
+    assert load_classifier(tmp_path / "out" / "adapter")[0].get_labels() == ["LABEL_0", "LABEL_1"]
+    again = run(*command, "--json")
+    assert again.json["chosen"]["name"] in ended.out and len(again.json["tried"]) == 2
+    refused = run(*command, "--trunk-cache", tmp_path / "states", "--overwrite")
+    assert refused.code == 1 and "no layer can be left out" in refused.err

@@ -24,6 +24,7 @@ from adapterhub import (
 )
 from adapterhub.engine import Trunk
 from adapterhub.errors import AdapterHubError, CompositionError, ConfigError, TrunkError
+from adapterhub.methods import load_config
 
 LST = "lst[reduction_factor=4, heads=2]"
 FAMILIES = ("bert", "roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "llama", "gemma3", "vit")
@@ -235,6 +236,9 @@ def test_what_has_no_meaning_is_refused() -> None:
     }.items():
         with pytest.raises(ConfigError, match=message):
             model.add_adapter("c", config=config)
+    model.engine.add_bank("bank", load_config(LST), 2)
+    with pytest.raises(ConfigError, match="cannot be in a bank"):
+        model.set_active_adapters("bank")
     for family in ("t5", "clip"):
         with pytest.raises(ConfigError, match="one tower"):
             adapterhub.init(tiny.model(family)).add_adapter("a", config=LST)

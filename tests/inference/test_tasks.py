@@ -14,6 +14,7 @@ from transformers import (
     TextClassificationPipeline,
     TokenClassificationPipeline,
 )
+from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
 import tiny
 import tokens
@@ -211,22 +212,20 @@ def test_question_answering(tokenizer: Any, longest: int) -> None:
 
 
 def test_an_answer_is_found_in_any_window_of_a_long_text(tokenizer: Any) -> None:
-    """A model that answers by the word: the logits of "awful" are high wherever it stands."""
+    """A model that answers by the word: "good" above all, and in windows without it "soup"."""
     model = BertForQuestionAnswering(tiny.config("bert")).eval()
-    wanted = tokenizer.convert_tokens_to_ids("aw")
+    best, second = tokenizer.convert_tokens_to_ids(["good", "soup"])
 
     def forward(input_ids: torch.Tensor, **rest: Any) -> Any:
-        from transformers.modeling_outputs import QuestionAnsweringModelOutput
-
-        logits = (input_ids == wanted).float() * 9 + torch.arange(input_ids.shape[1]) * 1e-3
+        logits = (input_ids == best) * 9.0 + (input_ids == second) * 6.0
         return QuestionAnsweringModelOutput(start_logits=logits, end_logits=logits)
 
     for place in (0, 15, 33, 60, 69):
-        text = " ".join("awful" if index == place else "film" for index in range(70))
+        words = ["good" if index == place else "soup" if index % 69 == 0 else "film" for index in range(70)]
         predictor = Predictor(model, tokenizer, task=QuestionAnswering(stride=6), precision="fp32")
         predictor.model.forward = forward
-        (answer,) = predictor.predict([("is it good " * 30, text)])
-        assert (answer["answer"], answer["start"]) == ("awful", 5 * place)
+        (answer,) = predictor.predict([("is it very " * 30, " ".join(words))])
+        assert (answer["answer"], answer["start"]) == ("good", 5 * place)
 
 
 def test_masked_tokens(tokenizer: Any) -> None:

@@ -99,6 +99,15 @@ def test_an_interrupted_epoch_goes_on_with_its_own_batches(backbone: Path, tmp_p
     assert_equal(weights(resumed.model), weights(whole.model))
 
 
+def test_batches_know_the_epoch_that_is_gone_on_with(backbone: Path, tmp_path: Path) -> None:
+    """Whatever is put around them: accelerate does not reach them within what divides and what skips batches."""
+    done = filled(backbone, tmp_path, "auto")
+    batches = done.get_train_dataloader().batch_sampler
+    done.state.epoch = 1.5
+    done.callback_handler.on_epoch_begin(done.args, done.state, done.control)
+    assert isinstance(batches, TokenBatches) and batches.epoch == 1
+
+
 def test_processes_take_as_many_batches_each(lengths: list[int]) -> None:
     from accelerate.data_loader import BatchSamplerShard
 

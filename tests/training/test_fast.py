@@ -15,6 +15,7 @@ from adapterhub.training.settings import Settings
         ("seq_bn", "seq_bn[leave_out=[0]]"),
         ("lora[r=4]", "lora[r=4, leave_out=[0]]"),
         ("seq_bn[leave_out=[1]]", "seq_bn[leave_out=[1]]"),
+        ("lst[heads=2]", "lst[heads=2]"),
         ("seq_bn|lora[r=2]", "seq_bn[leave_out=[0]]|lora[r=2, leave_out=[0]]"),
     ],
 )
@@ -22,7 +23,7 @@ def test_lower_layers_are_left_out(method: str, expected: str, backbone: Path) -
     plain = Settings(str(backbone), method, seed=3)
     chosen = fast(plain)
     assert chosen.settings.method == expected and chosen.settings.seed == 3
-    assert "top 1 of 2 layers" in chosen.trades
+    assert ("upper 1 of 2 layers" in chosen.trades) == (method != expected)
 
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "config.json"])

@@ -13,7 +13,7 @@ from transformers import BertForSequenceClassification, PreTrainedModel, Trainer
 import adapterhub
 import tiny
 from adapterhub.training.dropout import fast_dropout
-from adapterhub.training.frozen import half_precision_base, stop_base_dropout
+from adapterhub.training.frozen import frozen_modules, half_precision_base, stop_dropout
 from trainings import build, trainer, weights
 
 
@@ -118,14 +118,17 @@ def test_a_base_without_dropout(backbone: Path, tmp_path: Path, base_dropout: bo
         base = {name for name in each if not name.startswith("heads.")}
         assert all(each[name] is base_dropout for name in base)
         assert all(each[name] for name in set(each) - base) and set(each) - base
-    assert all(part.training == model.training for part in model.modules()), "given back in one mode"
+    assert not any(part.training for part in model.modules()), "the last that was done was to evaluate"
+    done.args.eval_strategy = "no"
+    done.train()
+    assert all(part.training for part in model.modules())
 
 
 def test_adapters_drop_while_the_base_does_not(backbone: Path) -> None:
     model = build(backbone, "seq_bn[reduction_factor=4, dropout=0.5]").train()
     for module in model.heads.modules():
         module.training = False
-    stop_base_dropout(model)
+    stop_dropout(frozen_modules(model))
     inputs = tiny.inputs("bert")
     one, other = (model(**inputs).logits for _ in range(2))
     assert not torch.equal(one, other)
@@ -139,14 +142,14 @@ def test_static_heads_drop_while_the_base_does_not() -> None:
     assert isinstance(model, BertForSequenceClassification)
     model.add_adapter("a")
     model.train_adapter("a")
-    stop_base_dropout(model)
+    stop_dropout(frozen_modules(model))
     assert model.dropout.training and not any(module.training for module in model.bert.modules())
 
 
 def test_a_base_that_trains_keeps_its_dropout(backbone: Path) -> None:
     model = build(backbone).train()
     model.requires_grad_(True)
-    stop_base_dropout(model)
+    stop_dropout(frozen_modules(model))
     assert all(module.training for module in model.modules())
 
 
@@ -158,7 +161,7 @@ def test_checkpointed_layers_stay_checkpointed(backbone: Path, reentrant: bool) 
         model = build(backbone).train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-        stop_base_dropout(model)
+        stop_dropout(frozen_modules(model))
         calls = []
         for layer in model.base_model.encoder.layer:
             layer.attention.register_forward_hook(lambda *_: calls.append(0))

@@ -162,7 +162,7 @@ def train(
     ] = False,
     fast: Annotated[
         bool,
-        typer.Option("--fast", help="Adapt the top third of the layers alone; what lower ones give is computed once."),
+        typer.Option("--fast", help="Adapt the upper two thirds of the layers; what lower ones give is computed once."),
     ] = False,
     trunk_cache: Annotated[
         Path | None,
@@ -191,7 +191,7 @@ def train(
     """
     from dataclasses import asdict
 
-    from adapterhub.inference.precision import FORMATS
+    from adapterhub.inference.precision import FORMATS, training_precision
     from adapterhub.training.data import load_data
     from adapterhub.training.fast import fast as choose_fast
     from adapterhub.training.quickstart import duration
@@ -213,6 +213,8 @@ def train(
         chosen = choose_fast(settings)
         settings = chosen.settings
         screen.say(chosen.trades)
+    dropout = "as in training" if base_dropout else "without dropout"
+    screen.say(f"computing in {FORMATS[training_precision(settings.precision)]}, the frozen model {dropout}")
     try:
         with screen.progress() as progress:
             trained = train_adapter(

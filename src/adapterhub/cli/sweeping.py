@@ -60,6 +60,15 @@ def sweep(
     data_seed: Annotated[
         int, typer.Option(min=0, help="Seed of the order of rows, the same for all runs.", metavar="N")
     ] = 0,
+    trunk_cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--trunk-cache",
+            help="Compute what layers below all adapters give once, and keep it here for later sweeps.",
+            metavar="FOLDER",
+            show_default="no cache",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "--out", "-o", help="The folder for the runs and the best adapter.", metavar="FOLDER"),
@@ -83,6 +92,7 @@ def sweep(
     from adapterhub.training.grid import sweep as do
     from adapterhub.training.settings import Settings
     from adapterhub.training.trainer import TrainingInterrupted
+    from adapterhub.training.trunk_cache import TrunkCache
 
     grid = Grid(
         tuple(methods or ("seq_bn",)),
@@ -95,7 +105,10 @@ def sweep(
     settings = Settings(model, epochs=epochs, batch_size=batch_size, max_length=max_length, data_seed=data_seed)
     try:
         with screen.progress() as progress:
-            swept = do(loaded, grid, output, settings=settings, overwrite=overwrite, progress=progress)
+            cache = TrunkCache(trunk_cache, progress=progress) if trunk_cache is not None else None
+            swept = do(
+                loaded, grid, output, settings=settings, trunk_cache=cache, overwrite=overwrite, progress=progress
+            )
     except TrainingInterrupted as error:
         raise Resumable(f"{error.checkpoint} is kept", screen.command(without=("--overwrite",))) from error
     places = {

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from adapterhub.engine.adapter import Adapter
 from adapterhub.engine.experts import ExpertStep
 from adapterhub.engine.program import Call, Read, Slots, Step
+from adapterhub.engine.side import SideStep
 from adapterhub.engine.slotted import Slotted, tensors_of
 from adapterhub.engine.stacked import Chosen, StackedStep
 from adapterhub.errors import CompositionError, ConfigError
@@ -82,6 +83,8 @@ class Bank(Slotted):
         """What runs the adapters of this bank, out of the step of one."""
         if isinstance(like, ExpertStep):
             raise ConfigError(f"bank {self.name!r}: an adapter on the weights of experts cannot be in a bank")
+        if isinstance(like, SideStep):
+            raise ConfigError(f"bank {self.name!r}: a ladder, which has a state of its own, cannot be in a bank")
         unit = Unit(like.part, like.fixed)
         known = {id(tensor): path for path, tensor in tensors_of(self._like)}
         paths = tuple(known[id(kept[name])] for kept, name in unit.holders().values())

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 def run(engine: "Engine", program: Program, state: Tensor, read: Read) -> Tensor:
     """Run a program on a state of the base model, whose rows it is to find first."""
+    if engine.sites.batch_first:
+        return program(state, read, engine.call)
     turned = tuple(rows_first(engine, one, state) for one in read)
     return rows_first(engine, program(rows_first(engine, state, state), turned, engine.call), state)
 

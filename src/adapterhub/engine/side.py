@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from adapterhub.methods.ladder import LastRung, Rung
 
 class SideStep(Step):
     """A rung of an adapter's ladder: the last one changes the state of the base, all others that of the ladder."""
+
+    row_by_row: ClassVar[bool] = False  # it looks up its own state by its adapter
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
         part = cast(Rung, self.part)

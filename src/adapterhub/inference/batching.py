@@ -36,7 +36,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield window
 
 
-def batches(sized: Iterable[Sized], budget: int, length: Callable[[int], int]) -> Iterator[list[Sized]]:
+def batches(sized: Iterable[Sized], budget: int, length: Callable[[int], int] = int) -> Iterator[list[Sized]]:
     """Batches whose rows, padded, have at most ``budget`` tokens, or a single one; all have as many rows each.
 
     Longest first, because what does not fit into memory then shows at once. ``length`` says how long rows become when

@@ -27,6 +27,11 @@ def best_precision() -> str:
     return "bf16" if fast else "fp32"
 
 
+def training_precision(wanted: str) -> str:
+    """``"bf16"`` or ``"fp32"``, as ``wanted``; for ``"auto"`` the best that the machine has."""
+    return best_precision() if wanted == "auto" else wanted
+
+
 def inference_precision(model: PreTrainedModel, precision: Precision, device: torch.device) -> str | None:
     """The precision to run a model in; None leaves it in its own.
 

@@ -55,8 +55,8 @@ class QuestionAnswering(Task):
         pairs = [_question_and_text(one) for one in given]
         questions, texts = ([pair[place] for pair in pairs] for place in (0, 1))
         questions = [_shortened(question, reader) for question in questions]
-        room = reader.max_length - _MOST_FOR_QUESTION
-        encoded = reader.windows(questions, texts, stride=min(self.stride, max(room // 2, 0)), truncation="only_second")
+        stride = min(self.stride, (reader.max_length - _most_for_question(reader)) // 4)
+        encoded = reader.windows(questions, texts, stride=stride, truncation="only_second")
         rows = rows_of(encoded, reader.tokenizer.model_input_names)
         found: list[list[tuple[Any, _Window]]] = [[] for _ in texts]
         for index, owner in enumerate(encoded["overflow_to_sample_mapping"]):
@@ -106,9 +106,14 @@ def _question_and_text(given: Any) -> tuple[str, str]:
 
 def _shortened(question: str, reader: Reader) -> str:
     """A question that leaves room for the text."""
-    most = min(_MOST_FOR_QUESTION, reader.max_length // 2)
+    most = _most_for_question(reader)
     offsets = reader.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     return question if len(offsets) <= most else question[: offsets[most - 1][1]]
+
+
+def _most_for_question(reader: Reader) -> int:
+    """Tokens of a question that are read."""
+    return min(_MOST_FOR_QUESTION, reader.max_length // 2)
 
 
 def _window(encoded: BatchEncoding, index: int) -> _Window:

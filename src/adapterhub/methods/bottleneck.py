@@ -323,6 +323,13 @@ class Bottleneck(nn.Module):
         """Whether it runs with stacked parameters as it is: without norms of its own, and PHM layers."""
         return self.norm_before is None and self.norm_after is None and not self.config.phm_layer
 
+    @property
+    def own_dtype(self) -> torch.dtype:
+        """That of its parameters."""
+        down = self.down_proj
+        # (Asking for all parameters takes as long as the product with them does in a batch of one.)
+        return down.weight.dtype if isinstance(down, nn.Linear) else next(self.parameters()).dtype
+
     def forward(self, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None) -> Tensor:
         """Adapt the output of a sublayer.
 
@@ -370,7 +377,7 @@ class Bottleneck(nn.Module):
         return residual + self.norm_after(update).to(residual.dtype)
 
     def _update(self, inputs: Tensor) -> Tensor:
-        own = next(self.parameters()).dtype
+        own = self.own_dtype
         if inputs.dtype != own and not torch.is_autocast_enabled(inputs.device.type):
             inputs = inputs.to(own)  # a half-precision base with adapters in full precision
         down = self.down_proj(inputs if self.norm_before is None else self.norm_before(inputs))

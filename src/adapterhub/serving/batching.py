@@ -109,7 +109,7 @@ class Batcher:
             jobs = self._waiting.take(_AHEAD * self._limits.tokens)
             counters.WAITING.set(len(self._waiting))
             sized = (Sized(number, (job.row.tokens,)) for number, job in enumerate(jobs))
-            for batch in batches(sized, self._limits.tokens):
+            for batch in batches(sized, self._limits.tokens, int):
                 await self._batch([job for one in batch if (job := jobs[one.number]).is_wanted])
 
     async def _gathered(self) -> None:

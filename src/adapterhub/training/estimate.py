@@ -9,10 +9,11 @@ from dataclasses import replace
 import torch
 from transformers import AutoTokenizer
 
-from adapterhub.inference.precision import best_precision
+from adapterhub.inference.precision import training_precision
 from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.data import TextData
 from adapterhub.training.dropout import fast_dropout
+from adapterhub.training.frozen import frozen_modules, half_precision_base, stop_dropout
 from adapterhub.training.preparing import build_model, tokenize
 from adapterhub.training.settings import Settings
 
@@ -46,8 +47,10 @@ def _seconds_of_step(settings: Settings, data: TextData) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.0)
-    precision = best_precision() if settings.precision == "auto" else settings.precision
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    if not settings.base_dropout:
+        stop_dropout(frozen_modules(model))
+    half = training_precision(settings.precision) == "bf16"
+    autocast = torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
     count = min(len(data.train), (_STEPS + 1) * settings.batch_size)
     stride = max(1, len(data.train) // count)
     rows = tokenize(data.train.select(range(0, stride * count, stride)), tokenizer, settings.max_length)
@@ -56,7 +59,7 @@ def _seconds_of_step(settings: Settings, data: TextData) -> float:
     for first in range(0, len(rows), settings.batch_size):
         batch = tokenizer.pad(rows[first : first + settings.batch_size], return_tensors="pt").to(device)
         started = time.perf_counter()
-        with fast_dropout():
+        with fast_dropout(), half_precision_base(model) if half else nullcontext():
             with autocast:
                 loss = model(**batch).loss
             loss.backward()

@@ -1,6 +1,5 @@
-"""Training in a fraction of the time: adapters in the top layers alone, over a trunk that runs once."""
+"""Training in a fraction of the time: adapters in the upper layers alone, over a trunk that runs once."""
 
-import math
 import re
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,7 @@ from adapterhub.methods.ladder import LadderConfig
 from adapterhub.training.evaluation import sites_of
 from adapterhub.training.settings import Settings
 
-METHOD = "seq_bn[reduction_factor=6]"
-EPOCHS, LEARNING_RATE = 5, 1e-3
-_SHARE = 1 / 3  # of all layers, at the top: those that are adapted
+_BELOW = 1 / 3  # of all layers: those that are left out
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Fast:
 
 
 def fast(settings: Settings) -> Fast:
-    """The same training with adapters in the top third of the layers alone, for a ``TrunkCache``.
+    """The same training with adapters in the upper two thirds of the layers alone, for a ``TrunkCache``.
 
     Lower layers then depend on no adapter: what they give is computed once for a text, and not in every epoch. A ladder
     acts in no layer, and stays as it is. What that costs in accuracy, and gains in time, is in the documentation.
@@ -35,16 +32,13 @@ def fast(settings: Settings) -> Fast:
         SiteError: if the model has no layers that can be adapted.
     """
     layers = len(sites_of(settings.model).layers)
-    top = max(1, math.ceil(layers * _SHARE))
+    below = max(1, round(layers * _BELOW))
     if layers < 2:
         raise ConfigError(f"{settings.model} has {layers} layer, and training fast leaves out lower ones")
-    below = layers - top
     method = "|".join(_leaving_out(part, below) for part in re.split(r"\|(?![^\[]*\])", settings.method))
     load_config(method)
-    trades = (
-        f"fast: adapters act in the top {top} of {layers} layers; what the lower {below} give is computed once a text, "
-        "and kept in bfloat16"
-    )
+    where = f"adapters act in the upper {layers - below} of {layers} layers; " if method != settings.method else ""
+    trades = f"fast: {where}what layers below give is computed once a text, and kept in bfloat16"
     return Fast(replace(settings, method=method), trades)
 
 
@@ -53,7 +47,7 @@ def _leaving_out(config: str, below: int) -> str:
     match = re.fullmatch(r"\s*([\w+-]+)\s*(?:\[(.*)\])?\s*", config, re.DOTALL)
     if match is None:
         raise ConfigError(
-            f"to train fast, name the configuration ({METHOD!r}, say) in the place of {config!r}; or leave out lower "
+            f"to train fast, name the configuration ('seq_bn', say) in the place of {config!r}; or leave out lower "
             "layers there (leave_out), and train with a trunk cache"
         )
     name, options = match.groups()

@@ -1,6 +1,6 @@
 """A frozen base model while something small trains on it: in half precision, and in evaluation mode."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -56,19 +56,24 @@ def _put_back(
     state |= {prefix + name: values for name, values in own.items()}
 
 
-def stop_base_dropout(model: AdapterMixin) -> None:
-    """Put a base model of which nothing trains into evaluation mode, and leave adapters and heads as they are.
+def frozen_modules(model: AdapterMixin) -> list[nn.Module]:
+    """The modules of a base model of which nothing trains; none, where a parameter of it does.
 
-    Layers under gradient checkpointing stay in training mode, as they would not be checkpointed otherwise; what is
-    inside of them does not. A base model of which a parameter trains is left as it is.
+    Layers under gradient checkpointing are left out: in evaluation mode they would not be checkpointed. What is inside
+    of them is not.
     """
     if any(parameter.requires_grad for parameter in model.base_parameters()):
-        return
+        return []
     added = (model.adapters, model.fusions, *getattr(model, "heads", {}).values())
     apart = {module for container in added for module in container.modules()}
-    for module in model.base_model.modules():
-        if module not in apart and not getattr(module, "gradient_checkpointing", False):
-            module.training = False
+    modules = (module for module in model.base_model.modules() if module not in apart)
+    return [module for module in modules if not getattr(module, "gradient_checkpointing", False)]
+
+
+def stop_dropout(modules: Iterable[nn.Module]) -> None:
+    """Put just these modules into evaluation mode, and not what is inside of them."""
+    for module in modules:
+        module.training = False
 
 
 class FrozenBaseMixin:
@@ -79,6 +84,7 @@ class FrozenBaseMixin:
 
     base_dropout: bool = True
     half_base: bool = True
+    _frozen: list[nn.Module] | None = None  # of the training under way
 
     if TYPE_CHECKING:
         args: TrainingArguments
@@ -93,7 +99,9 @@ class FrozenBaseMixin:
             try:
                 return super().train(*args, **kwargs)  # type: ignore[misc]
             finally:
-                self._adapted().train(self._adapted().training)
+                if self._frozen:
+                    self._adapted().train(any(module.training for module in self._adapted().modules()))
+                self._frozen = None
 
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate or predict; see ``transformers.Trainer``."""
@@ -103,7 +111,9 @@ class FrozenBaseMixin:
     def compute_loss_context_manager(self) -> Any:
         """Entered by each step between ``model.train()`` and the forward pass."""
         if not self.base_dropout and self._adapted().training:
-            stop_base_dropout(self._adapted())
+            if self._frozen is None:
+                self._frozen = frozen_modules(self._adapted())
+            stop_dropout(self._frozen)
         return super().compute_loss_context_manager()  # type: ignore[misc]
 
     @contextmanager

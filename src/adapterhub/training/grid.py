@@ -23,6 +23,7 @@ from adapterhub.training.progress import Progress
 from adapterhub.training.settings import Settings
 from adapterhub.training.single import ADAPTER
 from adapterhub.training.sources import slug
+from adapterhub.training.trunk_cache import TrunkCache
 
 _SIZES = ("r", "prefix_length", "prompt_length")  # options that say how large an adapter is, beside reduction_factor
 
@@ -122,6 +123,7 @@ def sweep(
     output_dir: str | os.PathLike[str] = "runs/sweep",
     *,
     settings: Settings | None = None,
+    trunk_cache: TrunkCache | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Swept:
@@ -137,6 +139,7 @@ def sweep(
         output_dir: where the runs, ``sweep.json``, ``sweep.csv`` and the chosen ``adapter`` go; what is there already
             is gone on with.
         settings: what all runs share; its ``method``, ``learning_rate`` and ``seed`` are replaced.
+        trunk_cache: where what lies below all adapters is kept, if it is to be computed once.
         overwrite: train anew what was done before.
         progress: called with the number of steps done, of all steps, and what is under way.
 
@@ -144,6 +147,7 @@ def sweep(
         ConfigError: for a method without a size where there are ``sizes``, or two combinations that are the same.
         BackboneError: if the base model cannot be loaded.
         TrainingError: if no run has a result.
+        TrunkError: with a trunk cache, if an adapter acts in the lowest layer, or the model cannot run above it.
         TrainingInterrupted: if it was stopped by a signal; the same call goes on with it.
     """
     base = settings or Settings()
@@ -152,7 +156,13 @@ def sweep(
     points = list(grid.points(_width(base.model)))
     runs = {point: [_run(point, seed, base, data) for seed in grid.seeds] for point in points}
     outcomes = iter(
-        train_many([run for own in runs.values() for run in own], folder, overwrite=overwrite, progress=progress)
+        train_many(
+            [run for own in runs.values() for run in own],
+            folder,
+            trunk_cache=trunk_cache,
+            overwrite=overwrite,
+            progress=progress,
+        )
     )
     tried = tuple(Tried(point, tuple(next(outcomes) for _ in own)) for point, own in runs.items())
     best = max(tried, key=lambda one: one.mean)

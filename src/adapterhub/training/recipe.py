@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from adapterhub.errors import TrainingError
-from adapterhub.inference.precision import best_precision
+from adapterhub.inference.precision import training_precision
 from adapterhub.model.flexible import FlexibleAdapterMixin
 from adapterhub.training.batches import TokenBatchesMixin
 from adapterhub.training.data import TextData
@@ -146,7 +146,6 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer: bool) -> TrainingArguments:
-    precision = best_precision() if settings.precision == "auto" else settings.precision
     return TrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=settings.batch_size,
@@ -164,7 +163,7 @@ def _arguments(settings: Settings, checkpoints: Path, rows: int, keep_optimizer:
         metric_for_best_model="accuracy",
         logging_steps=max(1, rows // settings.batch_size // 10),
         train_sampling_strategy="group_by_length",
-        bf16=precision == "bf16",
+        bf16=training_precision(settings.precision) == "bf16",
         use_cpu=not torch.cuda.is_available(),
         seed=settings.seed,
         data_seed=settings.data_seed,

@@ -22,7 +22,7 @@ from adapterhub.training.backbones import loading, resolve_backbone
 from adapterhub.training.classifier import save_classifier
 from adapterhub.training.compare import write_json
 from adapterhub.training.dropout import fast_dropout
-from adapterhub.training.frozen import half_precision_base, stop_base_dropout
+from adapterhub.training.frozen import frozen_modules, half_precision_base, stop_dropout
 from adapterhub.training.interruption import Interruption
 from adapterhub.training.many.batches import BatchStream, streams_of
 from adapterhub.training.many.learner import Learner
@@ -86,6 +86,7 @@ class Together:
             for stream in self.streams:
                 stream.skip(max((learner.progressed.steps for learner in stream.learners), default=0))
         interruption = Interruption()
+        self._tell(progress)
         with self._computing(), interruption.listening():
             while going := [stream for stream in self.streams if stream.learners]:
                 self._step(going)
@@ -258,7 +259,7 @@ class Together:
     def _mode(self, training: bool) -> None:
         self.model.train(training)
         if training and not self.settings.base_dropout:
-            stop_base_dropout(self.model)
+            stop_dropout(frozen_modules(self.model))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")

@@ -29,7 +29,7 @@ def train_many(
     runs: Sequence[Run],
     output_dir: str | os.PathLike[str] = "runs/many",
     *,
-    trunk_cache: TrunkCache | str | os.PathLike[str] | bool = False,
+    trunk_cache: TrunkCache | str | Path | bool | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Outcome, ...]:
@@ -65,7 +65,7 @@ def train_many(
     if overwrite:
         record.forget(runs)
     record.begin(runs)
-    cache = TrunkCache.of(trunk_cache if isinstance(trunk_cache, (bool, TrunkCache)) else Path(trunk_cache))
+    cache = TrunkCache.of(trunk_cache)
     failed: dict[str, str] = {}  # for want of a base model, which may be there the next time
     for own in _in_turn(runs, record):
         try:

@@ -29,6 +29,7 @@ class Made:
 
     owner: str = "ann"
     private: bool = False
+    withdrawn: bool = False
     place: str = "sentiment/sst-2"
     base: str = "roberta-base"
     method: str = "lora"
@@ -72,6 +73,7 @@ def one(owners: Iterable[str]) -> st.SearchStrategy[Made]:
         Made,
         owner=st.sampled_from(list(owners)),
         private=st.booleans(),
+        withdrawn=st.sampled_from([False, False, True]),
         place=st.sampled_from(TASKS),
         base=st.sampled_from(BASES),
         method=st.sampled_from(["lora", "bottleneck"]),
@@ -95,6 +97,7 @@ def add(session: Session, made: Made) -> Repository:
     name, when = f"r{number}", _START + timedelta(days=made.day)
     repository = Repository(owner=owner, name=name, key=f"{owner.key}/{name}", private=made.private)
     repository.downloads, repository.updated = made.downloads, when
+    repository.withdrawn = "wrong" if made.withdrawn else None
     session.add(repository)
     session.flush()
     task, dataset = _place(session, made.place)
@@ -198,8 +201,8 @@ def _passes(one: Made, name: str, value: Any) -> bool:
             return set(value) <= set(one.tags)
         case "owner":
             return one.owner in value
-        case "verified":
-            return one.verified == value
+        case "verified" | "withdrawn":
+            return bool(getattr(one, name)) == value
         case "base":
             return one.facets["base"] in {base.rpartition("/")[2].lower() for base in value}
         case "dataset":

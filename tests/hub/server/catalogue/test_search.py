@@ -29,6 +29,7 @@ filters = st.builds(
     method=st.sampled_from([(), ("lora",)]),
     license=st.sampled_from([(), ("mit",), ("mit", "apache-2.0")]),
     verified=st.sampled_from([None, True, False]),
+    withdrawn=st.sampled_from([False, False, True]),
     owner=st.sampled_from([(), ("ann",)]),
     tag=st.sampled_from([(), ("a",), ("a", "b")]),
     min_size=st.sampled_from([None, 2]),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -28,9 +29,10 @@ PAIR = ("the plot is bad", "the music was great and the end of the story is good
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A hub with adapters of ann, and a server that fetches them as bob, who belongs to the organisation lab."""
     folder = tmp_path_factory.mktemp("tried")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as ended:
         patch.setenv("ADAPTERHUB_HOME", str(folder / "of-bob"))
         first = start_hub(folder / "hub")
+        ended.callback(first.process.kill)
         first.add_user("ann")
         first.add_user("bob")
         with first._hub() as opened, opened.database.write() as session:
@@ -41,6 +43,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         place = Place(making.base(folder / "base"), folder / "none", None)
         place.adapters.mkdir()
         serving = start_serving(place, folder / "log", "--hub", first.url, tokens=f'["{TOKEN}"]')
+        ended.callback(serving.stop)
         patch.setenv("ADAPTERHUB_HOME", str(folder / "of-ann"))
         disable_progress_bars()
         adapterhub.login(first.token("ann"), first.url)
@@ -57,10 +60,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         first.stop()
         attached = {"ADAPTERHUB_SERVING_URL": serving.url, "ADAPTERHUB_SERVING_TOKEN": TOKEN}
         made = start_hub(folder / "hub", port=port, **attached)
-        made.base = place.base  # type: ignore[attr-defined]
+        ended.callback(made.stop)
         yield made
-        made.stop()
-        serving.stop()
 
 
 def browser(hub: Running, user: str = "") -> httpx.Client:
@@ -80,6 +81,11 @@ def run(client: httpx.Client, name: str, first: str, second: str = "") -> httpx.
     return client.post(f"/{name}/try", data=fields, headers={"X-Part": "answer"})
 
 
+def base_of(hub: Running) -> Path:
+    """The folder of the model that is served."""
+    return hub.folder.parent / "base"
+
+
 def expected(base: Path, text: str | tuple[str, str] = TEXT) -> str:
     """What the model itself says, in the words of the page."""
     model = making.model_with(base)
@@ -93,9 +99,9 @@ def test_the_answer_is_that_of_the_model(hub: Running) -> None:
     with browser(hub) as client:
         answer = run(client, "ann/sentiment", TEXT)
         assert answer.status_code == 200, answer.text
-        assert expected(hub.base) in words(answer)  # type: ignore[attr-defined]
+        assert expected(base_of(hub)) in words(answer)
         both = run(client, "ann/sentiment", *PAIR)
-        assert expected(hub.base, PAIR) in words(both)  # type: ignore[attr-defined]
+        assert expected(base_of(hub), PAIR) in words(both)
         assert words(both) != words(answer)
 
 
@@ -116,7 +122,7 @@ def test_all_kinds_of_heads_are_understood(hub: Running, name: str, given: tuple
 
 def test_what_the_server_may_not_see_it_cannot_run(hub: Running) -> None:
     with browser(hub, "ann") as client:
-        assert expected(hub.base) in words(run(client, "lab/sentiment", TEXT))  # type: ignore[attr-defined]
+        assert expected(base_of(hub)) in words(run(client, "lab/sentiment", TEXT))
         refused = run(client, "ann/alone", TEXT)
         assert refused.status_code == 502 and "perhaps its account may not see it" in words(refused)
     with browser(hub) as stranger:

@@ -1,9 +1,8 @@
 """From a request to its answers: its adapters, its rows, the batches that run them, and what is read from these."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -45,6 +44,11 @@ class Asked:
     task: Task | None = None
     top: int = 5
     seconds: float = 30.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The adapters that it takes to answer."""
+        return (*(self.setup.names() if self.setup else ()), *([self.head] if self.head else []))
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class ServingEngine:
         self._check(asked)
         due = asyncio.get_running_loop().time() + asked.seconds
         try:
-            async with asyncio.timeout_at(due), self._leased(asked) as leased:
+            async with asyncio.timeout_at(due), self._adapters.lease(asked.names) as leased:
                 return await self._answered(asked, leased, due)
         except TimeoutError:
             raise DeadlineError(f"there was no answer within {asked.seconds:g} seconds") from None
@@ -113,12 +117,6 @@ class ServingEngine:
         for one in asked.inputs:
             check(one, self._max_characters)
         self._batcher.check_room(len(asked.inputs))
-
-    @asynccontextmanager
-    async def _leased(self, asked: Asked) -> AsyncIterator[Mapping[str, Loaded]]:
-        names = asked.setup.names() if asked.setup else ()
-        async with self._adapters.lease((*names, *([asked.head] if asked.head else []))) as leased:
-            yield leased
 
     async def _answered(self, asked: Asked, leased: Mapping[str, Loaded], due: float) -> Answered:
         head = self._head(asked, leased)

@@ -74,7 +74,7 @@ def sha256_of(path: Path) -> str:
 def leads_out(folder: Path, name: str) -> bool:
     """Whether a file lies outside of the folder in truth, as a link does; the cache of the Hub is made of links."""
     path = folder / name
-    plain = Path(name).name == name and name != ".."
+    plain = Path(name).name == name and name not in ("", "..")
     if plain and (not path.is_symlink() or path.resolve().parent == folder.resolve()):
         return False
     snapshot = next((one for one in path.absolute().parents if one.parent.name == "snapshots"), None)

@@ -171,16 +171,17 @@ def weights_file(folder: Path, name: str) -> Path:
     Raises:
         CorruptCheckpointError: if it is outside the folder, or none.
     """
+    path = folder / name
     try:
-        if leads_out(folder, name):
-            raise CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
-        path = folder / name
-        if path.exists() and not path.is_file():
-            raise CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
+        with suppress(OSError):  # whoever opens it says so
+            path.lstat()
     except ValueError:  # a character that no file name can hold
-        raise CorruptCheckpointError(
-            f"{folder}: the manifest names a weights file that cannot be one: {name!r}"
-        ) from None
+        said = f"{folder}: the manifest names a weights file that cannot be one: {name!r}"
+        raise CorruptCheckpointError(said) from None
+    if leads_out(folder, name):
+        raise CorruptCheckpointError(f"{folder}: the manifest names a weights file outside the folder: {name!r}")
+    if path.exists() and not path.is_file():
+        raise CorruptCheckpointError(f"{path}: the manifest names this as a weights file, and it is no file")
     return path
 
 

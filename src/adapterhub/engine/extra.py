@@ -86,7 +86,7 @@ def extra_of(kind: type[E], program: Program | None, state: Tensor, call: Call) 
     match program:
         case Step():
             extra = kind.of(program.acting(call), state)
-            used = program.used(len(state), call)
+            used = program.used(state.shape[0], call)
             return extra if used is None else replace(extra, present=extra.which() & used.to(extra.device).unsqueeze(1))
         case Chain():
             return _joined(kind, [extra_of(kind, child, state, call) for child in program.children])

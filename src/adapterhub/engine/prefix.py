@@ -83,7 +83,7 @@ def shift_of(program: Program | None, rows: Tensor, call: Call) -> Tensor:
     """How far the prefix of every row moves the positions of its text; ``rows`` ``[batch]`` are zeros."""
     match program:
         case Step():
-            used = program.used(len(rows), call)
+            used = program.used(rows.shape[0], call)  # a length would be fixed in an exported program
             return rows + cast(int, program.part.shift) * (1 if used is None else used.to(rows))
         case Chain():
             return torch.stack([shift_of(child, rows, call) for child in program.children]).sum(0)

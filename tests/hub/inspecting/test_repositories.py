@@ -198,7 +198,7 @@ def test_wrong_weights_are_refused(saved) -> None:
         )
     refused(changed(native, MANIFEST, lambda one: one["adapter"]["weights"].update(parameters=7)), "7 parameters")
     refused(changed(native, MANIFEST, lambda one: one["adapter"]["weights"].update(tensors=True)), "True tensors")
-    refused(changed(native, MANIFEST, lambda one: one.update(format_version=2)), "format version 2")
+    refused(changed(native, MANIFEST, lambda one: one.update(format_version=3)), "format version 3")
     refused(changed(native, MANIFEST, lambda one: one["adapter"]["config"].update(method=None)), "names no method")
     refused(changed(native, MANIFEST, lambda one: one["base_model"].update(hidden_size="x")), "fingerprint")
     refused(changed(native, MANIFEST, lambda one: one["base_model"].update(probe="AAAA" * 100)), "more than 64 values")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("cuda") is not None:
                 item.add_marker(pytest.mark.skip(reason="no CUDA"))
+
+
+@pytest.fixture(scope="module")
+def reachable() -> Iterator[None]:
+    """Hubs of tests are on this machine: clients ask them, also where nothing else may be asked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HF_HUB_OFFLINE", raising=False)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

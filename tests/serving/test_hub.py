@@ -18,7 +18,7 @@ TEXT = "the film was very good"
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+def hub(reachable: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """A hub with the user ann, who is logged in here."""
     monkeypatch.setenv("ADAPTERHUB_HOME", str(tmp_path / "home"))
     made = start_hub(tmp_path / "hub")

@@ -1,5 +1,6 @@
 """The page to try a server on, in a real browser."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,10 @@ def test_adapters_answer_side_by_side(browser: Any, served: Served, width: int, 
         box.check()
     page.get_by_label("One more, by name").fill("german > names")
     page.get_by_role("button", name="Compare").click()
-    page.get_by_text("7 of 9 answered.").wait_for()  # one has no head, and nothing is masked for another
+    said = page.get_by_text(re.compile(r"\d of \d answered\."))
+    said.wait_for(timeout=120_000)
     cards = {card.locator("h3").inner_text(): card.inner_text() for card in page.get_by_role("article").all()}
+    assert said.inner_text() == "7 of 9 answered.", cards  # one has no head, and nothing is masked for another
     assert "good" in cards["sentiment"] and "%" in cards["sentiment"]
     assert "X" in cards["german > names"]
     assert "no head" in cards["german"]

@@ -72,7 +72,7 @@ def start(place: Place, log: Path, *options: str, **environment: str) -> Served:
 @pytest.fixture(scope="session")
 def served(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server, one for all tests that leave its adapters as they are."""
-    made = start(place, tmp_path_factory.mktemp("served") / "log", max_body_bytes="2000000")
+    made = start(place, tmp_path_factory.mktemp("served") / "log", max_body_bytes="2000000", timeout="120")
     yield made
     made.stop()
 

@@ -1,15 +1,15 @@
 """One label, or one number, for a whole input."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.modeling_outputs import Seq2SeqSequenceClassifierOutput, SequenceClassifierOutput
 from transformers.utils import ModelOutput
 
-from adapterhub.heads.base import BaseInfo, FeatureHead, HeadContext, LabelledConfig, Mlp, register_head
-from adapterhub.heads.pooling import pool
+from adapterhub.heads.base import BaseInfo, HeadContext, LabelledConfig, Mlp, register_head
+from adapterhub.heads.pooling import PooledHead
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ClassificationConfig(LabelledConfig):
 
 
 @register_head("classification")
-class ClassificationHead(FeatureHead):
+class ClassificationHead(PooledHead):
     """Cross-entropy over ``labels [batch]``; with ``num_labels=1`` regression by squared error."""
 
     config_class = ClassificationConfig
@@ -37,18 +37,8 @@ class ClassificationHead(FeatureHead):
 
     def __init__(self, config: ClassificationConfig, base: BaseInfo) -> None:
         super().__init__(config, base)
-        self.pooling = base.pooling
-        self.use_pooler = base.use_pooler if config.use_pooler is None else config.use_pooler
         self.output = Seq2SeqSequenceClassifierOutput if base.is_encoder_decoder else self.plain_output
         self.layers = Mlp(base, config.count, config.layers, config.activation_function, config.dropout, config.bias)
-
-    @property
-    def reading(self) -> tuple[Any, ...]:
-        return self.pooling, self.use_pooler
-
-    def features(self, context: HeadContext) -> Tensor:
-        """One vector for each input: ``[batch, hidden]``."""
-        return pool(context, self.pooling, self.use_pooler)
 
     def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``logits``: ``[batch, num_labels]``."""

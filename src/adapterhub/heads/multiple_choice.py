@@ -11,8 +11,8 @@ from transformers.modeling_outputs import MultipleChoiceModelOutput
 from transformers.utils import ModelOutput
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import BaseInfo, FeatureHead, HeadConfig, HeadContext, Mlp, class_names, register_head
-from adapterhub.heads.pooling import pool
+from adapterhub.heads.base import BaseInfo, HeadConfig, HeadContext, Mlp, class_names, register_head
+from adapterhub.heads.pooling import PooledHead
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MultipleChoiceConfig(HeadConfig):
 
 
 @register_head("multiple_choice")
-class MultipleChoiceHead(FeatureHead):
+class MultipleChoiceHead(PooledHead):
     """Cross-entropy over ``labels [batch]``, the right choices; inputs are ``[batch, choices, seq]``."""
 
     config_class = MultipleChoiceConfig
@@ -46,8 +46,6 @@ class MultipleChoiceHead(FeatureHead):
 
     def __init__(self, config: MultipleChoiceConfig, base: BaseInfo) -> None:
         super().__init__(config, base)
-        self.pooling = base.pooling
-        self.use_pooler = base.use_pooler if config.use_pooler is None else config.use_pooler
         self.layers = Mlp(base, 1, config.layers, config.activation_function, config.dropout)
 
     def prepare(self, base: PreTrainedModel, inputs: dict[str, Any], targets: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,14 +59,6 @@ class MultipleChoiceHead(FeatureHead):
             shape = tuple(inputs[wrong[0]].shape)
             raise HeadError(f"this head was made for {self.config.num_choices} choices; {wrong[0]} has shape {shape}")
         return flatten_choices(inputs)
-
-    @property
-    def reading(self) -> tuple[Any, ...]:
-        return self.pooling, self.use_pooler
-
-    def features(self, context: HeadContext) -> Tensor:
-        """One vector for each choice: ``[batch * choices, hidden]``."""
-        return pool(context, self.pooling, self.use_pooler)
 
     def answer(self, context: HeadContext, scores: Tensor) -> ModelOutput:
         """``logits``: ``[batch, choices]``."""

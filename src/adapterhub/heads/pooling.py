@@ -7,7 +7,26 @@ import torch
 from torch import Tensor
 
 from adapterhub.errors import HeadError
-from adapterhub.heads.base import HeadContext, Pooling, text_config
+from adapterhub.heads.base import BaseInfo, FeatureHead, HeadContext, Pooling, text_config
+
+
+class PooledHead(FeatureHead):
+    """A head that reads one vector for each input: ``[batch, hidden]``, or that of each choice, in as many rows.
+
+    ``config.use_pooler`` takes the one that the base model's own pooler made; None: where the base model usually does.
+    """
+
+    def __init__(self, config: Any, base: BaseInfo) -> None:
+        super().__init__(config, base)
+        self.pooling = base.pooling
+        self.use_pooler = base.use_pooler if config.use_pooler is None else config.use_pooler
+
+    @property
+    def reading(self) -> tuple[Any, ...]:
+        return self.pooling, self.use_pooler
+
+    def features(self, context: HeadContext) -> Tensor:
+        return pool(context, self.pooling, self.use_pooler)
 
 
 def pool(context: HeadContext, how: Pooling, use_pooler: bool = False) -> Tensor:

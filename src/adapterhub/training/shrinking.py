@@ -115,10 +115,7 @@ class Shrinking:
         Raises:
             ConfigError: if ``keep`` is below 1 and the adapter has no bottleneck, or out of range.
         """
-        if keep == 1:
-            store(self.adapter, output, dtype)
-        else:
-            self._narrow(output, keep, dtype)
+        self._write(output, keep, dtype)
         return version(output, keep, self.accuracy(output))
 
     def smallest(self, output: Path, max_drop: float) -> Shrunk:
@@ -145,7 +142,8 @@ class Shrinking:
             )
         best = min(good, key=lambda one: one.bytes)
         assert best.dtype is not None
-        return Shrunk(self.before, self.make(output, best.keep, best.dtype), tuple(tried))
+        self._write(output, best.keep, best.dtype)
+        return Shrunk(self.before, best, tuple(tried))
 
     def _halving(self, dtype: Storage, least: float) -> Iterator[Version]:
         keep, last = 1.0, None
@@ -165,6 +163,12 @@ class Shrinking:
     def _measured(self, keep: float, dtype: Storage) -> Version:
         with tempfile.TemporaryDirectory() as folder:
             return self.make(Path(folder), keep, dtype)
+
+    def _write(self, output: Path, keep: float, dtype: Storage) -> None:
+        if keep == 1:
+            store(self.adapter, output, dtype)
+        else:
+            self._narrow(output, keep, dtype)
 
     def _narrow(self, output: Path, keep: float, dtype: Storage) -> None:
         loaded, tokenizer = load_classifier(self.adapter, self.model, pairs=self._data.pairs)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 import hub_synthetic
 from adapterhub.errors import AmbiguousAdapterError, HubNotFoundError
+from adapterhub.http.listening import settle
 from adapterhub.hub.compatibility import Level
 from adapterhub.hub.server.actor import STRANGER, Actor
 from adapterhub.hub.server.catalogue import compatible, facets, leaderboard, resolving, search, taxonomy, tree
@@ -199,6 +200,7 @@ def main(archive: str, kind: str = "sqlite", adapters: int = 100_000, number: in
         with hub.database.write() as session:
             session.execute(text("ANALYZE"))
             rows = session.scalar(select(func.count()).select_from(Adapter))
+        settle()  # as the server does
         results = measure(hub, number)
         asked = Requests(hub)
         pages = hub_pages.measure(Path(folder), hub.settings.database, asked.row, asked.words, number)

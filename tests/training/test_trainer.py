@@ -283,6 +283,9 @@ def test_two_processes_equal_one_with_the_doubled_batch(folder: Path, tmp_path: 
                              train_sampling_strategy="sequential", save_strategy="no", **eval(sys.argv[4]))
             done.train()
             torch.save(t.weights(model), output / f"rank{done.args.process_index}.pt")
+            if torch.distributed.is_initialized():  # one that leaves before the other is done aborts it
+                torch.distributed.barrier()
+                torch.distributed.destroy_process_group()
             """
         )
     )
@@ -296,7 +299,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(folder: Path, tmp_path: 
         (tmp_path / name).mkdir()
         command = [sys.executable, *launcher, str(script), str(folder), str(tmp_path / name), str(batch), backend]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.returncode == 0, done.stderr
     one, first, second = (torch.load(tmp_path / name) for name in ("one/rank0.pt", "two/rank0.pt", "two/rank1.pt"))
     assert_equal(first, second)
     assert_equal(first, one, atol=1e-5)

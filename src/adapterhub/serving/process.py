@@ -5,7 +5,7 @@ from collections.abc import Callable
 import uvicorn
 
 from adapterhub.errors import ServingError
-from adapterhub.http.listening import OPTIONS, listen
+from adapterhub.http.listening import OPTIONS, listen, settle
 from adapterhub.serving.app import create_app
 from adapterhub.serving.server import Server
 from adapterhub.serving.settings import Settings
@@ -22,6 +22,7 @@ def serve(settings: Settings, host: str, port: int, ready: Callable[[int], None]
     """
     with listen(host, port) as listener:
         app = create_app(Server.open(settings))
+        settle()
         ready(listener.getsockname()[1])
         config = uvicorn.Config(app, **OPTIONS, forwarded_allow_ips=settings.trusted_proxies)
         server = uvicorn.Server(config)

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from uvicorn.supervisors import Multiprocess
 
-from adapterhub.http.listening import OPTIONS, listen
+from adapterhub.http.listening import OPTIONS, listen, settle
 from adapterhub.hub.server.app import create_app
 from adapterhub.hub.server.settings import Settings
 
@@ -30,7 +30,7 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
     ready(listener.getsockname()[1])
     options = OPTIONS | {"forwarded_allow_ips": settings.trusted_proxies}
     if workers == 1:
-        uvicorn.Server(uvicorn.Config(create_app(settings), **options)).run([listener])
+        uvicorn.Server(uvicorn.Config(_application(settings), **options)).run([listener])
         return
     settings.signing_key()  # made once, before there are several who would
     os.environ.update(_environment(settings))
@@ -43,7 +43,13 @@ def serve(settings: Settings, host: str, port: int, workers: int, ready: Callabl
 def worker() -> FastAPI:
     """The application of one of several workers, whose settings are in the environment."""
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    return create_app(Settings())
+    return _application(Settings())
+
+
+def _application(settings: Settings) -> FastAPI:
+    app = create_app(settings)
+    settle()
+    return app
 
 
 def _end_with_parent() -> None:

@@ -16,6 +16,7 @@ ROOMS = [
     "errors",
     "files",
     "fingerprint",
+    "quantised",
     "sites",
     "methods",
     "composition",

@@ -79,6 +79,7 @@ def test_an_adapter_takes_its_share_of_the_bytes(tmp_path: Path, dtype: Any, sha
         ({"w.scales": torch.ones(3)}, "3.* scales"),
         ({"w.scales": torch.ones(1, dtype=torch.int64)}, "scales"),
         ({"w": torch.ones(4, 8)}, "has scales"),
+        ({"w": torch.tensor(7, dtype=torch.uint8)}, "no dimension"),
     ],
 )
 def test_scales_that_do_not_go_with_their_values(tmp_path: Path, change: dict, message: str) -> None:

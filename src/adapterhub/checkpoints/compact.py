@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from adapterhub.errors import ConfigError, CorruptCheckpointError
+from adapterhub.quantised import BLOCK, SCALES, Quantised
 
 Storage = Literal["float32", "bfloat16", "int8", "int4"]
-SCALES = ".scales"  # after the name of a tensor, that of its scales
 _FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _LARGEST = {"int8": 127, "int4": 7}
-_BLOCK = {"int8": 128, "int4": 32}
+_KINDS: dict[torch.dtype, Quantised] = {torch.int8: "int8", torch.uint8: "int4"}
 
 
 def storage(dtype: str) -> Storage:
@@ -29,11 +29,6 @@ def storage(dtype: str) -> Storage:
     if dtype not in get_args(Storage):
         raise ConfigError(f"dtype is one of {', '.join(get_args(Storage))}, not {dtype!r}")
     return cast(Storage, dtype)
-
-
-def is_quantised(dtype: object) -> bool:
-    """Whether values are stored as whole numbers with scales."""
-    return dtype in _LARGEST
 
 
 def packed(tensors: Mapping[str, Tensor], dtype: Storage) -> dict[str, Tensor]:
@@ -71,9 +66,9 @@ def unpacked(stored: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _quantised(values: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+def _quantised(values: Tensor, kind: Quantised) -> tuple[Tensor, Tensor]:
     """Whole numbers of the shape of ``values``, and a scale ``[blocks]`` for each block of them."""
-    blocks = _blocks(values, _BLOCK[kind])
+    blocks = _blocks(values, BLOCK[kind])
     exact = blocks.abs().amax(dim=1) / _LARGEST[kind]
     scales = exact.to(torch.bfloat16)
     above = torch.nextafter(scales, torch.full_like(scales, torch.inf))
@@ -84,11 +79,13 @@ def _quantised(values: Tensor, kind: str) -> tuple[Tensor, Tensor]:
 
 
 def _restored(stored: Tensor, scales: Tensor, where: str) -> Tensor:
-    kind = {torch.int8: "int8", torch.uint8: "int4"}.get(stored.dtype)
+    kind = _KINDS.get(stored.dtype)
     if kind is None:
         raise CorruptCheckpointError(f"{where} has scales, and is of the type {stored.dtype}, which needs none")
+    if kind == "int4" and not stored.dim():
+        raise CorruptCheckpointError(f"{where} has no dimension, and two values in each byte")
     values = (stored if kind == "int8" else _apart(stored)).float()
-    blocks = _blocks(values, _BLOCK[kind])
+    blocks = _blocks(values, BLOCK[kind])
     if scales.shape != blocks.shape[:1] or not scales.is_floating_point():
         raise CorruptCheckpointError(f"{where} has {list(scales.shape)} scales, and {len(blocks)} blocks of values")
     return (blocks * scales.float()[:, None]).flatten()[: values.numel()].view_as(values)

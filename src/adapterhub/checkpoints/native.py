@@ -17,11 +17,12 @@ from typing import Any
 
 from torch import Tensor
 
-from adapterhub.checkpoints.compact import Storage, is_quantised, packed, storage, unpacked
+from adapterhub.checkpoints.compact import Storage, packed, storage, unpacked
 from adapterhub.checkpoints.foreign import json_bytes
 from adapterhub.checkpoints.tensors import check_fit_to_save, decode, encode
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError, CorruptCheckpointError
 from adapterhub.files import leads_out, locked, make_folder, replace
+from adapterhub.quantised import is_quantised
 
 ADAPTER_MANIFEST = "adapter_config.json"
 HEAD_MANIFEST = "head_config.json"

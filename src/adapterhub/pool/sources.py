@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from adapterhub.checkpoints import ADAPTER_MANIFEST
-from adapterhub.checkpoints.compact import is_quantised, unpacked
+from adapterhub.checkpoints.compact import unpacked
 from adapterhub.checkpoints.mapped import Header, Headers, mapped
 from adapterhub.checkpoints.native import look, weights_file
 from adapterhub.errors import CheckpointError, CheckpointNotFoundError
+from adapterhub.quantised import is_quantised
 from adapterhub.saving import foreign_loading
 from adapterhub.saving.native import LoadOptions
 

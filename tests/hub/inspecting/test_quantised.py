@@ -1,17 +1,24 @@
 """Adapters stored in fewer bits are told to be what they are, or refused."""
 
+import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
-from safetensors.torch import load
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+from safetensors.torch import load, save
 
 import adapterhub
 import tiny
+from adapterhub.checkpoints.compact import packed, unpacked
 from adapterhub.errors import UploadRefusedError
 from adapterhub.hub.inspecting.adapter import inspect
 from adapterhub.hub.inspecting.info import AdapterInfo
+from adapterhub.hub.inspecting.quantised import restored
+from adapterhub.hub.inspecting.tensors import read_header
 from hub.inspecting.test_adapter import MANIFEST, rewritten
 from uploads import Files, changed, files
 
@@ -52,3 +59,10 @@ def test_scales_that_do_not_fit_are_refused(saved: dict[str, Files]) -> None:
     for wrong in ({scales: tensors[scales][:, :-1].contiguous()}, {scales: tensors[scales].to(torch.int64)}):
         with pytest.raises(UploadRefusedError, match="scales"):
             inspect(changed(rewritten(given, tensors | wrong), MANIFEST, manifest))
+
+
+@drawn(st.sampled_from(("int8", "int4")), st.lists(st.integers(1, 40), max_size=3))
+def test_shapes_are_those_that_the_library_reads(kind: Literal["int8", "int4"], shape: list[int]) -> None:
+    stored = packed({"w": torch.ones(shape)}, kind)
+    header = read_header(io.BytesIO(save(stored)), "this").tensors
+    assert restored(header, "this") == {"w": tuple(unpacked(stored, "this")["w"].shape)} == {"w": tuple(shape)}

@@ -13,8 +13,9 @@ from adapterhub.hub.inspecting.forms import Part, Shape, needs, parts
 from adapterhub.hub.inspecting.heads import head_info, head_needs
 from adapterhub.hub.inspecting.info import AdapterInfo, HeadInfo, Need, config_hash
 from adapterhub.hub.inspecting.plans import PLANS, fusion
-from adapterhub.hub.inspecting.quantised import QUANTISED, restored
+from adapterhub.hub.inspecting.quantised import restored
 from adapterhub.hub.inspecting.tensors import TensorFile, TensorInfo
+from adapterhub.quantised import is_quantised
 
 FORMAT, VERSION = "adapterhub", 2
 ADAPTER, FUSION, HEAD, EMBEDDINGS = (
@@ -161,7 +162,7 @@ def _part(
         )
     file = folder.tensors(name, digest)
     stored = unstacked(file)
-    if weights.get("dtype") in QUANTISED:
+    if is_quantised(weights.get("dtype")):
         tensors = restored(stored, file.where)
     else:
         tensors = {name: tensor.shape for name, tensor in stored.items()}

@@ -142,7 +142,7 @@ def _scaled_by(scaling: Tensor | float) -> str:
 
 
 def _blocks(size: int, tokens: int, item: int) -> tuple[int, int, int]:
-    """Units, tokens and channels that a block handles at once: 16 or more each, and at most 64 KB on the chip."""
+    """Units, tokens and channels that a block handles at once: 16 or more each, and at most 66 KB on the chip."""
     units = max(16, _power_of_two(size))
     return units, max(16, min(64, _power_of_two(tokens), 8192 // units)), max(16, min(64, 16384 // (units * item)))
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 import adapterhub
 import tiny
 from adapterhub.composition import Average, Fuse, Parallel, Rows, Stack
+from adapterhub.methods import gathered, load_config
 
 pytestmark = pytest.mark.cuda
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -140,6 +141,34 @@ def test_generation_with_a_static_cache(setup: Any) -> None:
     options = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
     wanted = model.generate(ids, **options)
     assert torch.equal(model.generate(ids, cache_implementation="static", **options), wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", ["seq_bn[reduction_factor=4]", "double_seq_bn", "scaled_par_bn", "lora[r=4]"])
+def test_the_kernel_gives_what_matrix_products_give(
+    method: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    count = 256
+    model = adapterhub.init(tiny.model("bert", "Model")).eval().to(DEVICE, dtype)
+    bank = model.engine.add_bank("bank", load_config(method), capacity=count, dtype=dtype)
+    for slot in range(count):
+        bank.put(slot, {path: 0.2 * torch.randn(shape) for path, shape in bank.shapes.items()})
+    model.set_active_adapters("bank")
+    rows = {name: value.to(DEVICE) for name, value in tiny.inputs("bert", batch=count).items()}
+    slots = torch.randint(count, (count,)).tolist()
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return model(**rows, adapter_slots=slots).last_hidden_state.float()
+
+    inner, ran = gathered.runs, []
+    monkeypatch.setattr(gathered, "runs", lambda *given: ran.append(inner(*given)) or ran[-1])
+    found = run()
+    assert ran and all(ran)
+    monkeypatch.setattr(gathered, "runs", lambda *_: False)
+    tolerance = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.1}[dtype]
+    torch.testing.assert_close(found, run(), rtol=tolerance, atol=tolerance)
 
 
 def test_training_in_place_leaves_the_base_alone() -> None:

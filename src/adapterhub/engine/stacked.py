@@ -39,8 +39,8 @@ class StackedStep(Step):
         """Which of them act on the rows of a call."""
 
     @abstractmethod
-    def tensors(self, chosen: Chosen) -> Sequence[Tensor]:
-        """The parameters of one, or those of several, stacked: as ``Stacked.run`` takes them."""
+    def tensors(self, one: int | None) -> Sequence[Tensor]:
+        """The parameters of one of them, or those of all, stacked: as ``Stacked.run`` takes them."""
 
     def __call__(self, state: Tensor, read: Read, call: Call) -> Tensor:
         found: Tensor = self.run("forward", self.chosen(call), self.like.reading(state, read), self.fixed)
@@ -67,16 +67,17 @@ class StackedStep(Step):
 
     def run(self, method: str, chosen: Chosen, args: Sequence[Tensor], fixed: Sequence[Any] = ()) -> Any:
         """What ``method`` of the parts gives for all rows; without ``args``, for each share of them."""
-        tensors, training = self.tensors(chosen), self.part.training
+        training = self.part.training
         if isinstance(chosen, int):
-            return self.stacked.run(tensors, method, args, fixed, stacked=False, training=training)
-        shares = tensors[0].shape[0]
+            return self.stacked.run(self.tensors(chosen), method, args, fixed, stacked=False, training=training)
+        tensors = self.tensors(None)
+        shares = (tensors[0] if chosen is None else chosen).shape[0]
         rows = max([1, *(arg.shape[0] for arg in args)])
         rows = shares if rows == 1 else rows
         shared = tuple(
             (arg.expand(rows, *arg.shape[1:]) if arg.shape[0] == 1 else arg).unflatten(0, (shares, -1)) for arg in args
         )
-        found = self.stacked.run(tensors, method, shared, fixed, training=training)
+        found = self.stacked.run(tensors, method, shared, fixed, training=training, which=chosen)
         if not args:
             return found
         return found.flatten(0, 1) if isinstance(found, Tensor) else tuple(one.flatten(0, 1) for one in found)
@@ -115,11 +116,7 @@ class MembersStep(StackedStep):
     def chosen(self, call: Call) -> Chosen:
         return call.members
 
-    def tensors(self, chosen: Chosen) -> Sequence[Tensor]:
-        whole = self._stacked()
-        return [one.index_select(0, chosen.to(one.device)) for one in whole] if isinstance(chosen, Tensor) else whole
-
-    def _stacked(self) -> Sequence[Tensor]:
+    def tensors(self, one: int | None) -> Sequence[Tensor]:
         columns = [[kept[name] for kept, name in column] for column in self.holders]
         wanted = torch.is_grad_enabled() and any(one.requires_grad for column in columns for one in column)
         if wanted or torch.compiler.is_compiling():  # a graph that is compiled reads the parameters anew each time

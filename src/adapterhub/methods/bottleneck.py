@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from adapterhub.errors import ConfigError
 from adapterhub.methods.activations import activation
 from adapterhub.methods.base import AdapterConfig, Modules, OwnNorm, Place, seeded
+from adapterhub.methods.gathered import ACTIVATIONS, LARGEST, gathered
 from adapterhub.methods.invertible import BLOCKS
 from adapterhub.methods.phm import PHMLinear, PHMOptions, PHMShared
 from adapterhub.methods.registry import register
@@ -322,6 +323,39 @@ class Bottleneck(nn.Module):
     def takes_stacks(self, layer_norm: LayerNorm | None) -> bool:
         """Whether it runs with stacked parameters as it is: without norms of its own, and PHM layers."""
         return self.norm_before is None and self.norm_after is None and not self.config.phm_layer
+
+    def gathers(self) -> bool:
+        """Whether one kernel does for stacked parameters what it does: where it ``takes_stacks``, without a gate."""
+        config, up = self.config, self.up_proj
+        known = config.non_linearity.lower() in ACTIVATIONS and isinstance(up, nn.Linear) and up.in_features <= LARGEST
+        drops = self.training and max(config.dropout, config.stochastic_depth) > 0
+        return known and self.gate is None and not drops
+
+    def gathered_forward(
+        self, which: Tensor | None, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None
+    ) -> Tensor:
+        """``forward`` with stacked parameters ``[adapters, ...]``, of which ``which`` ``[n]`` says those of each share.
+
+        The other arguments are ``[n, ..., hidden]``.
+        """
+        inputs, residual = self._inputs(hidden_states, residual_stream, layer_norm)
+        return self._gathered(which, inputs, residual, hidden_states.dtype)
+
+    def gathered_update(
+        self, which: Tensor | None, hidden_states: Tensor, residual_stream: Tensor, layer_norm: LayerNorm | None
+    ) -> Tensor:
+        """``update``, as ``gathered_forward``."""
+        inputs, residual = self._inputs(hidden_states, residual_stream, layer_norm)
+        if residual is not hidden_states:
+            return self._gathered(which, inputs, residual, residual.dtype) - hidden_states
+        return self._gathered(which, inputs, None, None)
+
+    def _gathered(
+        self, which: Tensor | None, inputs: Tensor, residual: Tensor | None, dtype: torch.dtype | None
+    ) -> Tensor:
+        down, up = (self.down_proj.weight, self.down_proj.bias), (self.up_proj.weight, self.up_proj.bias)
+        name = ACTIVATIONS[self.config.non_linearity.lower()]
+        return gathered(inputs, residual, which, down, up, name, self.scaling, dtype)
 
     @property
     def own_dtype(self) -> torch.dtype:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from adapterhub.errors import ConfigError
 from adapterhub.methods.base import Place, Weight, seeded
+from adapterhub.methods.gathered import LARGEST, gathered
 from adapterhub.methods.low_rank import LowRankChange, lengths, nearest_factors
 from adapterhub.methods.registry import register
 from adapterhub.methods.targets import TargetsConfig, at_the_end, check_expressions
@@ -132,6 +133,28 @@ class LowRank(LowRankChange):
         """Whether it runs with stacked parameters as it is: where there is nothing but the two factors."""
         plain = self.bias is None and self.gate is None and self.magnitude is None
         return plain and weight.takes_stacks
+
+    def gathers(self) -> bool:
+        """Whether one kernel does for stacked parameters what it does, where it ``takes_stacks``."""
+        begun = self.lora_A0 is not None  # PiSSA and OLoRA: factors are put together first
+        return not begun and self.lora_B.shape[-1] <= LARGEST and not (self.training and self.dropout)
+
+    def gathered_forward(self, which: Tensor | None, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
+        """``forward`` with stacked parameters ``[adapters, ...]``, of which ``which`` ``[n]`` says those of each share.
+
+        The other arguments are ``[n, ..., out]`` and ``[n, ..., in]``.
+        """
+        return self._gathered(which, output, inputs, output.dtype)
+
+    def gathered_update(self, which: Tensor | None, output: Tensor, inputs: Tensor, weight: Weight) -> Tensor:
+        """``update``, as ``gathered_forward``."""
+        return self._gathered(which, None, inputs, None)
+
+    def _gathered(
+        self, which: Tensor | None, residual: Tensor | None, inputs: Tensor, dtype: torch.dtype | None
+    ) -> Tensor:
+        down, up = self.factors()
+        return gathered(inputs, residual, which, (down, None), (up, None), scaling=self.scaling, dtype=dtype)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         if self.lora_A0 is None or self.lora_B0 is None:

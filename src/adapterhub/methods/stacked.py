@@ -2,7 +2,8 @@
 
 The maths stays where it is, in the module of a method. Where that says that it ``takes_stacks`` (of a plain bottleneck,
 of a plain LoRA), it is given parameters ``[n, ...]`` and inputs ``[n, rows, ...]`` at once, and its linear maps are
-batched matrix products; every other method runs under ``torch.vmap``, which takes ten times as long to begin.
+batched matrix products, or on a GPU one kernel (``gathered.py``); every other method runs under ``torch.vmap``, which
+takes ten times as long to begin.
 """
 
 import threading
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapterhub.methods import gathered
 from adapterhub.methods.base import bare_copy
 
 Holder = tuple[dict[str, Any], str]  # where a tensor is kept, and under which name
@@ -74,6 +76,12 @@ class Unit(nn.Module):
         says: Any = getattr(self.part, "takes_stacks", None)
         return says is not None and not self.fixed and not self.shared and says(*fixed)
 
+    def gathers(self, tensors: Sequence[Tensor], method: str, args: Sequence[Any], fixed: Sequence[Any]) -> bool:
+        """Whether one kernel does ``method`` with stacked parameters, taking those of each row out of them."""
+        says: Any = getattr(self.part, "gathers", None)
+        known = says is not None and hasattr(self.part, f"gathered_{method}")
+        return known and gathered.runs(tensors, args) and self.takes_stacks(fixed) and says()
+
 
 class Stacked:
     """Runs units of one shape as one. It holds none of their tensors: these are told at each call."""
@@ -92,21 +100,29 @@ class Stacked:
         fixed: Sequence[Any] = (),
         stacked: bool = True,
         training: bool = False,
+        which: Tensor | None = None,
     ) -> Any:
         """What ``method`` of the part gives.
 
         Args:
-            tensors: those of a unit, in the order of ``names``; ``[n, ...]`` each if ``stacked``.
+            tensors: those of a unit, in the order of ``names``; if ``stacked``, those of several, ``[n, ...]`` each, or
+                with ``which`` of any number.
             method: ``"forward"``, ``"update"``, ``"reads"`` or ``"inverse"``.
             args: its first arguments; tensors are ``[n, rows, ...]`` if ``stacked``.
             fixed: its last arguments, which all have in common; modules in their place stand for those of the unit.
             stacked: whether there are several; without it, one runs as it would by itself.
             training: whether what acts in training alone (dropout) acts.
+            which: the units to run, ``[n]``, by their places in ``tensors``; None: each once, in turn.
 
         Returns:
             What the part returns: tensors ``[n, rows, ...]`` if ``stacked``.
         """
         hollow = self._hollow[training]
+        if stacked and hollow.unit.gathers(tensors, method, args, fixed):
+            method, args = f"gathered_{method}", (which, *args)
+        elif which is not None:
+            # A copy for each row: next to a forward pass of 32 tokens, 1 % of its time on a CPU.
+            tensors = [one.index_select(0, which.to(one.device)) for one in tensors]
         if torch.compiler.is_compiling():
             return self._mapped(hollow, hollow.traced, tensors, method, args, fixed, stacked)
         with self._lock:  # there is one hollow unit for all threads

@@ -40,10 +40,10 @@ _TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 def runs(tensors: Sequence[Tensor], others: Iterable[Tensor] = ()) -> bool:
     """Whether the kernel can act on these: on a GPU, with Triton, where no gradient is wanted and nothing is traced."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
     device = tensors[0].device
     if not (device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"):  # which runs kernels on the CPU
-        return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     every = [*tensors, *others]
     if not all(type(one) in (Tensor, nn.Parameter) and one.device == device and one.dtype in _TYPES for one in every):

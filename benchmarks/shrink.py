@@ -1,6 +1,6 @@
 """Trained adapters in fewer bits and with fewer hidden units: bytes and accuracy, over several seeds.
 
-python benchmarks/shrink.py DATA [seeds]
+python benchmarks/shrink.py [DATA [seeds]]
 
 Adapters that are trained already are found again in ``runs/shrink``.
 """
@@ -19,6 +19,7 @@ from adapterhub.training.shrinking import Shrinking, version
 from adapterhub.training.single import ADAPTER, METRICS, train_adapter
 from workers import ROOT, machine, save
 
+_DATA = ROOT.parent / "shared" / "data" / "rotten_tomatoes"
 _METHOD = "seq_bn[reduction_factor=6]"
 _VERSIONS: tuple[tuple[Storage, float], ...] = (
     ("bfloat16", 1.0),
@@ -49,7 +50,7 @@ def measured(source: str, seed: int) -> Iterator[tuple[str, int, float]]:
             yield name, version(Path(folder), keep).bytes, shrinking.accuracy(Path(folder), "test")
 
 
-def main(source: str, seeds: int = 3) -> None:
+def main(source: str = str(_DATA), seeds: int = 3) -> None:
     """Measure all versions; results go to ``results/shrink.json``."""
     before = machine()
     found: dict[str, list[tuple[int, float]]] = {}
@@ -73,4 +74,4 @@ def main(source: str, seeds: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(argument) for argument in sys.argv[2:]))
+    main(*sys.argv[1:2], *map(int, sys.argv[2:]))

@@ -1,26 +1,47 @@
 """The page of the benchmarks is what their results say."""
 
+import importlib
 import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-import asked
-import page
-from sections import SECTIONS
-
-RESULTS = {path.stem: json.loads(path.read_text()) for path in page.RESULTS.glob("*.json")}
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
-def test_it_is_made_from_the_results_that_are_there() -> None:
-    for path, text in page.files(RESULTS).items():
+@pytest.fixture(scope="module")
+def page() -> Iterator[ModuleType]:
+    """The script, imported as it is when it is run: with its neighbours on the path, which others do not see."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        yield importlib.import_module("page")
+    finally:
+        sys.path.remove(str(SCRIPTS))
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) and Path(str(sys.modules[name].__file__)).parent == SCRIPTS:
+                del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def asked(page: ModuleType) -> ModuleType:
+    return sys.modules["asked"]
+
+
+def test_it_is_made_from_the_results_that_are_there(page: ModuleType) -> None:
+    results = {path.stem: json.loads(path.read_text()) for path in page.RESULTS.glob("*.json")}
+    for path, text in page.files(results).items():
         assert (page.PAGE.parent / path).read_text() == text, f"{path}: run `python benchmarks/page.py`"
 
 
-def test_every_bound_belongs_to_a_benchmark_of_the_page() -> None:
-    assert {one.benchmark for one in asked.ASKED} <= set(SECTIONS)
-    for name in SECTIONS:
-        assert (page.ROOT / "benchmarks" / f"{name}.py").is_file()
+def test_every_bound_belongs_to_a_benchmark_of_the_page(page: ModuleType, asked: ModuleType) -> None:
+    assert {one.benchmark for one in asked.ASKED} <= set(page.SECTIONS)
+    for name in page.SECTIONS:
+        assert (SCRIPTS / f"{name}.py").is_file()
 
 
 @pytest.mark.parametrize(
@@ -33,7 +54,13 @@ def test_every_bound_belongs_to_a_benchmark_of_the_page() -> None:
     ],
 )
 def test_a_bound_is_met_by_the_figure_itself(
-    monkeypatch: pytest.MonkeyPatch, least: bool, value: Any, interval: Any, met: bool, shown: str
+    monkeypatch: pytest.MonkeyPatch,
+    asked: ModuleType,
+    least: bool,
+    value: Any,
+    interval: Any,
+    met: bool,
+    shown: str,
 ) -> None:
     one = asked.Asked("time", "rows", 1.0, lambda result: result["figure"], least=least)
     monkeypatch.setattr(asked, "ASKED", (one,))
@@ -42,6 +69,6 @@ def test_a_bound_is_met_by_the_figure_itself(
     assert (answer.used(answer.value) <= 1) == met
 
 
-def test_a_part_that_was_not_run_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_was_not_run_is_left_out(monkeypatch: pytest.MonkeyPatch, asked: ModuleType) -> None:
     monkeypatch.setattr(asked, "ASKED", (asked.Asked("time", "rows", 1.0, lambda result: result["bf16"]),))
     assert not list(asked.answers({"rows": {"fp32": 1.0}}))

@@ -17,6 +17,7 @@ Ids = NDArray[np.int64]
 _LONGEST = 64  # letters of a word
 _MOST_ASKED = 12  # words of a question
 _MOST_KEPT = 4000  # words of one text
+_FOUND = "ids by words"  # of a session
 
 
 class Texts(NamedTuple):
@@ -34,6 +35,7 @@ def put(session: Session, repository_id: int, texts: Texts) -> None:
 
 def put_all(session: Session, rows: Iterable[tuple[int, Texts]]) -> None:
     """``put`` for many repositories that have no words yet."""
+    session.info.pop(_FOUND, None)
     values = [{"id": id, **_written(session, texts)} for id, texts in rows]
     marks = ":topic, :content" if _is_sqlite(session) else "CAST(:topic AS tsvector), CAST(:content AS tsvector)"
     if values:
@@ -50,18 +52,21 @@ def all_rows(session: Session) -> Iterator[tuple[int, Texts]]:
 
 def forget_all(session: Session) -> None:
     """Let nothing be found any more."""
+    session.info.pop(_FOUND, None)
     session.execute(text("DELETE FROM words"))
 
 
 def forget(session: Session, repository_id: int) -> None:
     """Let a repository be found no more."""
+    session.info.pop(_FOUND, None)
     session.execute(text(f"DELETE FROM words WHERE {_key(session)} = :id"), {"id": repository_id})
 
 
 def find(session: Session, asked: str, *, in_topic: bool = False) -> Ids | None:
     """The ids of the repositories that have all words that were asked for; None if nothing was asked.
 
-    The last word may be the beginning of one: somebody may still be typing.
+    The last word may be the beginning of one: somebody may still be typing. A page asks more than once for the same,
+    for its list and for the counts beside it: a session that changes nothing finds it once.
 
     Args:
         in_topic: whether they have to have them in the topic.
@@ -70,6 +75,14 @@ def find(session: Session, asked: str, *, in_topic: bool = False) -> Ids | None:
     if not words:
         return None
     unfinished = not asked[-1:].isspace()
+    kept = session.info.setdefault(_FOUND, {})
+    if (key := (*words, unfinished, in_topic)) not in kept:
+        kept[key] = _found(session, words, unfinished, in_topic)
+    found: Ids = kept[key]
+    return found
+
+
+def _found(session: Session, words: list[str], unfinished: bool, in_topic: bool) -> Ids:
     # One text for all ids is many times faster to fetch than a row for each.
     if _is_sqlite(session):
         question = "(" + " ".join(f'"{word}"' for word in words) + (" *)" if unfinished else ")")

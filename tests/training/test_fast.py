@@ -23,7 +23,7 @@ def test_lower_layers_are_left_out(method: str, expected: str, backbone: Path) -
     plain = Settings(str(backbone), method, seed=3)
     chosen = fast(plain)
     assert chosen.settings.method == expected and chosen.settings.seed == 3
-    assert chosen.settings.epochs == 4 and "4 in the place of 5" in chosen.trades
+    assert chosen.settings.epochs == 3 and "3 in the place of 5" in chosen.trades
     assert ("upper 1 of 2 layers" in chosen.trades) == (method != expected)
 
 

@@ -10,7 +10,7 @@ from adapterhub.training.evaluation import sites_of
 from adapterhub.training.settings import Settings
 
 _BELOW = 1 / 3  # of all layers: those that are left out
-_EPOCHS = 4 / 5  # of those that were asked for
+_EPOCHS = 3 / 5  # of those that were asked for
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Fast:
 
 
 def fast(settings: Settings) -> Fast:
-    """The same training with adapters in the upper two thirds of the layers, and four fifths of the epochs.
+    """The same training with adapters in the upper two thirds of the layers, and three fifths of the epochs.
 
     Lower layers then depend on no adapter: what they give is computed once for a text, and not in every epoch: train
     with a ``TrunkCache``. A ladder acts in no layer, and stays as it is.
